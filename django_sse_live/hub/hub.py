@@ -1,0 +1,419 @@
+"""Hub: what one event loop of one worker knows. The inbox, the wake-up, and the registry of hubs.
+
+A hub is touched on its loop alone; deliver() is the one door for other threads. Nothing here knows of HTTP or of a bus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from random import random
+from typing import Any, Final
+
+from django.dispatch import Signal
+
+from ..conf import live_settings
+from ..events import RESERVED_PREFIX, Event, Form, frame, position_milliseconds
+from ..signals import client_connected, client_disconnected, event_broadcast, notify
+from .audience import Audience, Batches
+from .clients import LOST, Client, ClientRegistry, CloseReason
+from .counts import Counts
+from .heartbeat import Heartbeat
+from .log import EventLog
+from .notices import Notices
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+DISCONNECT: Final = RESERVED_PREFIX + "disconnect"  # the type of the control event behind disconnect_clients()
+LOST_EVENTS: Final = RESERVED_PREFIX + "lost"  # control event: a publisher had to give up events before this one
+FILL_SECONDS: Final = 5.0  # how long a stream waits to open while the backend is filling the log
+REVOKE: Final = RESERVED_PREFIX + "revoke"  # the same, but its clients are asked to come back and be checked anew
+CUTS: Final = 1_000  # the latest of those two that are remembered, for the clients that are just being let in
+
+WAKE_SLICE: Final = 10  # clients woken before the loop may do something else: 0.1 ms on Uvicorn, 0.5 ms on Daphne
+DRAIN_SLICE: Final = 500  # events taken from the inbox at a time
+COALESCE_SECONDS: Final = 0.005  # a channel rests this long after a fan-out: what arrives meanwhile goes out together
+GOODBYE_SECONDS: Final = 0.75  # how long a stop waits for the streams to end; after that, for nobody
+LAGGING_SECONDS: Final = 1.0
+
+hub_opened: Final = Signal()  # hub; on its loop, once the backend feeds it. For the rooms of this house alone
+
+
+class _Channel:
+    """Who hears a channel, and when it was last fanned out (loop time)."""
+
+    __slots__ = ("audiences", "client_count", "fanned_out_at")
+
+    def __init__(self) -> None:
+        self.audiences: dict[Audience, None] = {}
+        self.client_count = 0
+        self.fanned_out_at = 0.0
+
+
+class Hub:
+    """One per running loop that serves streams. Events come in by deliver(), in order, and wake whom they concern."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: EventLog) -> None:
+        self.id: str = secrets.token_hex(4)
+        self.loop = loop
+        self.log: EventLog = log
+        self.clients: ClientRegistry = ClientRegistry()
+        self.heartbeat: Heartbeat = Heartbeat(self)
+        self.batches: Batches = Batches()
+        self.is_closing: bool = False
+        self.handlers: dict[str, Callable[[Any], None]] = {}  # control events of other rooms: what obeys them
+        self.residents: dict[type, Any] = {}  # what other rooms keep for this hub, by its class
+        self.observers: list[Any] = []  # those whose joined(client) and parted(client) are called
+        self.must_close: Callable[[], bool] | None = None  # asked on each sweep, where a server tells by no signal
+        self.finds_silence = False  # heartbeats look for peers that acknowledge nothing, where the kernel must not
+        self.counts: Counts = Counts()
+        self.notices: Notices = Notices(self)
+        self._filling: asyncio.Future[None] | None = None  # not done while nobody can say what the ids mean
+        self._cuts: deque[tuple[float, dict[str, str]]] = deque(maxlen=CUTS)  # loop time, conditions
+        self._inbox: deque[Event | Callable[[], None]] = deque()  # appended to by any thread
+        self._drain_is_due = False
+        self._channels: dict[str, _Channel] = {}
+        self._audiences: dict[tuple[tuple[str, ...], Form], Audience] = {}
+        self._dirty: dict[str, int] = {}  # channels with events that have not been fanned out, and the first of these
+        # Who is next, up to which position, and the first position of this fan-out.
+        self._waking: deque[tuple[_Channel | None, list[Client], int, int]] = deque()
+        self._waking_from = 0
+        self._wake_is_due = False
+        self._rested: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # The inbox
+
+    def deliver(self, item: Event | Callable[[], None]) -> None:
+        """From any thread: an event, or something else to be done on the loop in the same order.
+
+        RuntimeError if the loop is closed.
+        """
+        self._inbox.append(item)
+        if not self._drain_is_due:
+            self._drain_is_due = True
+            self.loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._drain_is_due = False  # before the first popleft: what is appended from now on schedules the next drain
+        inbox = self._inbox
+        for _ in range(min(len(inbox), DRAIN_SLICE)):
+            item = inbox.popleft()
+            if isinstance(item, Event):
+                self._receive(item)
+            else:
+                item()
+        if inbox and not self._drain_is_due:
+            self._drain_is_due = True
+            self.loop.call_soon(self._drain)
+        if self._dirty:
+            self._fan_out()
+        self.settle()
+
+    def _receive(self, event: Event) -> None:
+        if event.type.startswith(RESERVED_PREFIX):
+            self.log.skip_to(event.position)
+            self.obey(event)
+            return
+        if not self.log.append(event):
+            return
+        self.log.evict(slack=2)
+        self.batches.clear()
+        self.counts.received += 1
+        heard = False
+        for name in event.channels:
+            if name in self._channels:
+                self._dirty.setdefault(name, event.position)
+                heard = True
+        if logger.isEnabledFor(logging.INFO) or event_broadcast.has_listeners():
+            count = self._count_clients(event.channels) if heard else 0
+            self.notices.broadcast(event, count)
+            self.notify(event_broadcast, event=event, client_count=count)
+
+    def _count_clients(self, names: tuple[str, ...]) -> int:
+        channels = [channel for name in names if (channel := self._channels.get(name)) is not None]
+        if len(channels) == 1:
+            return channels[0].client_count
+        return sum(len(audience.clients) for audience in {a: None for channel in channels for a in channel.audiences})
+
+    def obey(self, event: Event) -> None:
+        """Do what a control event says."""
+        if event.type == DISCONNECT:
+            self.disconnect(**json.loads(event.payload))
+        elif event.type == REVOKE:
+            self.revoke(**json.loads(event.payload))
+        elif event.type == LOST_EVENTS:
+            self.restart(self.log.epoch, event.position)
+        elif event.type in self.handlers:  # of none, if it comes from a newer version on another worker
+            self.handlers[event.type](json.loads(event.payload))
+
+    # The wake-up
+
+    def _fan_out(self) -> None:
+        """Queue the clients of each channel that has news and has rested."""
+        self._rested_now()
+        now = self.loop.time()
+        soonest = float("inf")
+        for name in list(self._dirty):
+            channel = self._channels.get(name)
+            if channel is None:
+                del self._dirty[name]
+            elif (rests_until := channel.fanned_out_at + COALESCE_SECONDS) > now:
+                soonest = min(soonest, rests_until)
+            else:
+                first = self._dirty.pop(name)
+                channel.fanned_out_at = float("inf")  # until the last of its clients was woken
+                clients = [client for audience in channel.audiences for client in audience.clients]
+                self._waking.append((channel, clients, self.log.last_position(name), first))
+        if soonest < float("inf"):
+            self._rested = self.loop.call_at(soonest, self._fan_out)
+        if self._waking and not self._wake_is_due:
+            self._wake_slice()
+
+    def _rested_now(self) -> None:
+        if self._rested is not None:
+            self._rested.cancel()
+            self._rested = None
+
+    def wake(self, clients: list[Client]) -> None:
+        """Wake these, whatever they have read, without holding the loop for long."""
+        self._waking.append((None, clients, -1, 0))
+        if not self._wake_is_due:
+            self._wake_slice()
+
+    def _wake_slice(self) -> None:
+        self._wake_is_due = False
+        budget = WAKE_SLICE
+        while self._waking and budget:
+            channel, clients, position, first = self._waking[0]
+            slice_ = clients[self._waking_from : self._waking_from + budget]
+            for client in slice_:
+                if client.cursor < position or channel is None:
+                    client.wake()
+            budget -= len(slice_)
+            self._waking_from += len(slice_)
+            if self._waking_from >= len(clients):
+                self._waking.popleft()
+                self._waking_from = 0
+                if channel is not None:
+                    channel.fanned_out_at = self.loop.time()
+                    self.loop.call_soon(self._fanned_out, first)  # behind the steps of those who have just been woken
+        if self._waking:
+            self._wake_is_due = True
+            self.loop.call_soon(self._wake_slice)
+        elif self._dirty and self._rested is None:
+            self._fan_out()
+        else:
+            self.settle()
+
+    def _fanned_out(self, first: int) -> None:
+        # The clock of whoever made the id: this machine's, or that of Redis.
+        self.counts.latency.observe(max(0.0, time.time() - position_milliseconds(first) / 1000))
+
+    def settle(self) -> None:
+        """Let the log go back to its bounds, once everyone who was up to date has read what is new."""
+        if not self._waking and not self._dirty:
+            self.loop.call_soon(self._evict)
+
+    def _evict(self) -> None:
+        if not self._waking and not self._dirty:
+            self.log.evict()
+
+    def tell(self, channel: str, type: str, data: str) -> None:
+        """Something that is not an event, to this worker's clients of a channel: it is in no log, and has no id. Who
+        does not read misses it. ``data``: JSON."""
+        found = self._channels.get(channel)
+        for audience in found.audiences if found is not None else ():
+            if audience.form == "named":
+                body = frame(data, event=type)
+            else:
+                body = frame(f'{{"type":{json.dumps(type)},"channels":[{json.dumps(channel)}],"data":{data}}}')
+            for client in audience.clients:
+                client.tell(body)
+
+    def channels(self, prefix: str) -> list[str]:
+        """The channels that somebody hears here, of those that begin so."""
+        return [name for name in self._channels if name.startswith(prefix)]
+
+    @property
+    def lagging(self) -> int:
+        """How many clients have let a send wait for LAGGING_SECONDS. From any thread."""
+        before = self.heartbeat.now - LAGGING_SECONDS
+        return sum(0.0 < client.sending_since < before for client in self.clients)
+
+    # The log of a backend that takes time to fill it
+
+    def begin_filling(self) -> None:
+        """The log means nothing until adopt(): no stream opens before."""
+        self._filling = self.loop.create_future()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether streams can open."""
+        return not self.is_closing and self._filling is None
+
+    async def filled(self) -> None:
+        """Wait for the first adopt(), for FILL_SECONDS at the most; refusal() then says whether it came."""
+        if self._filling is not None:
+            await asyncio.wait([self._filling], timeout=FILL_SECONDS)
+
+    def adopt(self, log: EventLog) -> None:
+        """Go on with another log, filled by the backend; whoever is reading the old one is told by a reset."""
+        self.log = log
+        if self._filling is not None:
+            if not self._filling.done():
+                self._filling.set_result(None)
+            self._filling = None
+        self._everyone_is_lost()
+
+    # Who comes and goes
+
+    def refusal(self, client: Client) -> CloseReason | None:
+        """Why this client cannot be served now; None if it can."""
+        if self.is_closing:
+            return "shutdown"
+        if self._filling is not None:
+            return "not_ready"
+        if self._cuts and client.checked_at and self._was_cut_off(client):
+            return "revoked"
+        if not self.clients.has_room_for(client.user_pk, client.address):
+            return "too_many_clients"
+        return None
+
+    def join(self, client: Client) -> Audience:
+        key = (client.channels, client.form)
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(self, *key)
+            for name in audience.channels:
+                channel = self._channels.get(name)
+                if channel is None:
+                    channel = self._channels[name] = _Channel()
+                channel.audiences[audience] = None
+        client.channels = audience.channels  # one tuple for all of them
+        audience.clients[client] = None
+        for name in audience.channels:
+            self._channels[name].client_count += 1
+        self.clients.add(client)
+        self.heartbeat.add(client)
+        self.counts.opened += 1
+        self.notices.connected(client)
+        for observer in self.observers:
+            observer.joined(client)
+        self.notify(client_connected, client=client)
+        return audience
+
+    def part(self, client: Client, audience: Audience) -> None:
+        del audience.clients[client]
+        for name in audience.channels:
+            channel = self._channels[name]
+            channel.client_count -= 1
+            if not audience.clients:
+                del channel.audiences[audience]
+                if not channel.audiences:
+                    del self._channels[name]
+        if not audience.clients:
+            del self._audiences[audience.channels, audience.form]
+        self.clients.remove(client)
+        self.heartbeat.remove(client)
+        self.counts.closed[client.close_reason or "client"] += 1
+        self.notices.disconnected(client)
+        for observer in self.observers:
+            observer.parted(client)
+        self.notify(client_disconnected, client=client)
+
+    def cut_off(self, client: Client) -> None:
+        """A send to it hangs for too long: drop the connection under it."""
+        logger.info(
+            "SSE client %s has not read for %g s: its stream ends here.",
+            client.id,
+            live_settings().send_timeout_seconds,
+            extra={"client_id": client.id, "user_pk": client.user_pk, "reason": "send_timeout"},
+        )
+        self._drop(client, "send_timeout")
+
+    def _drop(self, client: Client, reason: CloseReason) -> None:
+        abort = client.abort
+        client.leave(reason)
+        if abort is not None:
+            abort()
+
+    def disconnect(self, **conditions: str) -> None:
+        """Say a final goodbye to every client for whom Client.matches() says yes."""
+        self._cuts.append((self.loop.time(), conditions))
+        for client in self.clients.matching(**conditions):
+            client.end("disconnected")
+
+    def revoke(self, **conditions: str) -> None:
+        """End their streams too, but let them ask again: what they may hear now is decided when they come back."""
+        self._cuts.append((self.loop.time(), conditions))
+        for client in self.clients.matching(**conditions):
+            client.end("revoked", retry_ms=self.retry_ms())
+
+    def _was_cut_off(self, client: Client) -> bool:
+        """Whether one of the two above would have met this client, had it been open already: it was checked before,
+        and what it was checked by may be gone."""
+        since = client.checked_at
+        if len(self._cuts) == CUTS and self._cuts[0][0] > since:
+            return True  # more than can be remembered: let it be checked again
+        for at, conditions in reversed(self._cuts):
+            if at < since:
+                return False
+            if client.matches(**conditions):
+                return True
+        return False
+
+    def shut_down(self) -> None:
+        """Say goodbye to everyone, and let nobody in any more. Who does not read the goodbye is cut off soon after."""
+        if not self.is_closing:
+            self.is_closing = True
+            clients = list(self.clients)
+            for client in clients:
+                client.end("shutdown", retry_ms=self.retry_ms())
+            self.loop.call_later(GOODBYE_SECONDS, self._cut_off_unread, clients)
+
+    def _cut_off_unread(self, clients: list[Client]) -> None:
+        """Those to whom a send still hangs; and those whose goodbye lies in the server, which would wait for them."""
+        sockets: dict[tuple[str, str], int] = {}
+        for client in clients:
+            if self.clients.get(client.id) is client:
+                self._drop(client, "shutdown")
+            elif client.abort is not None:
+                client.abort(unread_among=sockets)
+
+    def retry_ms(self) -> int:
+        """When to come back: spread over a window that grows with the number of clients, 2 ms for each."""
+        retry_ms = live_settings().retry_ms
+        return retry_ms + int(random() * max(retry_ms, 2 * len(self.clients)))
+
+    def restart(self, epoch: str, head: int) -> None:
+        """The lineage of ids has changed: nobody's position means anything now; each client is told by a reset."""
+        self.log.restart(epoch, head)
+        self._everyone_is_lost()
+
+    def lose(self) -> None:
+        """Events may be missing between the head and whatever comes next: each client is told by a reset."""
+        self.log.lose()
+        self._everyone_is_lost()
+
+    def _everyone_is_lost(self) -> None:
+        self.batches.clear()
+        clients = list(self.clients)
+        for client in clients:
+            client.cursor = LOST
+        self.wake(clients)
+
+    def notify(self, signal: Signal, **arguments: Any) -> None:
+        """Send a signal, if anyone listens, without waiting for the receivers."""
+        if signal.receivers and signal.has_listeners():
+            self.spawn(notify(signal, **arguments))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

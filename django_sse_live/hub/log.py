@@ -1,0 +1,190 @@
+"""EventLog: the events that a worker remembers, in order, within bounds.
+
+Knows events and positions; knows nothing of clients. Belongs to one loop (or to one lock): it is not thread-safe.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ..conf import live_settings
+from ..events import Event, format_id
+
+READ_EVENTS: Final = 1_000  # what one read returns at the most; the rest is read after it
+EVICTED_CHANNELS: Final = 10_000  # channels whose last evicted position is known by name; beneath them is one floor
+
+
+class _Lane:
+    """The events of one channel: two parallel lists, of which the first ``start`` items are gone."""
+
+    __slots__ = ("positions", "events", "start")
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.events: list[Event | None] = []
+        self.start = 0
+
+    def append(self, event: Event) -> None:
+        self.positions.append(event.position)
+        self.events.append(event)
+
+    def drop_first(self) -> None:
+        self.events[self.start] = None
+        self.start += 1
+        if self.start > 32 and self.start * 2 > len(self.positions):
+            del self.positions[: self.start], self.events[: self.start]
+            self.start = 0
+
+    def after(self, position: int) -> list[Event]:
+        first = bisect_right(self.positions, position, self.start)
+        return self.events[first : first + READ_EVENTS]  # type: ignore[return-value]
+
+
+class EventLog:
+    """Ordered and bounded by events, bytes and age (HISTORY_EVENTS, HISTORY_BYTES, HISTORY_SECONDS).
+
+    A reader gives a position and its channels, and gets what came after. What has been evicted is known per channel, so
+    that the reader of a quiet channel is not sent away because of the traffic on others.
+    """
+
+    __slots__ = ("epoch", "head", "evicted_to", "_lanes", "_order", "_bytes", "_evicted", "_floor", "_clock")
+
+    def __init__(self, epoch: str, head: int = 0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.restart(epoch, head)
+
+    def restart(self, epoch: str, head: int, *, complete: bool = False) -> None:
+        """Forget everything. Who has not read up to ``head`` has lost something, unless the log is ``complete``."""
+        self.epoch: str = epoch
+        self.head: int = head  # the position of the newest event, or where the log began
+        self._lanes: dict[str, _Lane] = {}
+        self._order: deque[tuple[Event, float]] = deque()  # with the monotonic time of its arrival
+        self._bytes = 0
+        self._evicted: dict[str, int] = {}  # channel -> last evicted position; in order of eviction
+        self._floor = 0 if complete else head  # for the channels that are not in _evicted
+        self.evicted_to: int = self._floor  # nothing after this position has been evicted, on any channel
+
+    def copy(self) -> EventLog:
+        """Another log of the same events, for another owner. The events are shared, the bookkeeping is not."""
+        twin = EventLog(self.epoch, self.head, clock=self._clock)
+        for channel, lane in self._lanes.items():
+            twin._lanes[channel] = twin_lane = _Lane()
+            twin_lane.positions, twin_lane.events = lane.positions[lane.start :], lane.events[lane.start :]
+        twin._order, twin._bytes = self._order.copy(), self._bytes
+        twin._evicted, twin._floor, twin.evicted_to = self._evicted.copy(), self._floor, self.evicted_to
+        return twin
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    @property
+    def head_id(self) -> str:
+        return format_id(self.epoch, self.head)
+
+    def append(self, event: Event) -> bool:
+        """False, and nothing done, for an event that is not newer than the head: it has been seen."""
+        if event.position <= self.head:
+            return False
+        self.head = event.position
+        for channel in event.channels:
+            lane = self._lanes.get(channel)
+            if lane is None:
+                lane = self._lanes[channel] = _Lane()
+            lane.append(event)
+        self._order.append((event, self._clock()))
+        self._bytes += event.size
+        return True
+
+    def skip_to(self, position: int) -> None:
+        """Move the head past something that is not for clients."""
+        self.head = max(self.head, position)
+
+    def last_position(self, channel: str) -> int:
+        """Of the newest event of a channel that can still be read; 0 if there is none."""
+        lane = self._lanes.get(channel)
+        return lane.positions[-1] if lane is not None else 0
+
+    def with_news(self, channels: Iterable[str], after: int) -> tuple[str, ...]:
+        """Those of the channels that have events after that position."""
+        lanes = self._lanes
+        return tuple(
+            [name for name in channels if (lane := lanes.get(name)) is not None and lane.positions[-1] > after]
+        )
+
+    def lost(self, channels: Iterable[str], after: int) -> bool:
+        """Whether an event of these channels after that position has been evicted."""
+        if after >= self.evicted_to:
+            return False
+        evicted, floor = self._evicted, self._floor
+        return any(after < evicted.get(channel, floor) for channel in channels)
+
+    def count(self, channels: Iterable[str], after: int) -> int:
+        """How many events of these channels came after that position, each once."""
+        found = [
+            lane.positions[bisect_right(lane.positions, after, lane.start) :]
+            for channel in channels
+            if (lane := self._lanes.get(channel)) is not None and lane.positions[-1] > after
+        ]
+        return len(found[0]) if len(found) == 1 else len(set().union(*found))
+
+    def newest(self, channels: Iterable[str], up_to: int) -> Event | None:
+        """The last event of these channels that is not after that position, if it is still here."""
+        found: Event | None = None
+        for channel in channels:
+            lane = self._lanes.get(channel)
+            if lane is not None:
+                at = bisect_right(lane.positions, up_to, lane.start) - 1
+                if at >= lane.start and (found is None or lane.positions[at] > found.position):
+                    found = lane.events[at]
+        return found
+
+    def read(self, channels: Iterable[str], after: int) -> list[Event]:
+        """The first events (READ_EVENTS at the most) of these channels after that position, in order, each once."""
+        lanes = [
+            lane
+            for channel in channels
+            if (lane := self._lanes.get(channel)) is not None and lane.positions[-1] > after
+        ]
+        if not lanes:
+            return []
+        if len(lanes) == 1:
+            return lanes[0].after(after)
+        merged = {event.position: event for lane in lanes for event in lane.after(after)}
+        return [merged[position] for position in sorted(merged)[:READ_EVENTS]]
+
+    def evict(self, slack: int = 1) -> None:
+        """Drop what is over the bounds; with ``slack`` 2, over twice the bounds: room for what is not yet read."""
+        settings = live_settings()
+        max_events, max_bytes = slack * settings.history_events, slack * settings.history_bytes
+        order = self._order
+        while len(order) > max_events or self._bytes > max_bytes:
+            self._evict_first()
+        oldest = self._clock() - slack * settings.history_seconds
+        while order and order[0][1] < oldest:
+            self._evict_first()
+
+    def _evict_first(self) -> None:
+        event, _ = self._order.popleft()
+        self._bytes -= event.size
+        self.evicted_to = event.position
+        for channel in event.channels:
+            lane = self._lanes[channel]
+            lane.drop_first()
+            if lane.start == len(lane.positions):
+                del self._lanes[channel]
+            self._evicted.pop(channel, None)
+            self._evicted[channel] = event.position
+        while len(self._evicted) > EVICTED_CHANNELS:
+            self._floor = self._evicted.pop(next(iter(self._evicted)))
+
+    def lose(self) -> None:
+        """Events may be missing after the head: whoever has not read past this point gets a reset."""
+        self.restart(self.epoch, self.head + 1)

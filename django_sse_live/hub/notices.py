@@ -1,0 +1,95 @@
+"""Notices: the three lines that a hub writes of its life, with what they say in their records' attributes too; and a
+limit, so that ten thousand clients that come back at once do not write ten thousand lines.
+
+Touched on the hub's loop alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from ..conf import live_settings
+from ..events import Event
+
+if TYPE_CHECKING:
+    from .clients import Client
+    from .hub import Hub
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+WINDOW_SECONDS: Final = 1.0
+
+
+class _Kind:
+    __slots__ = ("since", "written", "held_back")
+
+    def __init__(self) -> None:
+        self.since = 0.0  # loop time
+        self.written = 0
+        self.held_back = 0
+
+
+class Notices:
+    __slots__ = ("_hub", "_connected", "_disconnected", "_broadcast")
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._connected, self._disconnected, self._broadcast = _Kind(), _Kind(), _Kind()
+
+    def connected(self, client: Client) -> None:
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._connected, "connected"):
+            extra = _of(client)
+            logger.info("SSE client connected (ID: %s). Total clients: %d", client.id, self._total, extra=extra)
+
+    def disconnected(self, client: Client) -> None:
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._disconnected, "disconnected"):
+            extra = {
+                **_of(client),
+                "reason": client.close_reason,
+                "events_sent": client.events_sent,
+                "bytes_sent": client.bytes_sent,
+            }
+            logger.info("SSE client disconnected (ID: %s). Total clients: %d", client.id, self._total, extra=extra)
+
+    def broadcast(self, event: Event, count: int) -> None:
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._broadcast, "broadcast"):
+            extra = {"event_id": event.id, "event_type": event.type, "channels": event.channels, "client_count": count}
+            logger.info("Broadcasted to %d SSE clients: %s", count, event.type, extra=extra)
+
+    @property
+    def _total(self) -> int:
+        return len(self._hub.clients)
+
+    def _may_write(self, kind: _Kind, name: str) -> bool:
+        now = self._hub.loop.time()
+        if now - kind.since >= WINDOW_SECONDS:
+            kind.since, kind.written = now, 0
+        kind.written += 1
+        limit = live_settings().log_lines_per_second
+        if limit is None or kind.written <= limit:
+            return True
+        kind.held_back += 1
+        if kind.held_back == 1:
+            self._hub.loop.call_at(kind.since + WINDOW_SECONDS, self._sum_up, kind, name)
+        return False
+
+    def _sum_up(self, kind: _Kind, name: str) -> None:
+        count, kind.held_back = kind.held_back, 0
+        said: dict[str, Any] = {"connected": "SSE clients connected", "disconnected": "SSE clients disconnected"}
+        logger.info(
+            "%d more %s within a second. Total clients: %d",
+            count,
+            said.get(name, "SSE broadcasts"),
+            self._total,
+            extra={"held_back": count},
+        )
+
+
+def _of(client: Client) -> dict[str, Any]:
+    return {
+        "client_id": client.id,
+        "user_pk": client.user_pk,
+        "address": client.address,
+        "channels": client.channels,
+    }
