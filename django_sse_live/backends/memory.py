@@ -1,0 +1,95 @@
+"""MemoryBackend: one process; the default; no server needed.
+
+Ids are made here: the wall clock's milliseconds, never going back, and a sequence. The epoch is this process's start.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from django.core import mail
+
+from ..events import RESERVED_PREFIX, Event, make_position, position_milliseconds
+from ..hub.hub import Hub
+from ..hub.log import EventLog
+from ..hub.registry import add_hub, deliver_to_hubs, open_hubs
+from .base import Backend
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+
+class MemoryBackend(Backend):
+    """Everything under one lock: the order of ids is the order in which every hub hears of them.
+
+    The log kept here fills that of a new hub, so that what was broadcast between a page's query and the very first
+    connection of the process is not lost.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._lock = threading.RLock()
+        self._log = EventLog(secrets.token_hex(4))
+        self._waiting: deque[Event] = deque()
+        self._is_publishing = False
+        self._position = self._log.head_id
+        self._may_be_alone = True  # until it is known whether anybody can hear what this process broadcasts
+
+    def publish(self, event: Event) -> None:
+        if self._may_be_alone:
+            self._warn_if_alone()
+        self._waiting.append(event)
+        with self._lock:
+            if self._is_publishing:
+                return  # this very thread, interrupted by a signal handler or a finalizer: the loop below goes on
+            self._is_publishing = True
+            try:
+                while self._waiting:
+                    self._publish_first()
+            finally:
+                self._is_publishing = False
+
+    def _publish_first(self) -> None:
+        event = self._waiting.popleft()
+        head = self._log.head
+        milliseconds = time.time_ns() // 1_000_000
+        # A clock that was set back does not take the ids back.
+        fresh = milliseconds > position_milliseconds(head)
+        event.stamp(self._log.epoch, make_position(milliseconds, 0) if fresh else head + 1)
+        if event.type.startswith(RESERVED_PREFIX):  # obeyed by the hubs that are there; not for those that come later
+            self._log.skip_to(event.position)
+        else:
+            self._log.append(event)
+            self._log.evict()
+        self._position = event.id
+        deliver_to_hubs(event)
+
+    def _warn_if_alone(self) -> None:
+        """A process without streams may still be a worker before its first. But one that has never loaded Django's ASGI
+        support, and so has no ASGI application, is not: a management command, a Celery worker, a WSGI server."""
+        if hasattr(mail, "outbox"):
+            return  # a test run: django.test.utils.setup_test_environment() was here
+        self._may_be_alone = False
+        if not open_hubs() and "django.core.asgi" not in sys.modules:
+            logger.warning(
+                "An SSE broadcast was made in a process that serves no streams: with the memory backend nobody hears "
+                'it. To reach the workers that do, set SSE_LIVE["BACKEND"] to RedisStreamsBackend or '
+                "ChannelLayerBackend."
+            )
+
+    def attach(self, hub: Hub) -> None:
+        with self._lock:
+            hub.log = self._log.copy()
+            add_hub(hub)
+
+    def position(self) -> str:
+        return self._position
+
+    def known_position(self) -> str:
+        return self.position()

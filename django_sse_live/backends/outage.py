@@ -1,0 +1,52 @@
+"""Outage: one WARNING when the bus goes away and one INFO when it is back, however many connections notice."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+
+class Outage:
+    """What the parts of one backend in one process know of their bus. From any thread."""
+
+    def __init__(self, bus: str) -> None:
+        self._bus = bus
+        self._lock = threading.Lock()
+        self._without: set[object] = set()  # the parts that cannot reach the bus
+        self._since = 0.0
+        self.count: int = 0  # how many there have been
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self._without)
+
+    def fails(self, part: object, error: BaseException | str) -> None:
+        with self._lock:
+            is_news = not self._without
+            self._without.add(part)
+            if is_news:
+                self._since = time.monotonic()
+                self.count += 1
+        if is_news:
+            logger.warning(
+                "SSE bus lost (%s): %s. Streams stay open; what is broadcast meanwhile is sent when it is back.",
+                self._bus,
+                error or type(error).__name__,
+            )
+
+    def works(self, part: object) -> None:
+        if part not in self._without:
+            return
+        with self._lock:
+            self._without.discard(part)
+            is_over = not self._without
+        if is_over:
+            logger.info("SSE bus is back (%s) after %.1f s.", self._bus, time.monotonic() - self._since)
+
+    def forget(self, part: object) -> None:
+        """It has ended; whether it would have recovered is not known."""
+        with self._lock:
+            self._without.discard(part)

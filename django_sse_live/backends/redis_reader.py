@@ -1,0 +1,237 @@
+"""Reader: what one hub hears of the Redis stream. One task on the hub's loop, with one connection.
+
+It fills the hub's log from the stream's tail, then hands on what is added, and after each break of the connection makes
+sure that the stream is still the one it was: if not, the log is filled anew and every client is told by a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from random import random
+from typing import TYPE_CHECKING, Any, Final
+
+from ..conf import live_settings
+from ..events import RESERVED_PREFIX, Event, format_id
+from ..hub.hub import LOST_EVENTS, Hub
+from ..hub.log import EventLog
+from .redis_entries import Seen, read_id, write_id
+from .redis_server import UNAVAILABLE, Connection, aask, transaction
+
+if TYPE_CHECKING:
+    from .redis_streams import RedisStreamsBackend
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+BLOCK_MS: Final = 2_000  # how long Redis holds a read back when there is nothing new
+ANSWER_SECONDS: Final = 5.0  # a server that has not answered by then is gone; more than BLOCK_MS
+READ_COUNT: Final = 100  # entries in one answer: about 3 ms of the loop
+RETRY_SECONDS: Final = (0.05, 1.0)  # first and longest pause between two attempts, shortened at random by up to half
+MOVED_SECONDS: Final = 10.0  # how often Sentinel is asked whether this is still the master
+FILL_SLICE: Final = 500  # events put into a log before the loop may do something else
+
+# Starts another lineage, unless somebody else already has.
+_NEW_EPOCH: Final = (
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end "
+    "return redis.call('GET', KEYS[1])"
+)
+
+
+class _Broken(Exception):
+    """The stream is not the one that was read before: it was lost, replaced, or trimmed past what was read."""
+
+
+class Reader:
+    """Touched on the hub's loop alone, but for ``known_id``."""
+
+    def __init__(self, backend: RedisStreamsBackend, hub: Hub) -> None:
+        self.known_id: str | None = None  # up to where the hub has been handed everything; read by any thread
+        self.task: asyncio.Task[None] | None = None
+        self._backend = backend
+        self._hub = hub
+        self._epoch = ""  # none: nothing has been read yet
+        self._position = 0  # of the last entry read
+        self._seen = Seen()
+        self._look_again_at = 0.0  # loop time
+
+    @property
+    def is_over(self) -> bool:
+        """From any thread."""
+        return self._hub.loop.is_closed() or (self.task is not None and self.task.done())
+
+    def stop(self) -> None:
+        """From any thread."""
+        task = self.task
+        if task is not None and not self.is_over:
+            try:
+                self._hub.loop.call_soon_threadsafe(task.cancel)
+            except RuntimeError:  # closed meanwhile
+                pass
+
+    async def run(self) -> None:
+        pause, longest = RETRY_SECONDS
+        while True:
+            connection: Connection = None
+            try:
+                connection = await self._backend.read_server.aconnect(ANSWER_SECONDS)
+                await self._begin(connection)
+                self._backend.outage.works(self)
+                pause = RETRY_SECONDS[0]
+                await self._read_on(connection)
+            except (*UNAVAILABLE, asyncio.TimeoutError) as error:
+                self._backend.outage.fails(self, error)
+            except _Broken as error:
+                logger.info("The SSE stream in Redis %s: every client is told by a reset.", error)
+                self._epoch = ""
+                continue
+            except Exception:
+                logger.exception("Reading the SSE stream failed.")
+                self._backend.outage.fails(self, "see the error above")
+            finally:
+                if connection is not None:
+                    await _disconnect(connection)
+            await asyncio.sleep(pause * (1 - random() / 2))
+            pause = min(2 * pause, longest)
+
+    async def _read_on(self, connection: Connection) -> None:
+        server, loop = self._backend.read_server, self._hub.loop
+        self._look_again_at = loop.time() + MOVED_SECONDS
+        while True:
+            # The epoch is read after the entries, at the same moment: nothing of another stream gets past it.
+            answer, epoch = await aask(
+                connection,
+                [
+                    (
+                        *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS),
+                        *("STREAMS", self._backend.stream, write_id(self._position)),
+                    ),
+                    ("GET", self._backend.epoch_key),
+                ],
+            )
+            if epoch is None or epoch.decode() != self._epoch:
+                raise _Broken("has begun anew")
+            for entry in answer[0][1] if answer else ():
+                self._hand_on(entry)
+            if server.may_move and loop.time() > self._look_again_at:
+                self._look_again_at = loop.time() + MOVED_SECONDS
+                if await server.has_moved(connection):
+                    return
+
+    def _hand_on(self, entry: Any) -> None:
+        self._position = read_id(entry[0])
+        event = self._seen.decode(entry, self._epoch)
+        if event is not None:
+            self._hub.deliver(event)
+        self.known_id = format_id(self._epoch, self._position)
+
+    # The beginning, and each beginning after a break
+
+    async def _begin(self, connection: Connection) -> None:
+        if self._epoch:
+            await self._check(connection)
+        if not self._epoch:
+            await self._fill(connection)
+
+    async def _check(self, connection: Connection) -> None:
+        """Whether reading may go on where it ended. Forgets the epoch if not."""
+        backend = self._backend
+        at = write_id(self._position)
+        _, _, _, _, (epoch, last_read, first) = await aask(
+            connection,
+            transaction(
+                ("GET", backend.epoch_key),
+                ("XRANGE", backend.stream, at, at),
+                ("XRANGE", backend.stream, "-", "+", "COUNT", 1),
+            ),
+        )
+        if epoch is None or epoch.decode() != self._epoch:
+            self._epoch = ""  # Redis has lost its data
+        elif not last_read and self._position:
+            if not first or read_id(first[0][0]) < self._position:
+                # What was read is not there: a failover or a crash took it, and ids may have gone back.
+                await backend.write("EVAL", _NEW_EPOCH, 1, backend.epoch_key, epoch, secrets.token_hex(4))
+            self._epoch = ""  # or it has been trimmed away, with what came after it
+        if not self._epoch:
+            logger.info("The SSE stream in Redis does not go on where it was: every client is told by a reset.")
+
+    async def _fill(self, connection: Connection) -> None:
+        """Another log, from the stream's tail. Control events in it have been obeyed long ago; where a hub goes on
+        after a break it obeys those that it has not seen."""
+        backend, hub = self._backend, self._hub
+        epoch = await self._ask_epoch(connection)
+        entries, floor, last = await self._read_tail(connection)
+        seen = Seen()
+        log = EventLog(epoch, floor)
+        late: list[Event] = []
+        is_first = not self._position
+        for number, entry in enumerate(entries):
+            event = seen.decode(entry, epoch)
+            if event is None:
+                continue
+            if not event.type.startswith(RESERVED_PREFIX):
+                log.append(event)
+            elif event.type == LOST_EVENTS:
+                log.restart(epoch, event.position)
+            elif not is_first and (event.position > self._position or hub.log.epoch != epoch):
+                late.append(event)
+            if number % FILL_SLICE == FILL_SLICE - 1:
+                await asyncio.sleep(0)
+        log.skip_to(last)
+        self._epoch, self._position, self._seen = epoch, last, seen
+
+        def adopt() -> None:
+            hub.adopt(log)
+            for event in late:
+                hub.obey(event)
+
+        hub.deliver(adopt)  # behind what is in the inbox
+        self.known_id = format_id(epoch, last)
+        backend.epoch = epoch
+
+    async def _ask_epoch(self, connection: Connection) -> str:
+        """The stream's epoch; made, if there is none."""
+        pause, longest = RETRY_SECONDS
+        while True:
+            (epoch,) = await aask(connection, [("GET", self._backend.epoch_key)])
+            if epoch is not None:
+                return epoch.decode()  # type: ignore[no-any-return]
+            await self._backend.write("SET", self._backend.epoch_key, secrets.token_hex(4), "NX")
+            if self._backend.read_server is not self._backend.server:
+                await asyncio.sleep(pause)  # a replica hears of it a little later
+                pause = min(2 * pause, longest)
+
+    async def _read_tail(self, connection: Connection) -> tuple[list[Any], int, int]:
+        """(entries, oldest first; a position after which nothing is missing; the stream's last position)."""
+        settings = live_settings()
+        stream = self._backend.stream
+        info = await self._backend.stream_info(connection)
+        if info is None:
+            return [], 0, 0
+        last = read_id(info[b"last-generated-id"])
+        oldest = (last >> 64) - int(settings.history_seconds * 1000)
+        entries: list[Any] = []  # newest first
+        size, end = 0, last
+        while True:
+            (chunk,) = await aask(connection, [("XREVRANGE", stream, write_id(end), "-", "COUNT", READ_COUNT)])
+            for entry in chunk:
+                position = read_id(entry[0])
+                size += sum(map(len, entry[1]))
+                if len(entries) >= settings.history_events or size > settings.history_bytes or position >> 64 < oldest:
+                    return entries[::-1], position, last
+                entries.append(entry)
+            if len(chunk) < READ_COUNT:
+                break
+            end = read_id(chunk[-1][0]) - 1
+        if not entries:
+            return [], last, last
+        if self._backend.is_complete(info):
+            return entries[::-1], 0, last
+        return entries[::-1], read_id(entries[-1][0]) - 1, last
+
+
+async def _disconnect(connection: Connection) -> None:
+    try:
+        await connection.disconnect(nowait=True)
+    except UNAVAILABLE as error:
+        logger.debug("Closing a connection to Redis: %r", error)
