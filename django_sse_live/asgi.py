@@ -1,0 +1,246 @@
+"""live_application(): handoff, admission and graceful shutdown around Django's app.
+
+    application = live_application(get_asgi_application())
+
+The way of a stream: Django handles the request as any other; the view leaves a client in the request's handoff;
+Django's request ends, with its thread, its database connection and its middleware; then the stream goes on here, on
+the same connection. Every other request passes through untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+
+from .backends import get_backend
+from .conf import live_settings
+from .http.servers import (
+    UNSENT_BYTES,
+    abort_connection,
+    breathe,
+    limit_silence,
+    paced,
+    say_it_is_gone,
+    watch_termination,
+)
+from .http.subscription import HANDOFF
+from .hub.clients import Client
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+IDLE_THREADS: Final = 4  # kept for the next streams to open
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+
+def live_application(application: ASGIApplication) -> ASGIApplication:
+    """Put around Django's ASGI app, or around whatever routes to it (Channels' ProtocolTypeRouter, static files)."""
+    line = _Line()
+
+    async def live(scope: Scope, receive: Receive, send: Send) -> None:
+        # This frame lives as long as the stream: it holds nothing that the server does not hold anyway.
+        if scope["type"] != "http":
+            await application(scope, receive, send)
+        else:
+            client = await handle(scope, receive, send)
+            if client is not None:
+                await _serve(client, receive, paced(send))
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> Client | None:
+        """Django's part. Gives the client to be served after it, if there is one and it is still there."""
+        handoff = Handoff(receive, send)
+        inner_scope = {**scope, "extensions": {**(scope.get("extensions") or {}), HANDOFF: handoff}}
+        try:
+            if _asks_for_stream(scope):
+                nonlocal line
+                if line.loop is not asyncio.get_running_loop():
+                    line = _Line()
+                await line.enter()
+                handoff.line = line
+                async with line.thread():
+                    await application(inner_scope, handoff.receive, handoff.send)
+            else:
+                await application(inner_scope, handoff.receive, handoff.send)
+        except BaseException as error:
+            if handoff.client is None:
+                raise
+            # The headers are out: no exception may leave (some servers' supervisors die of one).
+            if not isinstance(error, Exception):
+                return None
+            logger.exception("Django failed after it had handed over an event stream; the stream goes on.")
+        finally:
+            handoff.leave_line()
+        client = handoff.client
+        if client is None:
+            return None
+        try:
+            await handoff.send_start()
+        except (OSError, RuntimeError):
+            return None
+        if handoff.is_gone:
+            return None
+        watch_termination(client.hub, send)
+        limit_silence(client.hub, send)
+        client.abort = partial(abort_connection, scope.get("client"), send)
+        return client
+
+    return live
+
+
+class Handoff:
+    """What one request and live_application say to each other, in ``scope["extensions"]``."""
+
+    __slots__ = ("position", "client", "is_expected", "is_gone", "line", "_receive", "_send", "_start")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        # Where the stream of a page drawn by this request begins.
+        self.position: str | None = get_backend().known_position()
+        self.is_expected: bool = False  # a view has made an EventStreamResponse
+        self.client: Client | None = None  # set once Django has sent the headers of that response, unmodified
+        self.is_gone: bool = False  # Django has seen http.disconnect
+        self.line: _Line | None = None
+        self._receive = receive
+        self._send = send
+        self._start: Message | None = None  # headers that wait for the first frame: one write instead of two
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.is_gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.client is not None and message["type"] == "http.response.body":
+            return  # the end of Django's part is not the end of the stream
+        if self.is_expected and message["type"] == "http.response.start" and message["status"] == 200:
+            self._start = message
+            return
+        await self.send_start()
+        await self._send(message)
+        if self.line is not None and (message["type"] == "http.response.body" or not self.is_expected):
+            self.leave_line()  # somebody else's stream, or an answer that is none: it may last as long as it likes
+
+    async def send_start(self) -> None:
+        if self._start is not None:
+            start, self._start = self._start, None
+            await self._send(start)
+
+    def leave_line(self) -> None:
+        if self.line is not None:
+            self.line.leave()
+            self.line = None
+
+
+async def _serve(client: Client, receive: Receive, send: Send) -> None:
+    """The stream itself: what the client is to hear, until one of the two sides ends it. Nothing is raised from here:
+    the headers are out, and a client that went away is not an error."""
+    sweep = client.hub.heartbeat
+    client.open()
+    watcher = client.hub.loop.create_task(_watch_for_disconnect(client, receive))
+    try:
+        while True:
+            chunk = client.take()
+            if chunk is not None:
+                client.sending_since = sweep.now
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                client.sending_since = 0.0
+                if len(chunk) > UNSENT_BYTES:
+                    await breathe()
+            elif client.close_reason is None:
+                await client.wait()
+            else:
+                break
+    except RuntimeError:
+        say_it_is_gone(send)
+    except (asyncio.CancelledError, OSError):
+        pass  # gone: cancelled by the server, or a broken pipe
+    except Exception:
+        extra = {"client_id": client.id, "user_pk": client.user_pk, "channels": client.channels}
+        logger.exception("The stream of SSE client %s failed.", client.id, extra=extra)
+    client.leave()
+    watcher.cancel()
+    try:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except (asyncio.CancelledError, Exception):
+        pass  # there is nobody to tell
+
+
+async def _watch_for_disconnect(client: Client, receive: Receive) -> None:
+    """The one pending receive() of this connection."""
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except Exception as error:
+        logger.debug("receive() failed for SSE client %s: %r", client.id, error)
+    client.leave()
+
+
+def _asks_for_stream(scope: Scope) -> bool:
+    if scope["method"] != "GET":
+        return False
+    for name, value in scope["headers"]:
+        if name == b"accept":
+            return b"text/event-stream" in value
+    return False
+
+
+class _Line:
+    """Those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait, first come,
+    first served."""
+
+    def __init__(self) -> None:
+        try:
+            self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self.loop = None
+        self._inside = 0
+        self._idle: list[ThreadPoolExecutor] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        if self._inside < live_settings().max_opening:
+            self._inside += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            raise
+
+    @asynccontextmanager
+    async def thread(self) -> AsyncIterator[None]:
+        """Lend one thread to the sync code of this request. Django would start and end one for each."""
+        executor = self._idle.pop() if self._idle else ThreadPoolExecutor(1, "sse-live-opening")
+        async with ThreadSensitiveContext() as context:
+            SyncToAsync.context_to_thread_executor[context] = executor
+            try:
+                yield
+            finally:
+                if SyncToAsync.context_to_thread_executor.pop(context, None) is executor:
+                    if len(self._idle) < IDLE_THREADS:
+                        self._idle.append(executor)
+                    else:
+                        executor.shutdown(wait=False)
+
+    def leave(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._inside -= 1

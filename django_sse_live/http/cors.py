@@ -1,0 +1,44 @@
+"""Cross-origin reading, exactly as SSE_LIVE["ALLOWED_ORIGINS"] says; where that is empty, not a header.
+
+The Fetch standard's CORS protocol: https://fetch.spec.whatwg.org/#http-cors-protocol
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.cache import patch_vary_headers
+
+from ..conf import live_settings
+
+METHODS: Final = "GET, HEAD"
+REQUEST_HEADERS: Final = "Authorization, Cache-Control, Last-Event-ID"  # beyond those that need no permission
+EXPOSED_HEADERS: Final = "Retry-After, SSE-Live-Error"  # by which a page learns why it was refused
+PREFLIGHT_SECONDS: Final = 600
+
+
+def share_with_origin(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Let the page that sent this request read this answer, a refusal too, if its origin is on the list."""
+    allowed = live_settings().allowed_origins
+    if not allowed:
+        return
+    patch_vary_headers(response, ["Origin"])  # for every origin, and for none: a cache must never mix them up
+    origin = request.META.get("HTTP_ORIGIN")
+    if origin not in allowed:
+        return
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Access-Control-Allow-Credentials"] = "true"
+    if request.method != "OPTIONS":
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+    elif "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.META:
+        response.headers["Access-Control-Allow-Methods"] = METHODS
+        response.headers["Access-Control-Allow-Headers"] = REQUEST_HEADERS
+        response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
+
+
+def is_foreign_subresource(request: HttpRequest) -> bool:
+    """An image, a script or a no-cors fetch of another site: it can read nothing, and would only use up a visitor's
+    streams. Browsers say so themselves: https://www.w3.org/TR/fetch-metadata/"""
+    meta = request.META
+    return meta.get("HTTP_SEC_FETCH_MODE") == "no-cors" and meta.get("HTTP_SEC_FETCH_SITE") == "cross-site"

@@ -1,0 +1,89 @@
+"""How this site's streams are: for load balancers (health), and for operators (status)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.crypto import constant_time_compare
+from django.views import View
+
+from ..backends import get_backend, running_hub
+from ..conf import live_settings
+from ..hub.hub import Hub
+from ..workers import totals, worker_of
+from .refusals import Refused
+from .responses import refusal_response
+from .servers import stop_gracefully
+from .subscription import request_user
+
+HEALTH_SECONDS: Final = 1.0  # how long an answer waits for a worker that has just started
+NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+def _hub(request: HttpRequest) -> Hub:
+    """The hub of this worker. Raises Refused where there can be none."""
+    if not isinstance(request, ASGIRequest):
+        raise Refused(501, "asgi_required", "Event streams need an ASGI server; this worker speaks WSGI.")
+    hub = running_hub()
+    stop_gracefully(hub)
+    return hub
+
+
+class HealthView(View):
+    """200 while this worker can open streams, 503 while it cannot: it is shutting down, or has never reached its bus.
+
+    While the bus is away streams stay open and new ones open, so it is still 200, and says ``degraded``: to take every
+    worker out of service at once would help nobody. It tells nothing that anybody might not know.
+    """
+
+    http_method_names: list[str] = ["get", "head"]
+
+    async def get(self, request: HttpRequest, **_: Any) -> HttpResponseBase:
+        try:
+            hub = _hub(request)
+        except Refused as refused:
+            return refusal_response(refused)
+        try:
+            await asyncio.wait_for(hub.filled(), HEALTH_SECONDS)
+        except asyncio.TimeoutError:
+            pass
+        if not hub.is_ready:
+            status = "stopping" if hub.is_closing else "starting"
+            return JsonResponse({"status": status}, status=503, headers={**NO_STORE, "Retry-After": "1"})
+        return JsonResponse({"status": "ok" if get_backend().is_available else "degraded"}, headers=NO_STORE)
+
+
+class StatusView(View):
+    """What every worker reports, and the sum of it. For staff, or with ``Authorization: Bearer <STATUS_TOKEN>``.
+
+    Where the bus reaches other processes the answer takes half a second: nobody knows how many workers will answer.
+    """
+
+    http_method_names: list[str] = ["get", "head"]
+
+    async def get(self, request: HttpRequest, **_: Any) -> HttpResponseBase:
+        try:
+            await _check_operator(request)
+            hub = _hub(request)
+        except Refused as refused:
+            return refusal_response(refused)
+        await hub.filled()
+        reports = await worker_of(hub).gather()
+        return JsonResponse({"worker": hub.id, "total": totals(reports), "workers": reports}, headers=NO_STORE)
+
+
+async def _check_operator(request: HttpRequest) -> None:
+    token = live_settings().status_token
+    scheme, _, bearer = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if token is not None and scheme.lower() == "bearer" and constant_time_compare(bearer.strip(), token):
+        return
+    user = await request_user(request)
+    if not (getattr(user, "is_active", False) and getattr(user, "is_staff", False)):
+        raise Refused(
+            403,
+            "forbidden",
+            'This is for staff, or for whoever sends "Authorization: Bearer …" with SSE_LIVE["STATUS_TOKEN"].',
+        )

@@ -1,0 +1,289 @@
+"""What a request asks for, and whether it may have it.
+
+Knows requests, tokens and settings; knows nothing of hubs beyond the ids that a client brings back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, Final, Literal
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, TooManyFieldsSent
+from django.http import HttpRequest, QueryDict
+
+from ..broadcasting import stream_position
+from ..conf import live_settings
+from ..events import CONTROL_CHANNEL, FINAL_ID_SUFFIX, RESERVED_PREFIX, Form, parse_id, validate_name
+from ..identity import USER_PREFIX, auth_digest, user_channel, user_pk
+from .refusals import Refused
+from .tokens import TOKEN_SEPARATOR, is_signed, read_tokens
+
+QUERY_MAX_BYTES: Final = 32 * 1024  # MAX_CHANNELS channels of some length, and a token for as many
+HANDOFF: Final = "django_sse_live"  # the key in scope["extensions"] under which live_application waits for a client
+
+LastId = tuple[str, int] | Literal["none", "unknown"]
+Authorize = Callable[[HttpRequest, str], bool | Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A request that may have its stream."""
+
+    channels: tuple[str, ...]
+    form: Form
+    last_id: LastId
+    heartbeat_seconds: float
+    tokens: tuple[str, ...]  # fresh ones, where the request brought any: see read_tokens()
+    user_pk: str | None
+    auth: str  # the user's auth_digest(); "" for nobody
+
+
+def page_position(request: HttpRequest) -> str:
+    """Where a page's stream begins: the position taken by live_application when the request began, else now."""
+    handoff = getattr(request, "scope", {}).get("extensions", {}).get(HANDOFF)
+    return getattr(handoff, "position", None) or stream_position()
+
+
+async def request_user(request: HttpRequest) -> Any:
+    """The request's user if it is authenticated, else None. Looks nothing up that is not asked for."""
+    known = request.__dict__
+    if "_cached_user" in known:  # some middleware has looked at Django's lazy request.user
+        user = known["_cached_user"]
+    elif "user" in known and not hasattr(known["user"], "_wrapped"):
+        user = known["user"]  # put there by something other than Django's AuthenticationMiddleware
+    elif hasattr(request, "auser"):
+        user = await request.auser()
+    else:
+        user = getattr(request, "user", None)
+    return user if user is not None and user.is_authenticated else None
+
+
+def put_user(request: HttpRequest, user: Any) -> Any:
+    """Make this the request's user, for whatever is asked after get_user(). It, if it is authenticated; else None."""
+    from django.contrib.auth.models import AnonymousUser  # a model's module: not before all apps are loaded
+
+    async def auser() -> Any:
+        return user
+
+    if user is None:
+        user = AnonymousUser()
+    request.user = user
+    request.auser = auser
+    return user if user.is_authenticated else None
+
+
+async def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call something of the project's that may be sync or async. Sync code runs in the request's own thread."""
+    if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
+        return await function(*args)
+    result = await sync_to_async(function)(*args)
+    return await result if isawaitable(result) else result
+
+
+async def parse_subscription(
+    request: HttpRequest, user: Any, fixed_channels: Iterable[str], authorize: Callable[[HttpRequest, str], Any]
+) -> Subscription:
+    """Everything that DESIGN calls "who may hear what", in its order. ``user``: an authenticated one, or None.
+    Raises Refused."""
+    query = request.GET
+    fixed = tuple(fixed_channels)
+    signed, tokens = read_tokens(_brought_tokens(request, user), user)
+    wanted = [*fixed, *query.getlist("channel"), *signed]
+    own = user_channel(user) if user is not None else None
+    if own is not None:
+        wanted.append(own)
+    if not wanted:
+        raise Refused(
+            400,
+            "no_channel",
+            'Name a channel: ?channel=comments, or a token from {% sse_live "comments" %} or sign_channels(), '
+            'or fix channels in the url: path("events/", include("django_sse_live.urls"), {"channels": ["comments"]}).',
+        )
+    channels = tuple(dict.fromkeys(wanted))
+    limit = live_settings().max_channels
+    if len(channels) > limit:
+        raise Refused(
+            400,
+            "too_many_channels",
+            f"{len(channels)} channels were asked for; a stream may have {limit}. Broadcast on broader channels, "
+            'or raise SSE_LIVE["MAX_CHANNELS"].',
+        )
+    granted = {*fixed, *signed, own}
+    asked = [channel for channel in channels if channel not in granted]
+    for channel in asked:  # all of them, before the project's code is asked for any
+        _check_name(channel)
+    form, heartbeat_seconds = _form(_first(query, "format")), _heartbeat(_first(query, "heartbeat"))
+    for channel in asked:
+        await _check_access(request, channel, authorize)
+    return Subscription(
+        channels=channels,
+        form=form,
+        last_id=_last_id(brought_id(request)),
+        heartbeat_seconds=heartbeat_seconds,
+        tokens=tokens,
+        user_pk=None if user is None else user_pk(user),
+        auth="" if user is None else auth_digest(user),
+    )
+
+
+def check_query(request: HttpRequest) -> None:
+    """Raises Refused for a query string that no stream of ours can have. Nothing has been read from it before."""
+    if len(request.META["QUERY_STRING"]) > QUERY_MAX_BYTES:
+        raise Refused(
+            414,
+            "query_too_long",
+            f"The query string is longer than {QUERY_MAX_BYTES} bytes. Name fewer channels, or fix them in the url.",
+        )
+    try:
+        request.GET  # noqa: B018  # parsed when first looked at
+    except TooManyFieldsSent:
+        raise Refused(
+            400, "too_many_parameters", "The query has more parameters than DATA_UPLOAD_MAX_NUMBER_FIELDS allows."
+        ) from None
+
+
+def client_address(request: HttpRequest) -> str:
+    """Where the request comes from: the peer of the connection or, behind PROXY_COUNT proxies, what the outermost of
+    them wrote down. Nothing that the visitor wrote counts. "" if it is not known (a Unix socket)."""
+    count = live_settings().proxy_count
+    if count:
+        written = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        address: str = written[-count].strip() if len(written) >= count else ""
+        if address:
+            return address[:64]
+    peer = getattr(request, "scope", {}).get("client")
+    return peer[0] if peer else ""
+
+
+def hide_tokens(request: HttpRequest) -> None:
+    """Before an error is reported with its request, to ADMINS or to the debug page: without what opens a stream."""
+    query = QueryDict(request.META["QUERY_STRING"], mutable=True)
+    if "token" in query:
+        query.setlist("token", ["hidden"])
+        request.META["QUERY_STRING"] = query.urlencode()
+        request.GET = query  # type: ignore[assignment]
+
+
+def _brought_tokens(request: HttpRequest, user: Any) -> list[str]:
+    """From ?token=, and from an Authorization: Bearer header, if what stands there looks like ours. Where somebody else
+    has authenticated the request, the header is theirs unless it is a token of ours beyond doubt."""
+    tokens = request.GET.getlist("token")
+    scheme, _, bearer = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    bearer = bearer.strip()
+    if scheme.lower() == "bearer" and TOKEN_SEPARATOR in bearer and (user is None or is_signed(bearer)):
+        tokens = [*tokens, bearer]
+    return tokens
+
+
+def _check_name(channel: str) -> None:
+    try:
+        validate_name("channel", channel)
+    except ValueError as error:
+        raise Refused(400, "malformed_channel", str(error)) from None
+
+
+async def _check_access(request: HttpRequest, channel: str, authorize: Callable[[HttpRequest, str], Any]) -> None:
+    if channel.startswith(USER_PREFIX):
+        raise Refused(
+            403,
+            "forbidden",
+            f"The channel {channel!r} belongs to one user, who hears it without asking once logged in. "
+            "To let somebody else in, sign a token for it: sign_channels().",
+        )
+    if channel == CONTROL_CHANNEL:
+        raise Refused(403, "forbidden", f"The channel {channel!r} is what workers tell each other; nobody may listen.")
+    if channel.startswith(RESERVED_PREFIX):
+        raise Refused(
+            403,
+            "forbidden",
+            f'The channel {channel!r} is private: names that begin with "{RESERVED_PREFIX}" belong to django-sse-live.',
+        )
+    if any(fnmatchcase(channel, pattern) for pattern in live_settings().public_channels):
+        return
+    try:
+        allowed = _yes_or_no(await call(authorize, request, channel), "authorize()")
+    except PermissionDenied:
+        allowed = False
+    if not allowed:
+        raise Refused(
+            403,
+            "forbidden",
+            f"You may not listen to {channel!r}. To allow it: draw the stream with {{% sse_live {channel!r} %}}, "
+            'which signs a token, or name the channel in SSE_LIVE["PUBLIC_CHANNELS"], or let SSE_LIVE["AUTHORIZE"] '
+            "return True for it.",
+        )
+
+
+async def authorize_by_setting(request: HttpRequest, channel: str) -> bool:
+    """What EventStreamView.authorize() does by default: asks SSE_LIVE["AUTHORIZE"]; without one the answer is no."""
+    authorize = live_settings().authorize
+    return authorize is not None and _yes_or_no(await call(authorize, request, channel), 'SSE_LIVE["AUTHORIZE"]')
+
+
+def _yes_or_no(answer: Any, who: str) -> bool:
+    # Strict: a coroutine that was never awaited, a queryset, a response that says no are all true.
+    if answer is None or isinstance(answer, bool):
+        return answer is True
+    raise TypeError(f"{who} must return True or False, not {type(answer).__name__}. Nobody was let in.")
+
+
+def _form(given: str | None) -> Form:
+    if given is None or given == "named":
+        return "named"
+    if given == "envelope":
+        return "envelope"
+    raise Refused(400, "malformed_format", 'format is "named" (the default) or "envelope".')
+
+
+def _heartbeat(given: str | None) -> float:
+    """The interval that a client asks for, held between HEARTBEAT_MIN_SECONDS and HEARTBEAT_MAX_SECONDS."""
+    settings = live_settings()
+    if given is None:
+        return settings.heartbeat_seconds
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = float("nan")
+    if not 0 < seconds < float("inf"):
+        raise Refused(400, "malformed_heartbeat", "heartbeat is a number of seconds, such as heartbeat=15.")
+    low = min(settings.heartbeat_min_seconds, settings.heartbeat_seconds)
+    high = max(settings.heartbeat_max_seconds, settings.heartbeat_seconds)
+    held = max(low, min(seconds, high))
+    return int(held) if held == int(held) else held
+
+
+def brought_id(request: HttpRequest) -> str | None:
+    """The last event id that the client saw; the header wins over the parameter. An empty one is none."""
+    # META, here and elsewhere on this way: request.headers would copy every header of the request first.
+    return request.META.get("HTTP_LAST_EVENT_ID") or _first(request.GET, "last_event_id") or None
+
+
+def _first(query: QueryDict, name: str) -> str | None:
+    # Not get(), which raises and catches an exception for each that is not there.
+    return query[name] if name in query else None  # type: ignore[return-value]
+
+
+def is_final_id(last_id: str | None) -> bool:
+    """Whether the client was told a final goodbye, and now reconnects as every EventSource does."""
+    return last_id is not None and last_id.endswith(FINAL_ID_SUFFIX)
+
+
+def _last_id(brought: str | None) -> LastId:
+    return "none" if brought is None else parse_id(brought) or "unknown"
+
+
+def check_fixed_channels(channels: Any) -> tuple[str, ...]:
+    """What the project itself says a stream hears: it needs no permission, so it must not come from the visitor."""
+    if isinstance(channels, str):
+        raise ImproperlyConfigured(
+            f'channels is the str {channels!r}; fixed channels are a list: {{"channels": ["comments"]}}. '
+            "A part of the url must not name them, since whoever types it would be let in: override get_channels()."
+        )
+    try:
+        return tuple(validate_name("channel", channel) for channel in channels)
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"The channels fixed for this stream are wrong: {error}") from error
