@@ -1,0 +1,256 @@
+// The admin's "Live connections": draws what the workers report, as `sse:worker` events of the page's own stream.
+// Every word is in the page, in its language; numbers and ages are put into words by Intl.
+
+const REPORT_MS = 2000;  // how often the workers report
+const GONE_MS = 3.5 * REPORT_MS;  // a worker that has been silent for so long is gone
+const SAMPLES = 60;
+
+const root = /** @type {HTMLElement} */ (document.getElementById("sse-live"));
+const words = /** @type {Record<string, string>} */ (root.dataset);
+const language = document.documentElement.lang || undefined;
+
+/** @param {string} id */
+const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+/** @param {string} text @param {Record<string, unknown>} values */
+const fill = (text, values) => text.replace(/%\((\w+)\)s/g, (_, name) => String(values[name]));
+
+const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
+/** @param {number} value per second */
+const perSecond = (value) => (value < 10 ? tenths : whole).format(value);
+/** @param {string} unit @param {number} value */
+const inUnit = (unit, value) =>
+  new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "narrow", maximumFractionDigits: 0 }).format(value);
+
+/** @param {number} since seconds since 1970 @param {number} now */
+function age(since, now) {
+  const seconds = Math.max(0, Math.floor(now - since));
+  for (const [length, unit] of /** @type {[number, string][]} */ ([[86400, "day"], [3600, "hour"], [60, "minute"]])) {
+    if (seconds >= length) return inUnit(unit, Math.floor(seconds / length));
+  }
+  return inUnit("second", seconds);
+}
+
+/** @param {number} count */
+function size(count) {
+  const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
+  let at = 0;
+  for (; count >= 1000 && at < units.length - 1; at++) count /= 1000;
+  return inUnit(units[at], count);
+}
+
+/** @param {Element} node @param {string} text */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Rows by key: those that stay are changed in place, so that focus and selection stay too. */
+class Table {
+  /** @type {Map<string, HTMLElement>} */ #rows = new Map();
+
+  /** @param {string} table @param {string} template */
+  constructor(table, template) {
+    this.body = /** @type {HTMLElement} */ (element(table).querySelector("tbody"));
+    this.template = /** @type {HTMLTemplateElement} */ (element(template));
+  }
+
+  /** @param {[string, any][]} items key and item, in order @param {(row: HTMLElement, item: any) => void} draw */
+  show(items, draw) {
+    const keys = new Set(items.map(([key]) => key));
+    for (const [key, row] of this.#rows) {
+      if (!keys.has(key)) {
+        row.remove();
+        this.#rows.delete(key);
+      }
+    }
+    items.forEach(([key, item], at) => {
+      let row = this.#rows.get(key);
+      if (!row) {
+        row = /** @type {HTMLElement} */ (/** @type {Element} */ (this.template.content.firstElementChild).cloneNode(true));
+        this.#rows.set(key, row);
+      }
+      if (this.body.children[at] !== row) this.body.insertBefore(row, this.body.children[at] ?? null);
+      draw(row, item);
+    });
+  }
+}
+
+/** @param {HTMLElement} row @param {string} name */
+const cell = (row, name) => /** @type {HTMLElement} */ (row.querySelector(`[data-cell=${name}]`));
+
+class Line {
+  /** @type {number[]} */ #samples = [];
+
+  /** @param {string} figure @param {(value: number) => string} format */
+  constructor(figure, format) {
+    this.figure = element(figure);
+    this.line = element(`${figure}-line`);
+    this.format = format;
+  }
+
+  /** @param {number} value */
+  add(value) {
+    this.#samples = [...this.#samples, value].slice(-SAMPLES);
+    say(this.figure, this.format(value));
+    const highest = Math.max(1, ...this.#samples);
+    const first = SAMPLES - this.#samples.length;
+    const points = this.#samples.map((sample, at) => `${((first + at) * 100) / (SAMPLES - 1)},${23 - (22 * sample) / highest}`);
+    this.line.setAttribute("points", points.join(" "));
+  }
+}
+
+/** @typedef {{ report: any, at: number, deliveries: number, events: number, isKnown: boolean }} Worker  rates are known from the second report on */
+/** @type {Map<string, Worker>} */
+const workers = new Map();
+/** @type {Map<string, { name: string, url: string | null } | null>} */
+const users = new Map();
+
+const workerTable = new Table("sse-workers", "sse-worker-row");
+const clientTable = new Table("sse-clients", "sse-client-row");
+const lines = { streams: new Line("sse-streams", whole.format), rate: new Line("sse-rate", perSecond), events: new Line("sse-events", perSecond) };
+
+document.addEventListener("sse:worker", (event) => {
+  const report = /** @type {CustomEvent} */ (event).detail.data;
+  const before = workers.get(report.id);
+  const seconds = before ? report.at - before.report.at : 0;
+  /** @param {string} name */
+  const rate = (name) => (before && seconds > 0 ? Math.max(0, (report[name] - before.report[name]) / seconds) : 0);
+  if (before && seconds < 1) Object.assign(before, { report: { ...before.report, matches: report.matches, matching: report.matching } });
+  else workers.set(report.id, { report, at: Date.now(), deliveries: rate("delivered"), events: rate("published"), isKnown: Boolean(before) });
+  scheduleDraw();
+});
+
+let isDrawDue = false;
+function scheduleDraw() {
+  if (isDrawDue) return;
+  isDrawDue = true;
+  setTimeout(() => {
+    isDrawDue = false;
+    draw();
+  }, 100);
+}
+
+/** @param {(worker: Worker) => number} value */
+const sum = (value) => [...workers.values()].reduce((total, worker) => total + value(worker), 0);
+
+setInterval(() => {
+  for (const [id, worker] of workers) if (Date.now() - worker.at > GONE_MS) workers.delete(id);
+  draw();
+  if (!workers.size) return;
+  lines.streams.add(sum(({ report }) => report.streams));
+  if (![...workers.values()].some(({ isKnown }) => isKnown)) return;
+  lines.rate.add(sum(({ deliveries }) => deliveries));
+  lines.events.add(sum(({ events }) => events));
+}, REPORT_MS);
+
+function draw() {
+  const reports = [...workers.values()].map(({ report }) => report).sort((a, b) => a.started_at - b.started_at);
+  if (!reports.length) return;
+  say(lines.streams.figure, whole.format(sum(({ report }) => report.streams)));
+  say(element("sse-lagging"), whole.format(sum(({ report }) => report.lagging)));
+  const refused = reports.flatMap(({ refused }) => /** @type {number[]} */ (Object.values(refused)));
+  say(element("sse-refused"), whole.format(refused.reduce((total, count) => total + count, 0)));
+  workerTable.show(reports.map((report) => [report.id, report]), drawWorker);
+  const clients = reports.flatMap((report) => report.matches.map((/** @type {any} */ client) => ({ ...client, at: report.at, worker: report.id })));
+  clients.sort((a, b) => b.connected_at - a.connected_at || (a.id < b.id ? -1 : 1));
+  clientTable.show(clients.map((client) => [client.id, client]), drawClient);
+  const matching = reports.reduce((total, report) => total + report.matching, 0);
+  say(element("sse-shown"), fill(words.shown, { shown: whole.format(clients.length), all: whole.format(matching) }));
+  learnNames(clients.map(({ user }) => user));
+}
+
+/** @param {HTMLElement} row @param {any} report */
+function drawWorker(row, report) {
+  say(cell(row, "name"), `${report.id} · ${report.host}:${report.pid}`);
+  say(cell(row, "state"), words[report.state]);
+  say(cell(row, "age"), age(report.started_at, report.at));
+  say(cell(row, "streams"), whole.format(report.streams));
+  say(cell(row, "rate"), perSecond(workers.get(report.id)?.deliveries ?? 0));
+  say(cell(row, "bytes"), size(report.bytes));
+  say(cell(row, "log"), `${whole.format(report.log.events)} · ${size(report.log.bytes)}`);
+  say(cell(row, "bus"), `${report.bus.backend.replace(/Backend$/, "")}: ${report.bus.is_available ? words.up : words.down}`);
+  row.classList.toggle("warns", !report.bus.is_available);
+}
+
+/** @param {HTMLElement} row @param {any} client */
+function drawClient(row, client) {
+  drawUser(cell(row, "user"), client.user);
+  const address = cell(row, "address");
+  say(address, client.address);
+  address.title = client.agent;
+  say(cell(row, "age"), age(client.connected_at, client.at));
+  drawChannels(cell(row, "channels"), client);
+  say(cell(row, "lag"), whole.format(client.lag));
+  say(cell(row, "last"), client.last ? `${client.last.type}, ${age(client.last.at, client.at)}` : "–");
+  say(cell(row, "events"), whole.format(client.events));
+  say(cell(row, "bytes"), size(client.bytes));
+  say(cell(row, "worker"), client.worker);
+  row.classList.toggle("warns", client.lag > 0 && client.sending_seconds >= 1);
+  const [one, all] = /** @type {NodeListOf<HTMLButtonElement>} */ (row.querySelectorAll("button"));
+  if (one) {
+    one.value = client.id;
+    all.value = client.user ?? "";
+    all.hidden = client.user === null;
+  }
+}
+
+/** @param {HTMLElement} where @param {string | null} pk */
+function drawUser(where, pk) {
+  const user = pk === null ? null : users.get(pk);
+  const text = pk === null ? words.anonymous : user?.name ?? pk;
+  if (where.textContent === text && where.dataset.url === (user?.url ?? "")) return;
+  where.dataset.url = user?.url ?? "";
+  if (user?.url) {
+    const link = document.createElement("a");
+    link.href = user.url;
+    link.textContent = text;
+    where.replaceChildren(link);
+  } else {
+    where.textContent = text;
+  }
+}
+
+/** @param {HTMLElement} where @param {any} client */
+function drawChannels(where, client) {
+  const names = [...client.channels];
+  if (client.more_channels) names.push(fill(words.more, { count: client.more_channels }));
+  const key = names.join("\n");
+  if (where.dataset.key === key) return;
+  where.dataset.key = key;
+  where.replaceChildren(...names.map((name) => Object.assign(document.createElement("span"), { textContent: name })));
+}
+
+/** @param {(string | null)[]} pks */
+async function learnNames(pks) {
+  const unknown = [...new Set(pks)].filter((pk) => pk !== null && !users.has(pk)).slice(0, 200);
+  if (!unknown.length) return;
+  for (const pk of unknown) users.set(/** @type {string} */ (pk), null);
+  const query = new URLSearchParams(unknown.map((pk) => ["user", /** @type {string} */ (pk)]));
+  const response = await fetch(`${words.namesUrl}?${query}`).catch(() => null);
+  if (!response?.ok) {
+    for (const pk of unknown) users.delete(/** @type {string} */ (pk));  // asked for again with the next report
+    return;
+  }
+  for (const [pk, user] of Object.entries(await response.json())) users.set(pk, user);
+  draw();
+}
+
+// Actions: sent without leaving the page, so that the lines go on.
+for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (document.querySelectorAll("form.sse-act"))) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = /** @type {HTMLButtonElement | null} */ (event.submitter);
+    if (button?.name === "user" && !confirm(words.confirm)) return;
+    const body = new FormData(form);
+    if (button?.name) body.set(button.name, button.value);
+    const said = element("sse-said");
+    try {
+      const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+      said.textContent = (await response.json()).message;
+      said.classList.toggle("failed", !response.ok);
+    } catch {
+      said.textContent = words.failed;
+      said.classList.add("failed");
+    }
+  });
+}

@@ -1,0 +1,456 @@
+// One connection for all tabs: an EventSource whose stream is held by one tab and handed on to the others.
+// Knows Web Locks and BroadcastChannel; knows SSELive only as what keeps the one real stream alive.
+//
+// Every tab is a member. Whoever holds the lock is the leader too: it keeps one stream, for the union of what the members
+// ask for, and a buffer of what came. A member says hello with its position; the leader answers with the frames after it,
+// from the buffer or by going back with the stream, and from then on the member hears each frame as it comes. When the
+// leader goes, the lock passes on, and everyone says hello to the next one. Members drop what they have had already, so
+// that every doubt is settled by sending once more: nothing is lost, and nothing is heard twice.
+
+/** @typedef {import("./sse-live.js").SSELive} SSELive */
+/** @typedef {typeof import("./sse-live.js").SSELive} SSELiveClass */
+/** @typedef {{id: string, position: string, channels: string[], parameters: [string, string][], isHidden: boolean}} Member */
+/** @typedef {{frame: any, id: string}} Sent */
+
+/** A leader that does not answer a hello for this long hangs: its lock is taken from it. */
+const ANSWER_MS = 5_000;
+/** A member without a stream asks again this often, in case that its leader hangs. */
+const ASK_AGAIN_MS = 15_000;
+/** A new leader waits no longer than this for the members to say hello. */
+const ROLL_CALL_MS = 1_000;
+/** What a leader keeps for tabs that come late. */
+const BUFFER_FRAMES = 1_000;
+
+/** What each tab asks for itself; all other parameters of the url must be the same for tabs to share. */
+const OWN_PARAMETERS = new Set(["channel", "token", "last_event_id", "heartbeat"]);
+
+/**
+ * An `EventSource` for {@link SSELive}'s options that shares one connection between the tabs of this origin. Where the
+ * browser has no Web Locks or no BroadcastChannel (they need https or localhost), it is the browser's own `EventSource`.
+ *
+ * @param {SSELiveClass} Live
+ * @param {object} options
+ * @param {string} options.group tabs share within a group: a name that is different for each user
+ * @param {string[]} [options.channels] what the token of this tab grants; those in its url need not be repeated
+ * @returns {typeof EventSource}
+ */
+export function shared(Live, { group, channels = [] }) {
+  if (!group) throw new TypeError('shared() needs a group that is different for each user: shared(SSELive, { group: "user 7" })');
+  if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) return globalThis.EventSource;
+  return /** @type {any} */ (class extends SharedEventSource {
+    /** @param {string} url @param {EventSourceInit} [init] */
+    constructor(url, init) { super(Live, group, channels, url, init); }
+  });
+}
+
+class SharedEventSource {
+  static CONNECTING = 0;
+  static OPEN = 1;
+  static CLOSED = 2;
+  static reconnects = true;
+
+  readyState = SharedEventSource.CONNECTING;
+  /** @type {((event: {data: string, lastEventId: string}) => void) | null} */ onmessage = null;
+  /** @type {(() => void) | null} */ onerror = null;
+
+  #id = crypto.randomUUID();
+  #SSELive;
+  #url;
+  #channels;
+  #withCredentials;
+  #position;
+  /** The latest leader heard of: what an earlier one says, woken from a long sleep, does not count any more. */ #term = 0;
+  /** Which of its streams this member has been let into. */ #stream = "";
+  /** @type {Leader | null} */ #leader = null;
+  #ended = new AbortController();
+  #isPresent = false;
+  /** The present wait for the lead, and how to end the lead itself. */ #turn = new AbortController();
+  /** @type {() => void} */ #resign = () => {};
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #answerTimer;
+
+  /**
+   * @param {SSELiveClass} Live
+   * @param {string} group
+   * @param {string[]} channels
+   * @param {string} url
+   * @param {EventSourceInit} [init]
+   */
+  constructor(Live, group, channels, url, { withCredentials = false } = {}) {
+    this.#SSELive = Live;
+    this.#url = new URL(url);
+    this.#withCredentials = withCredentials;
+    const parameters = [...this.#url.searchParams];
+    this.#channels = [...channels, ...this.#url.searchParams.getAll("channel")];
+    this.#position = this.#url.searchParams.get("last_event_id") ?? "";
+    const common = parameters.filter(([name]) => !OWN_PARAMETERS.has(name)).sort();
+    this.name = `sse-live:${JSON.stringify([group, this.#url.origin + this.#url.pathname, common])}`;
+    this.bus = new BroadcastChannel(this.name);
+    this.bus.onmessage = ({ data }) => this.#hear(data);
+    // Held for as long as this tab lives, so that a leader can tell who still does: it must be held before any hello.
+    this.#hold(`${this.name}/${this.#id}`, () => {
+      this.#isPresent = true;
+      this.#queue();
+      this.#hello();
+    }, { signal: this.#ended.signal });
+  }
+
+  close() {
+    this.readyState = SharedEventSource.CLOSED;
+    clearTimeout(this.#answerTimer);
+    this.#endLead();
+    this.#turn.abort();
+    this.#ended.abort();
+    this.bus.close();
+  }
+
+  get #isClosed() { return this.readyState === SharedEventSource.CLOSED; }
+
+  /**
+   * Holds a lock until this source is closed, or `whenHeld`'s argument is called, or it is stolen.
+   * @param {string} name
+   * @param {(release: () => void) => void} whenHeld
+   * @param {LockOptions} options
+   */
+  #hold(name, whenHeld, options) {
+    return navigator.locks.request(name, options, () => new Promise((/** @type {any} */ release) => {
+      if (this.#isClosed) return release();
+      this.#ended.signal.addEventListener("abort", release);
+      whenHeld(release);
+    })).catch((error) => { if (error.name !== "AbortError") throw error; });
+  }
+
+  /** Waits in line for the lead. With `steal`, takes it from one who hangs. */
+  async #queue({ steal = false } = {}) {
+    this.#turn.abort();
+    const turn = this.#turn = new AbortController();
+    const whenHeld = (/** @type {() => void} */ release) => {
+      this.#resign = release;
+      this.#lead();
+    };
+    await this.#hold(this.name, whenHeld, steal ? { steal } : { signal: turn.signal });
+    if (this.#isClosed || turn !== this.#turn) return;
+    // Taken for dead, or resigned.
+    this.#endLead();
+    this.#queue();
+  }
+
+  #endLead() {
+    this.#leader?.close();
+    this.#leader = null;
+  }
+
+  #lead() {
+    // Later than every leader before, in this tab's eyes and by the clock.
+    const term = Math.max(Date.now(), this.#term) + Math.random();
+    this.#leader = new Leader(this.#SSELive, this, term, this.#url, this.#withCredentials);
+    this.#say({ type: "leader", term });
+  }
+
+  /** To every tab, this one included. @param {any} message */
+  #say(message) {
+    if (this.#isClosed) return;
+    this.bus.postMessage(message);
+    this.#hear(message);
+  }
+
+  #hello() {
+    clearTimeout(this.#answerTimer);
+    const due = Date.now() + ANSWER_MS;
+    this.#answerTimer = setTimeout(() => {
+      // Late? Then it was this tab that hung, and the answer may well be here.
+      if (Date.now() > due + ANSWER_MS) this.#hello();
+      else this.#queue({ steal: true });
+    }, ANSWER_MS);
+    const parameters = [...this.#url.searchParams].filter(([name]) => name === "channel" || name === "token");
+    const member = { id: this.#id, position: this.#position, channels: this.#channels, parameters,
+      isHidden: document.hidden };
+    this.#say({ type: "hello", member });
+  }
+
+  /** @param {any} message */
+  #hear(message) {
+    if (this.#isClosed || !this.#isPresent) return;
+    const { type, to, term, stream } = message;
+    if (type === "hello") return this.#leader?.hear(message.member);
+    if (term < this.#term) return;
+    if (term > this.#term) {
+      this.#term = term;
+      this.#stream = "";
+      if (this.#leader && this.#leader.term < term) this.#endLead();
+      if (to !== this.#id) this.#hello();
+    }
+    if (to && to !== this.#id) return;
+    if (type === "noted") this.#askAgainIn(ASK_AGAIN_MS);
+    else if (type === "welcome") this.#welcome(message);
+    else if (type === "back" && stream === this.#stream) this.#connected(message.connected);
+    else if (type === "frame" && stream === this.#stream) this.#receive(message);
+    else if (type === "lost") this.#fail(SharedEventSource.CONNECTING);
+    else if (type === "ended") this.#fail(SharedEventSource.CLOSED);
+  }
+
+  /** @param {number} ms */
+  #askAgainIn(ms) {
+    clearTimeout(this.#answerTimer);
+    if (this.readyState !== SharedEventSource.OPEN) this.#answerTimer = setTimeout(() => this.#hello(), ms);
+  }
+
+  /** @param {{stream: string, connected: any, reset: string, missed: Sent[]}} message */
+  #welcome({ stream, connected, reset, missed }) {
+    this.#stream = stream;
+    this.#connected(connected);
+    if (reset) this.#receive({ frame: { type: "reset", reason: "history_expired" }, id: reset });
+    for (const sent of missed) this.#receive(sent);
+  }
+
+  /** @param {any} connected */
+  #connected(connected) {
+    this.readyState = SharedEventSource.OPEN;
+    clearTimeout(this.#answerTimer);
+    const token = connected.tokens[tokenKey(this.#channels)] ?? null;
+    if (token) this.#url.searchParams.set("token", token);
+    this.#emit({ ...connected, tokens: undefined, token }, "");
+  }
+
+  /** @param {Sent & {isForAll?: boolean}} sent */
+  #receive({ frame, id, isForAll = true }) {
+    if (this.#isClosed) return;
+    if (frame.type !== "reset" && frame.type !== "heartbeat" && this.#SSELive.isAtOrBefore(id, this.#position)) return;
+    if (frame.type === "reset" || !this.#SSELive.isAtOrBefore(id, this.#position)) this.#position = id;
+    if (isForAll || frame.channels.some((/** @type {string} */ channel) => this.#channels.includes(channel))) {
+      this.#emit(frame, id);
+    }
+  }
+
+  /** @param {any} frame @param {string} id */
+  #emit(frame, id) {
+    this.onmessage?.({ data: JSON.stringify(frame), lastEventId: id });
+  }
+
+  /** @param {number} readyState */
+  #fail(readyState) {
+    const { onerror } = this;
+    if (readyState === SharedEventSource.CLOSED) this.close();
+    this.readyState = readyState;
+    if (readyState === SharedEventSource.CONNECTING) this.#askAgainIn(ASK_AGAIN_MS);
+    onerror?.();
+  }
+
+  /** Goes to the end of the line: timers of a hidden page run late, and another one is looked at. */
+  yield() {
+    this.#endLead();
+    this.#resign();
+  }
+
+  /** @param {any} message */
+  say(message) { this.#say(message); }
+}
+
+/** Tabs that hear the same by token need only one of their tokens. @param {string[]} channels */
+const tokenKey = (channels) => JSON.stringify([...new Set(channels)].sort());
+
+/** Holds the one stream. */
+class Leader {
+  /** @type {Map<string, Member>} */ #members = new Map();
+  /** Those whose wishes the present stream was opened with. @type {Set<string>} */ #asked = new Set();
+  /** Members that have been let into the present stream. @type {Set<string>} */ #inside = new Set();
+  /** The freshest token for each set of channels. @type {Map<string, string[]>} */ #tokens = new Map();
+  /** @type {SSELive | null} */ #live = null;
+  #stream = "";
+  #streams = 0;
+  /** The `connected` frame of the present stream; null while there is none. @type {any} */ #connected = null;
+  /** @type {Sent[]} */ #buffer = [];
+  /** The buffer holds every event after this position; and the last position that came. */ #floor = "";
+  #head = "";
+  /** Where the stream was before it went back for somebody. */ #backFrom = "";
+  #isClosed = false;
+  #isOpening = false;
+  #isStale = false;
+  /** @type {(() => void) | null} */ #hearRollCall = null;
+
+  /**
+   * @param {SSELiveClass} Live
+   * @param {SharedEventSource} tab
+   * @param {number} term
+   * @param {URL} url
+   * @param {boolean} withCredentials
+   */
+  constructor(Live, tab, term, url, withCredentials) {
+    this.SSELive = Live;
+    this.tab = tab;
+    this.term = term;
+    this.url = new URL(url);
+    for (const name of OWN_PARAMETERS) this.url.searchParams.delete(name);
+    this.withCredentials = withCredentials;
+    this.#open();
+  }
+
+  close() {
+    this.#isClosed = true;
+    this.#live?.close();
+  }
+
+  /** @param {any} message */
+  #say(message) {
+    if (!this.#isClosed) this.tab.say({ ...message, term: this.term, stream: this.#stream });
+  }
+
+  /** A hello. @param {Member} member */
+  hear(member) {
+    this.#members.set(member.id, member);
+    this.#inside.delete(member.id);
+    this.#say({ type: "noted", to: member.id });
+    this.#hearRollCall?.();
+    if (this.#isOpening) this.#isStale ||= !this.#hearRollCall;
+    else if (document.hidden && !member.isHidden && !this.#connected) this.tab.yield();
+    else if (!this.#live || this.#connected && !this.#covers(member)) this.#open();
+    else if (this.#connected) this.#welcome(member);
+  }
+
+  /** Whether the stream has what a member asked for; if it was asked for and not given, to ask again is no use. */
+  #covers(/** @type {Member} */ { id, channels }) {
+    return this.#asked.has(id) || channels.every((channel) => this.#connected.channels.includes(channel));
+  }
+
+  /** Opens the stream, for those who are there: the one of before, if any, is another from now on. */
+  async #open() {
+    if (this.#isOpening) return;
+    this.#isOpening = true;
+    do {
+      this.#isStale = false;
+      await this.#rollCall();
+      if (this.#isClosed) return;
+    } while (this.#isStale);
+    this.#isOpening = false;
+    const stream = this.#stream = `${this.term}/${++this.#streams}`;
+    this.#live?.close();
+    this.#connected = null;
+    this.#inside.clear();
+    const members = [...this.#members.values()];
+    const position = this.#earliest(members);
+    this.#backFrom = position === this.#head ? "" : this.#head;
+    this.#head ||= position;
+    this.#buffer = [];
+    this.#floor = position;
+    const live = this.#live = new this.SSELive(this.#union(members), {
+      lastEventId: position, adaptive: "path", logger: null, withCredentials: this.withCredentials,
+      onEvent: (data, { lastEventId }, frame) => { if (stream === this.#stream) this.#receive(frame, lastEventId); },
+    });
+    live.on("statechange", ({ state }) => {
+      if (stream !== this.#stream || state === "connected") return;
+      this.#connected = null;
+      this.#say({ type: state === "disconnected" ? "ended" : "lost" });
+    });
+  }
+
+  /** Who is there? Members of tabs that have gone are forgotten; those that have not said hello yet are waited for. */
+  async #rollCall() {
+    const prefix = `${this.tab.name}/`;
+    const { held = [] } = await navigator.locks.query();
+    const present = new Set(held.flatMap(({ name = "" }) => name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
+    for (const id of this.#members.keys()) if (!present.has(id)) this.#members.delete(id);
+    await new Promise((/** @type {any} */ resolve) => {
+      const timer = setTimeout(resolve, ROLL_CALL_MS);
+      this.#hearRollCall = () => {
+        if (![...present].every((id) => this.#members.has(id))) return;
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#hearRollCall();
+    });
+    this.#hearRollCall = null;
+  }
+
+  /**
+   * The position that serves everyone. Where the members come from several epochs, the latest is the living one; those of
+   * the others get a reset.
+   * @param {Member[]} members
+   */
+  #earliest(members) {
+    const positions = [this.#head, ...members.map(({ position }) => position)].filter(Boolean);
+    const milliseconds = (/** @type {string} */ id) => +(/:(\d+)-/.exec(id)?.[1] ?? 0);
+    const latest = positions.reduce((a, b) => milliseconds(b) > milliseconds(a) ? b : a, "");
+    return positions.reduce((a, b) => this.SSELive.isAtOrBefore(b, a) ? b : a, latest);
+  }
+
+  /** @param {Member[]} members */
+  #union(members) {
+    const url = new URL(this.url);
+    const channels = new Set();
+    this.#tokens.clear();
+    this.#asked = new Set(members.map(({ id }) => id));
+    for (const member of members) {
+      const tokens = member.parameters.flatMap(([name, value]) => name === "token" ? [value] : []);
+      if (tokens.length) this.#tokens.set(tokenKey(member.channels), tokens);
+      for (const [name, value] of member.parameters) if (name === "channel") channels.add(value);
+    }
+    for (const channel of channels) url.searchParams.append("channel", channel);
+    for (const token of [...this.#tokens.values()].flat()) url.searchParams.append("token", token);
+    return url;
+  }
+
+  /** @param {any} frame @param {string} id */
+  #receive(frame, id) {
+    switch (frame.type) {
+      case "connected": return this.#nowConnected(frame, id);
+      case "goodbye":
+        // The others need not know that a stream is renewed, only that it is over.
+        if (frame.reconnect === false) this.#say({ type: "frame", frame, id: "" });
+        return;
+      case "reset":
+        if (this.#backFrom) return this.#couldNotGoBack();
+        this.#buffer = [];
+        this.#floor = id;
+        break;
+      case "heartbeat": break;
+      default:
+        this.#buffer.push({ frame, id });
+        if (this.#buffer.length > BUFFER_FRAMES) this.#floor = /** @type {Sent} */ (this.#buffer.shift()).id;
+    }
+    this.#head = id;
+    this.#backFrom = "";
+    this.#say({ type: "frame", frame, id, isForAll: this.#isForAll(frame) });
+  }
+
+  /** Whether a frame is for every tab: one on a channel that none of them named is fixed by the url, or the user's own. */
+  #isForAll({ channels = /** @type {string[]} */ ([]) }) {
+    const named = new Set([...this.#members.values()].flatMap((member) => member.channels));
+    return !channels.length || channels.some((/** @type {string} */ channel) => !named.has(channel));
+  }
+
+  /** @param {any} frame @param {string} id */
+  #nowConnected(frame, id) {
+    this.#floor ||= id;
+    this.#head ||= id;
+    this.#connected = { ...frame, tokens: this.#freshTokens(frame) };
+    if ([...this.#members.values()].some((member) => !this.#covers(member))) return this.#open();
+    this.#say({ type: "back", connected: this.#connected });
+    for (const member of this.#members.values()) if (!this.#inside.has(member.id)) this.#welcome(member);
+  }
+
+  /** The fresh token of each set of channels, where the server tells them apart. @param {any} frame */
+  #freshTokens({ token, tokens = token ? [token] : [] }) {
+    if (tokens.length !== [...this.#tokens.values()].flat().length) return {};
+    return Object.fromEntries([...this.#tokens].map(([key, old]) => [key, tokens.splice(0, old.length)[0]]));
+  }
+
+  /** Lets a member into the stream, with what it missed. @param {Member} member */
+  #welcome(member) {
+    const { isAtOrBefore } = this.SSELive;
+    const { id, position } = member;
+    const isCovered = !position || isAtOrBefore(this.#floor, position);
+    if (!isCovered && isAtOrBefore(position, this.#floor)) return this.#open();
+    this.#inside.add(id);
+    const missed = position && isCovered ? this.#buffer.filter((sent) => !isAtOrBefore(sent.id, position)) : [];
+    this.#say({ type: "welcome", to: id, connected: this.#connected, reset: isCovered ? "" : this.#head,
+      missed: missed.map((sent) => ({ ...sent, isForAll: this.#isForAll(sent.frame) })) });
+  }
+
+  /** The stream went back for somebody, and what they missed is gone. That is for them to know, and for nobody else. */
+  #couldNotGoBack() {
+    for (const member of this.#members.values()) {
+      // An id of no epoch: to be welcomed with a reset.
+      if (!this.SSELive.isAtOrBefore(this.#backFrom, member.position)) member.position = "gone";
+    }
+    this.#open();
+  }
+}
