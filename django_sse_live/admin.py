@@ -1,0 +1,189 @@
+"""Live connections, in Django's admin: every worker's streams, as the workers report them over the bus.
+
+For another admin site: ``site.register(LiveConnection, LiveConnectionAdmin)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from .backends import running_hub
+from .broadcasting import broadcast, disconnect_clients
+from .events import RESERVED_PREFIX
+from .http.views import EventStreamView
+from .models import LiveConnection
+from .workers import FILTER_MAX_LENGTH, WATCH_CHANNEL, worker_of
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[LiveConnection]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+NAMES: Final = 500  # of users, in one answer
+TEST_EVENT: Final = "test"
+
+
+class WatchView(EventStreamView):
+    """The page's own stream. Whoever opens it is asked for the permission each time, so for as long as it lasts."""
+
+    model_admin: Any = None
+
+    def get_channels(self, request: HttpRequest) -> Iterable[str]:
+        if not self.model_admin.admin_site.has_permission(request) or not self.model_admin.has_view_permission(request):
+            raise PermissionDenied("You may not see live connections.")
+        text = clean_filter(request.GET.get("filter", ""))
+        return [f"{WATCH_CHANNEL}:{text}" if text else WATCH_CHANNEL]
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        """ALLOWED_ORIGINS may read the site's streams, not this one."""
+        response = await super().dispatch(request, *args, **kwargs)
+        for name in [name for name in response.headers if name.lower().startswith("access-control-")]:
+            del response.headers[name]
+        return response
+
+    async def get_initial_events(  # type: ignore[override]
+        self, request: HttpRequest, channels: tuple[str, ...]
+    ) -> Iterable[tuple[str, Any]]:
+        worker_of(running_hub()).watch()
+        return ()
+
+
+def clean_filter(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:FILTER_MAX_LENGTH]
+
+
+@admin.register(LiveConnection)
+class LiveConnectionAdmin(ModelAdmin):
+    """One page in the place of the list; nothing can be added, opened or deleted."""
+
+    page_template: ClassVar[str] = "admin/django_sse_live/connections.html"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_urls(self) -> list[Any]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_"
+        view = self.admin_site.admin_view
+        return [
+            path("", view(self.changelist_view), name=f"{name}changelist"),
+            path("stream/", WatchView.as_view(model_admin=self), name=f"{name}stream"),
+            path("names/", view(self.names_view), name=f"{name}names"),
+            path("disconnect/", view(self.disconnect_view), name=f"{name}disconnect"),
+            path("test/", view(self.test_view), name=f"{name}test"),
+        ]
+
+    def _url(self, name: str) -> str:
+        opts = self.opts
+        return reverse(f"admin:{opts.app_label}_{opts.model_name}_{name}", current_app=self.admin_site.name)
+
+    @method_decorator(require_safe)
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        text = clean_filter(request.GET.get("q", ""))
+        user = _user_called(text)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Live connections"),
+            "opts": self.opts,
+            "text": text,
+            "user_found": user,
+            "filter": text if user is None else f"user:{user.pk}",
+            "may_act": self.has_change_permission(request),
+            **{f"{name}_url": self._url(name) for name in ("stream", "names", "disconnect", "test", "changelist")},
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, self.page_template, context)
+
+    @method_decorator(require_safe)
+    def names_view(self, request: HttpRequest) -> HttpResponse:
+        """?user=1&user=2: what they are called, and where their pages are."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        users = get_user_model()
+        found = {}
+        for pk in request.GET.getlist("user")[:NAMES]:
+            try:
+                found[pk] = users._meta.pk.to_python(pk)
+            except Exception:  # whatever a field says of text that is no key of it
+                continue
+        by_pk = users._default_manager.in_bulk(list(found.values()))
+        names = {}
+        for pk, value in found.items():
+            if value in by_pk:
+                names[pk] = {"name": str(by_pk[value]), "url": self._user_url(value)}
+        return JsonResponse(names)
+
+    def _user_url(self, pk: Any) -> str | None:
+        opts = get_user_model()._meta
+        try:
+            name = f"admin:{opts.app_label}_{opts.model_name}_change"
+            return reverse(name, args=[pk], current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return None
+
+    @method_decorator(require_POST)
+    def disconnect_view(self, request: HttpRequest) -> HttpResponseBase:
+        """``client`` or ``user``: end that stream, or all streams of that user, on every worker."""
+        self._check_may_act(request)
+        client, user = request.POST.get("client"), request.POST.get("user")
+        if client:
+            disconnect_clients(client_id=client[:200])
+            self._log(request, client, "Disconnected the stream.")
+            return self._answer(request, _("The stream is told to end."))
+        if user:
+            disconnect_clients(user=user[:200])
+            self._log(request, f"user:{user}", "Disconnected the user.")
+            return self._answer(request, _("All streams of this user are told to end."))
+        return self._answer(request, _("Nothing was chosen."), 400)
+
+    @method_decorator(require_POST)
+    def test_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Broadcast an event of type ``test`` with a text."""
+        self._check_may_act(request)
+        channel = request.POST.get("channel", "")
+        if channel.startswith(RESERVED_PREFIX):
+            return self._answer(request, _("This channel is not for events."), 400)
+        try:
+            broadcast(channel, TEST_EVENT, {"text": request.POST.get("text", "")[:1000], "from": str(request.user)})
+        except ValueError as error:
+            return self._answer(request, str(error), 400)
+        self._log(request, channel, "Sent a test event.")
+        return self._answer(request, _("The test event was sent to “%(channel)s”.") % {"channel": channel})
+
+    def _check_may_act(self, request: HttpRequest) -> None:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+
+    def _log(self, request: HttpRequest, what: str, message: str) -> None:
+        self.log_change(request, LiveConnection(pk=what[:200]), message)
+
+    def _answer(self, request: HttpRequest, message: str, status: int = 200) -> HttpResponseBase:
+        """To the page's script in JSON; to a form sent without it by a message on the page."""
+        if "application/json" in request.META.get("HTTP_ACCEPT", ""):
+            return JsonResponse({"message": message}, status=status)
+        messages.add_message(request, messages.SUCCESS if status == 200 else messages.ERROR, message)
+        return HttpResponseRedirect(self._url("changelist"))
+
+
+def _user_called(text: str) -> Any:
+    """The user whose name this is, if the filter is one."""
+    users = get_user_model()
+    if not text:
+        return None
+    return users._default_manager.filter(**{users.USERNAME_FIELD: text}).first()

@@ -1,0 +1,59 @@
+"""manage.py sse_live_listen CHANNEL…: prints events as they come, for debugging. Asks nobody for permission."""
+
+from __future__ import annotations
+
+import asyncio
+from fnmatch import fnmatchcase
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+
+from ...backends import get_backend
+from ...events import RESERVED_PREFIX, Event
+from ...hub.hub import Hub
+from ...hub.log import EventLog
+
+
+class Listener(Hub):
+    """A hub that prints what is delivered to it, and has no clients."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channels: list[str], out: OutputWrapper) -> None:
+        super().__init__(loop, EventLog("0"))
+        self._wanted = channels
+        self._out = out
+
+    def deliver(self, item: Any) -> None:
+        if isinstance(item, Event) and not item.type.startswith(RESERVED_PREFIX):
+            if any(fnmatchcase(channel, wanted) for channel in item.channels for wanted in self._wanted):
+                self._out.write(f"{item.id}  {', '.join(item.channels)}  {item.type}  {item.payload}\n")
+                self._out.flush()
+        super().deliver(item)
+
+
+class Command(BaseCommand):
+    help = "Prints the events of channels as they come, until interrupted."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("channel", nargs="+", help="a name or a pattern, such as comments, 'user:*' or '*'")
+        parser.add_argument("--seconds", type=float, help="end after that long")
+
+    def handle(self, *args: Any, channel: list[str], seconds: float | None, **options: Any) -> None:
+        if not get_backend().reaches_other_processes:
+            raise CommandError(
+                "The memory backend carries events within one process, and this one is not the one that sends them. "
+                'Set SSE_LIVE["BACKEND"] to a bus between processes: see docs/backends.md.'
+            )
+        try:
+            asyncio.run(self._listen(channel, seconds))
+        except KeyboardInterrupt:
+            pass
+
+    async def _listen(self, channels: list[str], seconds: float | None) -> None:
+        hub = Listener(asyncio.get_running_loop(), channels, self.stdout)
+        get_backend().attach(hub)
+        await hub.filled()
+        self.stderr.write(f"Listening to {', '.join(channels)}. Ctrl-C ends.")
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), seconds)
+        except asyncio.TimeoutError:
+            pass

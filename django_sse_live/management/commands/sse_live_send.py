@@ -1,0 +1,40 @@
+"""manage.py sse_live_send CHANNEL EVENT 'JSON': an event by hand, to see who hears it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ...backends import get_backend
+from ...broadcasting import broadcast, broadcast_text
+
+
+class Command(BaseCommand):
+    help = "Broadcasts one event, now."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("channel", help="such as comments, or user:42")
+        parser.add_argument("event", help="the event's type, such as new_comment")
+        parser.add_argument("data", nargs="?", default="null", help="its data as JSON, such as '{\"id\": 7}'")
+        parser.add_argument("--text", action="store_true", help="the data is text (HTML, say), and is sent as it is")
+
+    def handle(self, *args: Any, channel: str, event: str, data: str, text: bool, **options: Any) -> None:
+        try:
+            if text:
+                broadcast_text(channel, event, data, on_commit=False)
+            else:
+                broadcast(channel, event, json.loads(data), on_commit=False)
+        except json.JSONDecodeError as error:
+            raise CommandError(
+                f"The data is not JSON ({error}): {data!r}. Quote it for the shell, as in '{{\"id\": 7}}', "
+                "or send it as text with --text."
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        backend = get_backend()
+        if backend.buffered:
+            self.stderr.write("The bus does not answer; the event waits for it until this command ends.")
+        else:
+            self.stdout.write(f"Sent {event!r} on {channel!r}.")

@@ -1,0 +1,32 @@
+"""For the tests of those who use the app.
+
+What was broadcast, without a server and without a client::
+
+    with capture_broadcasts() as broadcasts:
+        Comment.objects.create(text="hello")
+    assert [(b.type, b.data) for b in broadcasts] == [("new_comment", {"id": 1})]
+
+What a browser would get, without a server::
+
+    async with StreamClient().stream("/events/", {"channel": "comments"}) as stream:
+        await Comment.objects.acreate(text="hello")
+        event = await stream.next()
+    assert (event.type, event.data) == ("new_comment", {"id": 1})
+
+And for real browsers, a server: LiveServerTestCase, or the pytest fixture ``live_asgi_server``.
+"""
+
+from .broadcasts import CapturedBroadcast, capture_broadcasts
+from .servers import LiveServerTestCase
+from .streams import ReceivedEvent, Stream, StreamClient, StreamEnded, StreamRefused
+
+__all__ = [
+    "CapturedBroadcast",
+    "LiveServerTestCase",
+    "ReceivedEvent",
+    "Stream",
+    "StreamClient",
+    "StreamEnded",
+    "StreamRefused",
+    "capture_broadcasts",
+]

@@ -1,0 +1,82 @@
+"""What was broadcast, without a server and without a client; and commits where a test's transaction has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+
+from ..backends import get_backend, replace_backend
+from ..backends.base import Backend
+from ..broadcasting import Publication
+from ..events import RESERVED_PREFIX, Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedBroadcast:
+    """What every client of these channels would have got."""
+
+    channels: tuple[str, ...]
+    type: str
+    data: Any  # parsed from the JSON that was encoded; the text of a text event
+
+
+class _Capture(Backend):
+    """Keeps what is published, and carries it nowhere."""
+
+    def __init__(self, behind: Backend, into: list[CapturedBroadcast]) -> None:
+        super().__init__({})
+        self._behind = behind
+        self._into = into
+
+    def publish(self, event: Event) -> None:
+        if not event.type.startswith(RESERVED_PREFIX):
+            self._into.append(CapturedBroadcast(channels=event.channels, type=event.type, data=event.data))
+
+    def position(self) -> str:
+        return self._behind.position()
+
+
+@contextmanager
+def capture_broadcasts() -> Iterator[list[CapturedBroadcast]]:
+    """A list that fills with what is broadcast inside the block; nothing of it reaches a client.
+
+    What waits for a commit is added when the block ends, if it has not been rolled back by then: so it works under
+    TestCase too, where the outermost transaction is never committed. Only broadcasts are taken out of that queue; other
+    ``on_commit`` callbacks stay where they are.
+    """
+    captured: list[CapturedBroadcast] = []
+    waiting_before = {id(callback) for _, callback in _waiting_broadcasts()}
+    before = replace_backend(_Capture(get_backend(), captured))
+    try:
+        yield captured
+        for connection, callback in list(_waiting_broadcasts()):
+            if id(callback) not in waiting_before:
+                _send(connection, callback)
+    finally:
+        replace_backend(before)
+
+
+def send_committed_broadcasts() -> None:
+    """Under TestCase: send what waits for a commit that will never come, as far as no other transaction is open.
+
+    Django marks the transactions that TestCase itself has begun, and so those that the tested code has.
+    """
+    for connection, callback in list(_waiting_broadcasts()):
+        if all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+            _send(connection, callback)
+
+
+def _waiting_broadcasts() -> Iterator[tuple[Any, Publication]]:
+    for connection in connections.all(initialized_only=True):
+        for _, callback, *_ in connection.run_on_commit:
+            if isinstance(callback, Publication):
+                yield connection, callback
+
+
+def _send(connection: Any, callback: Publication) -> None:
+    connection.run_on_commit = [entry for entry in connection.run_on_commit if entry[1] is not callback]
+    callback()
