@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.urls import include, path
+
+from django_sse_live.http.views import EventStreamView
+
+
+class AsksForStaff(EventStreamView):
+    def authorize(self, request: HttpRequest, channel: str) -> bool:  # type: ignore[override]
+        return channel == "staff" and request.user.is_staff  # type: ignore[union-attr]
+
+
+class AsksForStaffAsync(EventStreamView):
+    async def authorize(self, request: HttpRequest, channel: str) -> bool:
+        user = await request.auser()
+        return channel == "staff" and user.is_staff  # type: ignore[union-attr]
+
+
+class Refuses(EventStreamView):
+    def authorize(self, request: HttpRequest, channel: str) -> bool:  # type: ignore[override]
+        raise PermissionDenied
+
+
+class NobodyToday(EventStreamView):
+    def get_user(self, request: HttpRequest) -> Any:
+        raise PermissionDenied("Closed on Sundays.")
+
+
+class ByHeader(EventStreamView):
+    """One's own authentication, async."""
+
+    async def get_user(self, request: HttpRequest) -> Any:
+        from django.contrib.auth.models import User
+
+        return await User.objects.filter(username=request.headers.get("X-User", "")).afirst()
+
+    def authorize(self, request: HttpRequest, channel: str) -> bool:  # type: ignore[override]
+        return channel == f"of.{request.user}"
+
+
+urlpatterns = [
+    path("events/", include("django_sse_live.urls")),
+    path("staff/", AsksForStaff.as_view()),
+    path("staff-async/", AsksForStaffAsync.as_view()),
+    path("refuses/", Refuses.as_view()),
+    path("nobody/", NobodyToday.as_view()),
+    path("by-header/", ByHeader.as_view()),
+]

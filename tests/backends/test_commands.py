@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from django_sse_live import checks
+from django_sse_live.testing import capture_broadcasts
+from tests.backends.redis_process import RedisProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+REDIS = "django_sse_live.backends.redis_streams.RedisStreamsBackend"
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisProcess]:
+    with RedisProcess() as process:
+        yield process
+
+
+def manage(*arguments: str, redis: RedisProcess | None = None) -> list[str]:
+    """The command line of a process that is none of the test's."""
+    backend = {} if redis is None else {"BACKEND": REDIS, "OPTIONS": {"URL": redis.url}}
+    return [
+        *(sys.executable, "-c"),
+        "import sys; from django.conf import settings; import django; from django.core.management import call_command; "
+        f"settings.configure(SSE_LIVE={backend!r}, SECRET_KEY='x', INSTALLED_APPS=['django.contrib.contenttypes', "
+        "'django.contrib.auth', 'django_sse_live']); django.setup(); call_command(*sys.argv[1:])",
+        *arguments,
+    ]
+
+
+def run(*arguments: str, redis: RedisProcess | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        manage(*arguments, redis=redis), env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_send_broadcasts_json_and_text() -> None:
+    with capture_broadcasts() as broadcasts:
+        call_command("sse_live_send", "comments", "new_comment", '{"id": 7}', stdout=StringIO())
+        call_command("sse_live_send", "comments", "ping", stdout=StringIO())
+        call_command("sse_live_send", "comments", "html", "<li>7</li>", "--text", stdout=StringIO())
+    assert [(b.channels, b.type, b.data) for b in broadcasts] == [
+        (("comments",), "new_comment", {"id": 7}),
+        (("comments",), "ping", None),
+        (("comments",), "html", "<li>7</li>"),
+    ]
+
+
+def test_send_says_what_is_wrong() -> None:
+    with pytest.raises(CommandError, match="not JSON"):
+        call_command("sse_live_send", "comments", "new_comment", "{id: 7}")
+    with pytest.raises(CommandError, match="reserved"):
+        call_command("sse_live_send", "comments", "heartbeat")
+
+
+def test_listen_refuses_a_backend_that_reaches_no_other_process() -> None:
+    with pytest.raises(CommandError, match="memory backend"):
+        call_command("sse_live_listen", "comments")
+
+
+@pytest.mark.needs("redis")
+def test_what_one_process_sends_another_prints(redis: RedisProcess) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    listener = subprocess.Popen(
+        manage("sse_live_listen", "comm*", redis=redis),
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert listener.stdout is not None and listener.stderr is not None
+        assert "Listening to comm*" in listener.stderr.readline()
+        run("sse_live_send", "other", "x", redis=redis)
+        sent = run("sse_live_send", "comments", "new_comment", '{"id": 7}', redis=redis)
+        assert sent.stdout == "Sent 'new_comment' on 'comments'.\n", sent.stderr
+        line = listener.stdout.readline()
+        assert line.split("  ")[1:] == ["comments", "new_comment", '{"id":7}\n']
+    finally:
+        listener.kill()
+        listener.wait()
+
+
+@pytest.mark.needs("redis")
+def test_what_a_short_process_sent_while_redis_was_paused_gets_out_at_its_end(redis: RedisProcess) -> None:
+    redis.pause()
+    sender = subprocess.Popen(
+        manage("sse_live_send", "comments", "new_comment", "1", redis=redis),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert sender.stderr is not None
+    assert "does not answer" in sender.stderr.readline()
+    redis.resume()
+    assert sender.wait(20) == 0
+    assert b"new_comment" in redis.command("XRANGE", "sse_live", "-", "+")
+
+
+def test_a_broadcast_that_nobody_can_hear_is_told_once() -> None:
+    sent = run("sse_live_send", "comments", "new_comment", "1")
+    assert sent.returncode == 0
+    assert sent.stderr.count("with the memory backend nobody hears it") == 1
+
+
+def test_several_workers_and_the_memory_backend_do_not_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    assert checks.check_workers(None) == []
+    assert [message.id for message in checks.check_workers_of_deployment(None)] == ["sse_live.W005"]
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    assert [message.id for message in checks.check_workers(None)] == ["sse_live.W005"]
+    assert checks.check_workers_of_deployment(None) == []
+    with override_settings(SSE_LIVE={"BACKEND": REDIS}):
+        assert checks.check_workers(None) == []

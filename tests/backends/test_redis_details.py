@@ -1,0 +1,413 @@
+"""What the Redis backend does beyond what every backend does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import redis as redis_py
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from django_sse_live.backends import replace_backend, replay_history
+from django_sse_live.backends.redis_server import RedisServer
+from django_sse_live.backends.redis_streams import RedisStreamsBackend
+from django_sse_live.events import Event, parse_id
+from django_sse_live.hub.clients import Client
+from django_sse_live.hub.hub import DISCONNECT, Hub
+from django_sse_live.hub.log import EventLog
+from django_sse_live.hub.registry import forget_hubs
+from tests.backends.redis_process import RedisProcess
+from tests.live.harness import until
+
+pytestmark = pytest.mark.needs("redis")
+
+Make = Callable[..., RedisStreamsBackend]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    with RedisProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def server(redis: RedisProcess) -> Iterator[Any]:
+    client = redis_py.Redis(port=redis.port)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def stream() -> str:
+    return "sse_live_" + secrets.token_hex(4)
+
+
+@pytest_asyncio.fixture
+async def make(redis: RedisProcess, stream: str) -> AsyncIterator[Make]:
+    made: list[RedisStreamsBackend] = []
+
+    def make(**options: Any) -> RedisStreamsBackend:
+        backend = RedisStreamsBackend({"URL": redis.url, "STREAM": stream, **options})
+        made.append(backend)
+        return backend
+
+    forget_hubs()
+    before = replace_backend(None)
+    yield make
+    for backend in made:
+        await asyncio.to_thread(backend.close)
+    replace_backend(before)
+    forget_hubs()
+
+
+async def hub_of(backend: RedisStreamsBackend) -> Hub:
+    hub = Hub(asyncio.get_running_loop(), EventLog("0"))
+    backend.attach(hub)
+    await hub.filled()
+    return hub
+
+
+def event(data: Any, type: str = "t") -> Event:
+    return Event(("c",), type, json.dumps(data))
+
+
+def heard(client: Client) -> str:
+    text = b""
+    while (body := client.take()) is not None:
+        text += body
+    return text.decode()
+
+
+def data_of(text: str) -> list[Any]:
+    return [json.loads(part.split("data: ")[1]) for part in text.split("\n\n") if "event: t\n" in part]
+
+
+async def opened(backend: RedisStreamsBackend, hub: Hub, last_id: str) -> Client:
+    """As the view does it."""
+    place = parse_id(last_id)
+    assert place is not None
+    client = Client(hub, ("c",), last_id=place)
+    if client.needs_history:
+        replace_backend(backend)
+        await replay_history(client)
+    client.open()
+    return client
+
+
+async def test_an_entry_that_stands_in_the_stream_twice_is_heard_once(make: Make, server: Any, stream: str) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    backend.publish(event(1))
+    [(_, fields)] = server.xrange(stream)
+    server.xadd(stream, fields)
+    backend.publish(event(2))
+    await until(lambda: len(hub.log) >= 2)
+    other = await hub_of(make())
+    for log in (hub.log, other.log):
+        assert [e.data for e in log.read(("c",), 0)] == [1, 2]
+
+
+async def test_an_entry_of_somebody_else_is_passed_over(
+    make: Make, server: Any, stream: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    server.xadd(stream, {"what": "else"})
+    server.xadd(stream, {"event": b"\xff not ours"})
+    backend.publish(event(1))
+    await until(lambda: len(hub.log) == 1)
+    assert sum("is passed over" in record.message for record in caplog.records) == 2
+
+
+async def test_what_has_left_the_log_is_read_from_redis(make: Make) -> None:
+    backend = make()
+    with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
+        hub = await hub_of(backend)
+        events = [event(number) for number in range(450)]
+        for e in events:
+            backend.publish(e)
+        await until(lambda: hub.log.head == events[-1].position)
+        await until(lambda: len(hub.log) == 10)
+        client = await opened(backend, hub, events[5].id)
+        text = heard(client)
+        assert '"resumed":true' in text and "event: reset" not in text
+        assert data_of(text) == list(range(6, 450))
+        ids = [line for line in text.split("\n") if line.startswith("id: ")]
+        assert ids == [f"id: {e.id}" for e in events[6:]]
+        backend.publish(event("live"))
+        await until(lambda: data_of(heard(client)) == ["live"])
+
+
+async def test_what_was_read_for_one_serves_those_who_come_with_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = make()
+    with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
+        hub = await hub_of(backend)
+        events = [event(number) for number in range(60)]
+        for e in events:
+            backend.publish(e)
+        await until(lambda: len(hub.log) == 10 and hub.log.head == events[-1].position)
+        connects = 0
+        aconnect = backend.server.aconnect
+
+        async def counted(timeout: float) -> Any:
+            nonlocal connects
+            connects += 1
+            return await aconnect(timeout)
+
+        monkeypatch.setattr(backend.read_server, "aconnect", counted)
+        clients = await asyncio.gather(*(opened(backend, hub, events[5 + n].id) for n in range(20)))
+        assert [data_of(heard(client)) for client in clients] == [list(range(6 + n, 60)) for n in range(20)]
+        assert connects == 1
+
+
+async def test_what_has_left_redis_too_is_told_by_a_reset(make: Make, server: Any, stream: str) -> None:
+    backend = make()
+    with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
+        hub = await hub_of(backend)
+        events = [event(number) for number in range(60)]
+        for e in events:
+            backend.publish(e)
+        await until(lambda: len(hub.log) == 10 and hub.log.head == events[-1].position)
+        server.xtrim(stream, maxlen=30, approximate=False)
+        text = heard(await opened(backend, hub, events[5].id))
+        assert '"reason":"history_expired"' in text and not data_of(text)
+        assert data_of(heard(await opened(backend, hub, events[35].id))) == list(range(36, 60))
+
+
+async def test_a_new_worker_fills_its_log_within_its_bounds(make: Make) -> None:
+    backend = make()
+    events = [event(number) for number in range(250)]
+    for e in events:
+        backend.publish(e)
+    with override_settings(SSE_LIVE={"HISTORY_EVENTS": 130}):
+        hub = await hub_of(make())
+        assert [e.data for e in hub.log.read(("c",), events[119].position)] == list(range(120, 250))
+        assert not hub.log.lost(("c",), events[119].position)
+        assert hub.log.lost(("c",), events[118].position)
+
+
+async def test_the_first_event_ever_is_not_missed_by_a_page_drawn_before_it(make: Make) -> None:
+    backend = make()
+    page = backend.position()
+    backend.publish(event(1))
+    hub = await hub_of(make())
+    assert data_of(heard(await opened(backend, hub, page))) == [1]
+
+
+async def test_no_stream_opens_before_the_log_is_filled(make: Make, redis: RedisProcess) -> None:
+    redis.pause()
+    try:
+        hub = Hub(asyncio.get_running_loop(), EventLog("0"))
+        make().attach(hub)
+        client = Client(hub, ("c",))
+        client.open()
+        assert '"reason":"not_ready","reconnect":true' in heard(client)
+    finally:
+        redis.resume()
+    await hub.filled()
+    client = Client(hub, ("c",))
+    client.open()
+    assert client.is_open
+
+
+async def test_a_stream_that_has_lost_what_was_read_is_another_stream(make: Make, server: Any, stream: str) -> None:
+    """As after a failover to a replica that lagged behind."""
+    backend = make()
+    hub = await hub_of(backend)
+    for number in range(5):
+        backend.publish(event(number))
+    await until(lambda: len(hub.log) == 5)
+    client = Client(hub, ("c",))
+    client.open()
+    heard(client)
+    epoch = hub.log.epoch
+    last = server.xrevrange(stream, count=1)[0][0]
+    server.xdel(stream, last)
+    server.client_kill_filter(_type="normal", skipme=True)
+    await until(lambda: hub.log.epoch != epoch)
+    text = heard(client)
+    assert text.count("event: reset") == 1
+    backend.publish(event("live"))
+    await until(lambda: data_of(heard(client)) == ["live"])
+
+
+async def test_a_connection_that_breaks_loses_nothing_and_tells_nobody(make: Make, server: Any) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    client = Client(hub, ("c",))
+    client.open()
+    heard(client)
+    got: list[Any] = []
+    for number in range(40):
+        if number % 10 == 5:
+            server.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.to_thread(backend.publish, event(number))
+    text = ""
+
+    def whole() -> bool:
+        nonlocal text
+        text += heard(client)
+        return len(data_of(text)) >= 40
+
+    await until(whole)
+    assert data_of(text) == list(range(40)) and "event: reset" not in text, got
+
+
+async def test_a_reader_that_was_away_for_longer_than_the_stream_goes_back_has_a_gap(
+    make: Make, server: Any, stream: str
+) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    backend.publish(event(0))
+    await until(lambda: len(hub.log) == 1)
+    client = Client(hub, ("c",))
+    client.open()
+    heard(client)
+    epoch = hub.log.epoch
+    # Everything at once, so that nothing of it is read in between.
+    fields = server.xrange(stream)[0][1][b"event"].replace(b'"seq":1', b'"seq":%d')
+    pipeline = server.pipeline()
+    for number in range(2, 22):
+        pipeline.xadd(stream, {"event": fields % number})
+    pipeline.xtrim(stream, maxlen=5, approximate=False)
+    server.client_kill_filter(_type="normal", skipme=True)
+    pipeline.execute()
+    text = ""
+
+    def told() -> bool:
+        nonlocal text
+        text += heard(client)
+        return "event: reset" in text
+
+    # Either it was quick enough to see them all, or it tells.
+    await until(lambda: told() or len(data_of(text)) == 20)
+    assert hub.log.epoch == epoch
+
+
+async def test_a_control_event_issued_while_redis_was_away_is_obeyed(make: Make, redis: RedisProcess) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    client = Client(hub, ("c",), user_pk="7")
+    client.open()
+    redis.pause()
+    try:
+        await asyncio.to_thread(backend.publish, Event(("sse.control",), DISCONNECT, '{"user_pk": "7"}'))
+        assert client.is_open
+    finally:
+        redis.resume()
+    await until(lambda: client.close_reason == "disconnected")
+
+
+@pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest"])
+async def test_a_full_buffer_keeps_order_and_control_events_and_says_what_it_gave_up(
+    make: Make, when_full: str, stream: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisProcess() as redis:
+        backend = make(URL=redis.url, BUFFER_EVENTS=10, BUFFER_FULL=when_full)
+        redis.kill()
+        for number in range(15):
+            backend.publish(event(number))
+            if number in (2, 12):
+                backend.publish(Event(("sse.control",), DISCONNECT, '{"user_pk": "7"}'))
+        assert backend.dropped >= 5
+        assert sum("given up" in record.message for record in caplog.records) == 1
+        redis.start()
+        await until(lambda: backend.buffered == 0)
+        server = redis_py.Redis(port=redis.port)
+        heads = [json.loads(entry[b"event"].split(b"\n")[0]) for _, entry in server.xrange(stream)]
+        numbers = [json.loads(e[b"event"].split(b"\n")[1]) for _, e in server.xrange(stream)]
+        server.close()
+    sequences = [head["seq"] for head in heads]
+    assert sequences == sorted(set(sequences))
+    types = [head["type"] for head in heads]
+    assert types.count("sse.lost") == (1 if when_full == "drop_oldest" else 2)  # one for each gap
+    assert types.count("sse.disconnect") == 2
+    kept = [number for number, type in zip(numbers, types, strict=True) if type == "t"]
+    assert kept == sorted(kept)
+    assert (kept[-1] == 14) if when_full == "drop_oldest" else (kept[0] == 0)
+
+
+async def test_a_fork_has_connections_and_a_sequence_of_its_own(redis: RedisProcess, stream: str) -> None:
+    from django_sse_live import broadcast
+    from django_sse_live.backends import get_backend
+
+    settings = {
+        "BACKEND": "django_sse_live.backends.redis_streams.RedisStreamsBackend",
+        "OPTIONS": {"URL": redis.url, "STREAM": stream},
+    }
+    with override_settings(SSE_LIVE=settings):
+        broadcast("c", "t", "before", on_commit=False)
+        await until(lambda: get_backend().buffered == 0)
+        child = os.fork()
+        if child == 0:
+            broadcast("c", "t", "child", on_commit=False)
+            os._exit(get_backend().buffered)
+        broadcast("c", "t", "parent", on_commit=False)
+        assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222
+        hub = await hub_of(get_backend())  # type: ignore[arg-type]
+        assert {e.data for e in hub.log.read(("c",), 0)} == {"before", "child", "parent"}
+
+
+async def test_one_warning_and_one_info_for_one_outage(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "django_sse_live")
+    with RedisProcess(aof=True) as redis:
+        backend = make(URL=redis.url)
+        hub = await hub_of(backend)
+        backend.publish(event(0))
+        redis.kill()
+        for number in range(1, 20):
+            await asyncio.to_thread(backend.publish, event(number))
+        await until(lambda: not backend.is_available)
+        redis.start()
+        await until(lambda: len(hub.log) == 20 and backend.is_available)
+        assert [e.data for e in hub.log.read(("c",), 0)] == list(range(20))
+        assert backend.outages == 1
+        lines = [(r.levelname, r.message.split(" (")[0]) for r in caplog.records if "SSE bus" in r.message]
+        assert lines == [("WARNING", "SSE bus lost"), ("INFO", "SSE bus is back")]
+        await asyncio.to_thread(backend.close)
+
+
+async def test_a_position_is_known_or_asked_for_or_safe(make: Make, redis: RedisProcess) -> None:
+    backend = make()
+    assert backend.known_position() is None
+    backend.publish(event(1))
+    asked = backend.position()
+    hub = await hub_of(backend)
+    assert backend.known_position() == asked == hub.log.head_id
+    nowhere = make(URL="redis://127.0.0.1:1/0")
+    assert nowhere.position() == "0:0-0"
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"URL": "http://localhost"}, "URL"),
+        ({"URL": None}, "URL"),
+        ({"URL": "redis+sentinel://host1:26379"}, "master"),
+        ({"STREAM": ""}, "STREAM"),
+        ({"MAXLEN": 5}, "MAXLEN"),
+        ({"MAXLEN": "many"}, "MAXLEN"),
+        ({"BUFFER_EVENTS": 0}, "BUFFER_EVENTS"),
+        ({"BUFFER_FULL": "explode"}, "BUFFER_FULL"),
+        ({"EXIT_SECONDS": -1}, "EXIT_SECONDS"),
+        ({"URI": "redis://localhost"}, "'URI'"),
+    ],
+)
+def test_a_bad_option_is_named(options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=match):
+        RedisStreamsBackend(options)
+
+
+def test_a_password_is_shown_nowhere() -> None:
+    assert "secret" not in str(RedisServer("redis://user:secret@host:6380/1", "s"))
+    with pytest.raises(ImproperlyConfigured) as error:
+        RedisServer("mysql://user:secret@host", "s")
+    assert "secret" not in str(error.value)

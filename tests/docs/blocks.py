@@ -1,0 +1,49 @@
+"""The code blocks of the documentation, as they stand in its pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+
+_BLOCK = re.compile(
+    r"^(?P<fence>`{3,}|:{3,})(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=fence)[ \t]*$", re.DOTALL | re.MULTILINE
+)
+# A block that opens with a comment which is a path is that file, or what is added to it.
+_PATH = re.compile(r"(?:#|//|<!--) ([\w./-]+\.\w+)(, at the end)?(?: -->)?\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line} {self.language}"
+
+    @property
+    def path(self) -> str | None:
+        match = _PATH.match(self.text)
+        return match[1] if match else None
+
+    def write_into(self, project: Path) -> None:
+        match = _PATH.match(self.text)
+        assert match, f"{self} is no file"
+        path = project / match[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text() if match[2] else ""
+        path.write_text(before + self.text[match.end() :])
+
+
+def blocks_of(page: str) -> Iterator[Block]:
+    text = (DOCS / page).read_text()
+    for match in _BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        yield Block(page, line, match["language"].strip(), match["text"])

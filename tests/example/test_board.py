@@ -1,0 +1,138 @@
+"""What the example shows a visitor, with no browser: forms, the stream, the admin."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import httpx
+import pytest
+
+
+def comment_id(page: str, text: str) -> str:
+    """The id of the comment that says `text`, as the page has it."""
+    for match in re.finditer(r'<li class="comment" id="comment-(\d+)">(.*?)</li>', page, re.DOTALL):
+        if text in unescape(match[2]):
+            return match[1]
+    raise AssertionError(f"no comment says {text!r}")
+
+
+def test_the_board_works_without_javascript(visitor):
+    reader, writer = visitor(), visitor()
+    answer = writer.submit("/", author="a visitor", text="Plain forms are enough.")
+    assert (answer.status_code, answer.headers["location"]) == (302, "/")
+    assert "Plain forms are enough." in reader.get("/").text
+
+
+def test_a_form_that_is_not_right_is_shown_again_with_its_errors(visitor):
+    answer = visitor().submit("/", author="a visitor", text="")
+    assert answer.status_code == 200
+    assert "This field is required." in answer.text
+
+
+def test_nobody_signs_with_the_name_of_a_user(visitor):
+    answer = visitor().submit("/", author="Otter", text="It is me.")
+    assert "That is the name of a user." in answer.text
+    assert "It is me." not in visitor().get("/").text.partition('id="comments"')[2]
+
+
+def test_who_is_logged_in_signs_with_that_name(visitor):
+    visitor().log_in("heron").submit("/", author="somebody else", text="Signed by the server.")
+    page = visitor().get("/").text
+    assert re.search(r"<b>heron</b>(?:(?!</li>).)*Signed by the server\.", page, re.DOTALL)
+    assert "somebody else" not in page
+
+
+def test_a_saved_comment_is_on_every_open_stream(visitor):
+    with visitor().listen() as one, visitor().log_in("heron").listen() as other:
+        assert next(one)[0] == next(other)[0] == "connected"
+        visitor().submit("/", author="a visitor", text="To all.")
+        for stream in (one, other):
+            type_, data = next(stream)
+            assert (type_, data["author"], data["text"]) == ("new_comment", "a visitor", "To all.")
+
+
+def test_the_event_brings_the_markup_that_the_page_has(visitor):
+    with visitor().listen() as stream:
+        next(stream)
+        visitor().submit("/", author="a visitor", text="<b>Markup</b> & more")
+        _, data = next(stream)
+    assert "&lt;b&gt;Markup&lt;/b&gt; &amp; more" in data["html"]
+    assert data["html"].strip() in visitor().get("/").text
+
+
+def test_a_mention_is_a_notification_for_that_user_alone(visitor):
+    with visitor().log_in("otter").listen() as otter, visitor().log_in("heron").listen() as heron:
+        next(otter), next(heron)
+        visitor().submit("/", author="a visitor", text="Hello @otter, are you there?")
+        visitor().submit("/", author="a visitor", text="And this is for nobody.")
+        assert [next(otter)[0] for _ in range(3)] == ["new_comment", "notification", "new_comment"]
+        assert [next(heron)[0] for _ in range(2)] == ["new_comment", "new_comment"]
+    assert "Hello @otter" in visitor().log_in("otter").get("/").text.partition('id="write"')[0]
+    assert "Hello @otter" not in visitor().log_in("heron").get("/").text.partition('id="write"')[0]
+
+
+def test_what_the_admin_saves_changes_and_deletes_is_broadcast(visitor):
+    admin = visitor().log_in("admin")
+    with visitor().listen() as stream:
+        next(stream)
+        assert admin.submit("/admin/board/comment/add/", author="admin", text="From the admin.").status_code == 302
+        type_, data = next(stream)
+        assert (type_, data["text"]) == ("new_comment", "From the admin.")
+
+        number = comment_id(visitor().get("/").text, "From the admin.")
+        admin.submit(f"/admin/board/comment/{number}/change/", author="admin", text="Changed in the admin.")
+        type_, data = next(stream)
+        assert (type_, data["id"], data["text"]) == ("comment_updated", int(number), "Changed in the admin.")
+
+        admin.submit(f"/admin/board/comment/{number}/delete/", post="yes")
+        assert next(stream) == ("comment_deleted", {"id": int(number)})
+
+
+def test_a_reply_is_a_link_that_fills_in_the_form(visitor):
+    page = visitor().get("/").text
+    link = unescape(re.search(r'class="reply" href="([^"]+)"', page)[1])
+    assert re.search(r"<textarea[^>]*>\s*@[\w ]+ </textarea>", visitor().get(link.partition("#")[0]).text)
+
+
+@pytest.mark.parametrize("path", ["/", "/login/", "/events/?channel=comments", "/admin/login/"])
+def test_every_answer_forbids_inline_and_foreign_content(example, path):
+    with httpx.stream("GET", example.url + path) as response:
+        assert response.status_code == 200
+        assert response.headers["content-security-policy"].startswith("default-src 'self';")
+
+
+def test_nothing_in_the_pages_is_inline(visitor):
+    for page in (visitor().get("/").text, visitor().log_in("otter").get("/").text, visitor().get("/login/").text):
+        assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son\w+=", page)
+
+
+def test_anyone_can_look_at_the_wire(example):
+    url, headers = example.url + "/events/?channel=comments", {"Accept": "text/event-stream"}
+    with httpx.stream("GET", url, headers=headers) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = response.iter_lines()
+        first = [next(lines) for _ in range(4)]
+    assert first[0] == "retry: 2000"
+    assert first[1].startswith("id: ")
+    assert first[2] == "event: connected"
+    assert first[3].startswith('data: {"type":"connected"')
+
+
+def test_other_channels_are_closed(example):
+    assert httpx.get(example.url + "/events/?channel=user:1").status_code == 403
+    assert httpx.get(example.url + "/events/?channel=secrets").status_code == 403
+
+
+def test_to_seed_again_changes_nothing(example, visitor):
+    before = visitor().get("/").text.count('class="comment"')
+    example.manage("seed")
+    assert visitor().get("/").text.count('class="comment"') == before
+
+
+def test_the_migrations_are_complete(example):
+    example.manage("makemigrations", "--check", "--dry-run")
+
+
+def test_django_has_no_complaint(example):
+    example.manage("check", "--fail-level", "WARNING")

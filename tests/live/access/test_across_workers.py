@@ -1,0 +1,84 @@
+"""What happens to a session on one worker, told to its streams on another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backends.redis_process import RedisProcess
+from tests.live.harness import Crowd, Server
+from tests.live.harness.servers import ROOT
+
+pytestmark = pytest.mark.needs("redis")
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisProcess]:
+    with RedisProcess() as redis:
+        yield redis
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "tests.live.access.settings",
+        "LIVE_DATABASE": str(tmp_path / "db.sqlite3"),
+    }
+    command = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
+    subprocess.run(command, env={**os.environ, **environment, "PYTHONPATH": str(ROOT)}, check=True)
+    return environment
+
+
+async def cookie_of_a_new_session(server: Server) -> dict[str, str]:
+    _, headers, body = await server.request("GET", "/enter/")
+    assert body == b"in"
+    return {"Cookie": next(line.split(";")[0] for line in headers["set-cookie"].split("\n") if "sessionid" in line)}
+
+
+@pytest.fixture
+async def two(redis: RedisProcess, environment: dict[str, str], start_server: Any) -> list[Server]:
+    options = {
+        "environment": environment,
+        "BACKEND": "django_sse_live.backends.redis_streams.RedisStreamsBackend",
+        "OPTIONS": {"URL": redis.url},
+        "PUBLIC_CHANNELS": [],
+        "AUTHORIZE": None,
+    }
+    return [await start_server("uvicorn", **options) for _ in range(2)]
+
+
+async def test_logout_ends_the_streams_of_that_session_on_another_worker_within_a_second(two: list[Server]) -> None:
+    here, there = two
+    ending, living = await cookie_of_a_new_session(here), await cookie_of_a_new_session(here)
+    ended = await Crowd.open(there, 5, "/events/", headers=ending, keep=True)
+    lives = await Crowd.open(there, 5, "/events/", headers=living)
+    began = time.monotonic()
+    assert await here.get("/leave/", **ending) == "out"
+    await ended.all(lambda client: client.is_ended, 5)
+    seconds = time.monotonic() - began
+    print(f"logout on one worker, streams ended on another: {seconds * 1000:.0f} ms")
+    assert seconds < 1
+    assert all('"reason":"revoked"' in client.body for client in ended)
+    # It cannot slip back in; the user's other session goes on.
+    status, headers, _ = await there.request("GET", "/events/", headers={**ending, "Accept": "text/event-stream"})
+    assert (status, headers["sse-live-error"]) == (400, "no_channel")
+    assert all(client.is_open for client in lives)
+    assert (await there.state())["clients"] == 5
+
+
+async def test_a_changed_password_ends_them_all(two: list[Server]) -> None:
+    here, there = two
+    cookies = [await cookie_of_a_new_session(here) for _ in range(2)]
+    crowds = [await Crowd.open(there, 2, "/events/", headers=cookie) for cookie in cookies]
+    began = time.monotonic()
+    await here.get("/password/")
+    for crowd in crowds:
+        await crowd.all(lambda client: client.is_ended, 5)
+    assert time.monotonic() - began < 1

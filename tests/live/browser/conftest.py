@@ -1,0 +1,105 @@
+"""Real browsers, and the sites that they visit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.browser.servers import ROOT, Network, Server
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+NODE_MODULES = ROOT / "tests/js/node_modules"
+
+
+def need(*programs: str) -> list[str]:
+    """The paths of these programs; without one of them the test is skipped, by its name."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    paths = [shutil.which(program, path=places) for program in programs]
+    for program, path in zip(programs, paths, strict=True):
+        if path is None:
+            pytest.skip(f"needs {program}, which is not on this machine")
+    return [path for path in paths if path]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The suite's own site."""
+    directory = tmp_path_factory.mktemp("site")
+    server = Server("tests.live.browser.site.settings", directory, SITE_DATABASE=str(directory / "db.sqlite3"))
+    server.manage("migrate", "--verbosity=0")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    pytest.importorskip("playwright", reason="needs playwright")
+    (path,) = need("chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def window(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """A window of its own, with its own cookies, at each call."""
+    contexts = []
+
+    def window(**options: Any) -> Any:
+        context = chromium.new_context(**options)
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        return context
+
+    yield window
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Server]:
+    """The example project, with a database of its own; it may be killed."""
+    server = Server("tests.live.browser.quick_board", tmp_path, EXAMPLE_DATABASE=str(tmp_path / "db.sqlite3"))
+    server.manage("seed")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def network(board: Server) -> Iterator[Network]:
+    """Between a browser and the board."""
+    network = Network(board)
+    yield network
+    network.cut()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How long each break lasted: from the break to yellow, from the repair to green."""
+    from tests.live.browser.test_breaks import ROWS
+
+    if not ROWS:
+        return
+    terminalreporter.section("time to green, in Chromium")
+    terminalreporter.write_line(f"{'what broke':32} {'yellow':>8} {'green':>8}  events after it")
+    for what, yellow, green, after in ROWS:
+        terminalreporter.write_line(f"{what:32} {yellow:6.1f} s {green:6.1f} s  {after}")

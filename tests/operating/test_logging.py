@@ -1,0 +1,71 @@
+"""What the log lines say to programs, and that a storm does not flood the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from django_sse_live import abroadcast, disconnect_clients
+from django_sse_live.hub.hub import Hub
+from tests.hub.conftest import until
+from tests.operating.conftest import Connect
+
+
+@pytest.fixture(autouse=True)
+def at_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "django_sse_live")
+
+
+async def test_each_line_says_what_it_is_about_in_attributes(
+    hub: Hub, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = connect("a", "b", user_pk="7", address="10.0.0.9")
+    await until(lambda: reader.client.is_open)
+    await abroadcast("a", "tick")
+    await until(lambda: reader.client.events_sent == 1)
+    disconnect_clients(user=7)
+    await reader.done()
+    connected, broadcast, disconnected = (vars(record) for record in caplog.records)
+    for line in (connected, disconnected):
+        assert line["client_id"] == reader.client.id and line["user_pk"] == "7"
+        assert line["address"] == "10.0.0.9" and line["channels"] == ("a", "b")
+    assert disconnected["reason"] == "disconnected" and disconnected["events_sent"] == 1
+    assert broadcast["event_type"] == "tick" and broadcast["channels"] == ("a",) and broadcast["client_count"] == 1
+    assert broadcast["event_id"].startswith(hub.log.epoch)
+
+
+async def test_a_storm_is_summed_up(
+    hub: Hub, connect: Connect, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    settings.SSE_LIVE = {"LOG_LINES_PER_SECOND": 3}
+    for _ in range(10):
+        connect("a")
+    await until(lambda: len(hub.clients) == 10)
+    assert [message.endswith(f"Total clients: {number}") for number, message in enumerate(caplog.messages, 1)] == [
+        True
+    ] * 3
+    await until(lambda: len(caplog.messages) == 4)
+    assert caplog.messages[3] == "7 more SSE clients connected within a second. Total clients: 10"
+    connect("a")
+    await until(lambda: len(caplog.messages) == 5)
+    assert caplog.messages[4].endswith("Total clients: 11")
+
+
+async def test_the_kinds_do_not_hold_each_other_back(
+    hub: Hub, connect: Connect, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    settings.SSE_LIVE = {"LOG_LINES_PER_SECOND": 1}
+    readers = [connect("a"), connect("a")]
+    await until(lambda: len(hub.clients) == 2)
+    await readers[0].leave()
+    await abroadcast("a", "tick")
+    await until(lambda: readers[1].client.events_sent == 1)
+    await until(lambda: len(caplog.messages) == 4)
+    assert [message.split(" (")[0] for message in caplog.messages] == [
+        "SSE client connected",
+        "SSE client disconnected",
+        "Broadcasted to 1 SSE clients: tick",
+        "1 more SSE clients connected within a second. Total clients: 1",
+    ]

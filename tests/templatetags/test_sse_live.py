@@ -1,0 +1,221 @@
+"""What `{% sse_live %}` draws."""
+
+from __future__ import annotations
+
+import gettext
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.management import call_command
+from django.template import Context, RequestContext, Template
+from django.test import RequestFactory, override_settings
+from django.utils import translation
+
+from django_sse_live import stream_position
+from django_sse_live.http.refusals import Refused
+from django_sse_live.http.tokens import read_tokens
+
+LANGUAGES = ["de", "es", "fr", "id", "pt_BR"]
+
+
+class Elements(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def request_by(user: Any) -> Any:
+    request = RequestFactory().get("/")
+    request.user = user
+    return request
+
+
+def draw(source: str = '{% sse_live "comments" %}', request: Any = None, **values: Any) -> Elements:
+    context = RequestContext(request, values) if request else Context(values)
+    return Elements(Template("{% load sse_live %}" + source).render(context))
+
+
+def element(source: str = '{% sse_live "comments" %}', request: Any = None, **values: Any) -> dict[str, str]:
+    (attributes,) = draw(source, request, **values).of("sse-live")
+    return attributes
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    return User.objects.create_user("ada", password="secret")
+
+
+def test_it_points_at_the_apps_own_stream() -> None:
+    assert element()["src"] == "/events/"
+
+
+def test_another_stream_can_be_named() -> None:
+    assert element('{% sse_live "comments" src="/board/events/" %}')["src"] == "/board/events/"
+
+
+def test_the_token_grants_the_channels() -> None:
+    channels, _ = read_tokens([element('{% sse_live "comments" "other" %}')["token"]], None)
+    assert channels == ["comments", "other"]
+
+
+def test_channels_may_be_variables() -> None:
+    channels, _ = read_tokens([element("{% sse_live name %}", name="post.7")["token"]], None)
+    assert channels == ["post.7"]
+
+
+def test_the_token_is_bound_to_whoever_is_logged_in(user: User) -> None:
+    token = element(request=request_by(user))["token"]
+    assert read_tokens([token], user)[0] == ["comments"]
+    with pytest.raises(Refused):
+        read_tokens([token], None)
+
+
+def test_an_anonymous_visitors_token_is_bound_to_nobody() -> None:
+    token = element(request=request_by(AnonymousUser()))["token"]
+    assert read_tokens([token], None)[0] == ["comments"]
+
+
+def test_without_channels_there_is_no_token() -> None:
+    assert "token" not in element("{% sse_live %}")
+
+
+def test_the_position_is_now_where_nothing_says_otherwise() -> None:
+    before = stream_position()
+    assert element()["last-event-id"] == before
+
+
+def test_the_position_is_that_of_the_requests_start() -> None:
+    request = request_by(AnonymousUser())
+    request.scope = {"extensions": {"django_sse_live": type("Handoff", (), {"position": "abc:5-0"})()}}
+    assert element(request=request)["last-event-id"] == "abc:5-0"
+
+
+def test_the_view_may_hand_the_position_over() -> None:
+    assert element('{% sse_live "comments" since=position %}', position="abc:7-0")["last-event-id"] == "abc:7-0"
+
+
+def test_the_script_comes_once_per_page() -> None:
+    page = draw(
+        '{% sse_live "a" %}{% sse_live "b" %}{% if 1 %}{% with x=1 %}{% sse_live "c" %}{% endwith %}{% endif %}'
+    )
+    assert len(page.of("sse-live")) == 3
+    assert page.of("script") == [{"type": "module", "src": "/static/django_sse_live/sse-live.js"}]
+
+
+def test_the_script_comes_once_with_included_templates() -> None:
+    included = Template('{% load sse_live %}{% sse_live "a" %}')
+    page = draw('{% include included %}{% include included only %}{% sse_live "b" %}', included=included)
+    assert len(page.of("sse-live")) == 3
+    assert len(page.of("script")) == 1
+
+
+def test_the_next_page_has_its_own_script() -> None:
+    template = Template('{% load sse_live %}{% sse_live "a" %}')
+    for _ in range(2):
+        assert len(Elements(template.render(Context())).of("script")) == 1
+
+
+def test_nothing_is_inline() -> None:
+    page = draw()
+    assert all(
+        "style" not in attributes and not any(name.startswith("on") for name in attributes)
+        for _, attributes in page.found
+    )
+    assert all("src" in script for script in page.of("script"))
+
+
+class Nonce(str):
+    """As Django's: false until it has been used."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def test_a_nonce_of_the_page_is_used() -> None:
+    (script,) = draw(csp_nonce=Nonce("r4nd0m")).of("script")
+    assert script["nonce"] == "r4nd0m"
+
+
+def test_what_it_draws_is_escaped() -> None:
+    assert element('{% sse_live "a" src=src %}', src='/"><script>')["src"] == '/"><script>'
+
+
+def test_tabs_share_only_if_asked() -> None:
+    assert not {"share", "share-src", "channels"} & element().keys()
+
+
+def test_shared_tabs_know_their_channels_and_the_file() -> None:
+    attributes = element('{% sse_live "comments" "a, b" share=True %}')
+    assert attributes["channels"].split("\n") == ["comments", "a, b"]
+    assert attributes["share-src"] == "/static/django_sse_live/sse-live-share.js"
+
+
+def test_every_user_has_a_group_of_their_own(user: User) -> None:
+    other = User.objects.create_user("bob")
+    source = '{% sse_live "comments" share=True %}'
+    groups = [element(source, request_by(who))["share"] for who in (user, other, AnonymousUser(), user)]
+    assert groups[0] == groups[3]
+    assert len(set(groups)) == 3
+    assert all(re.fullmatch("[0-9a-f]{16}", group) for group in groups)
+
+
+def test_the_position_is_kept_in_the_browser_if_asked() -> None:
+    assert element('{% sse_live "comments" persist="local" %}')["persist"] == "local"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_words_are_in_the_pages_language(language: str) -> None:
+    english = element()
+    with translation.override(translation.to_language(language)):
+        translated = element()
+    words = [name for name in english if name.startswith("text-")]
+    assert len(words) == 4
+    assert all(translated[name] for name in words)
+    assert translated["text-disconnected"] != english["text-disconnected"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_compiled_translations_are_up_to_date(language: str) -> None:
+    """Every entry of the .po file is in the .mo file, as it stands there."""
+    folder = Path(__file__).parents[2] / "django_sse_live/locale" / language / "LC_MESSAGES"
+    with (folder / "django.mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)
+    entries = re.findall(r'^msgid "(.+)"\nmsgstr "(.*)"$', (folder / "django.po").read_text(), re.MULTILINE)
+    assert entries
+    for message, text in entries:
+        assert text, f"{message!r} is not translated"
+        assert compiled.gettext(message) == text
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
+        "whitenoise.storage.CompressedManifestStaticFilesStorage",
+    ],
+)
+def test_hashed_file_names_work(tmp_path: Path, storage: str) -> None:
+    """Also where only the hashed files are kept: no module imports another by a name that is gone."""
+    if storage.startswith("whitenoise"):
+        pytest.importorskip("whitenoise", reason="needs whitenoise")
+    with override_settings(
+        STATIC_ROOT=tmp_path, STORAGES={"staticfiles": {"BACKEND": storage}}, WHITENOISE_KEEP_ONLY_HASHED_FILES=True
+    ):
+        call_command("collectstatic", interactive=False, verbosity=0)
+        page = draw('{% sse_live "comments" share=True %}')
+        files = [page.of("script")[0]["src"], page.of("sse-live")[0]["share-src"]]
+        for file in files:
+            assert re.search(r"\.[0-9a-f]{12}\.js$", file)
+            text = (tmp_path / file.removeprefix("/static/")).read_text()
+            assert not re.search(r"^import\b", text, re.MULTILINE)

@@ -1,0 +1,211 @@
+"""@live_model: once per save, once per delete, after the commit of the database that was saved to."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from django.core import serializers
+from django.core.files.base import ContentFile
+from django.db import models, transaction
+from django.db.models.deletion import Collector
+
+from django_sse_live import live_model
+from django_sse_live.testing import CapturedBroadcast, capture_broadcasts
+from tests.testapp.models import Broken, Note, NoteProxy, PinnedNote, Reply, Silent, Timestamped, Unheard
+
+pytestmark = pytest.mark.django_db
+
+
+def types(broadcasts: list[CapturedBroadcast]) -> list[str]:
+    return [broadcast.type for broadcast in broadcasts]
+
+
+class TestDefaults:
+    def test_a_save_an_update_and_a_delete_each_send_one_event(self) -> None:
+        with capture_broadcasts() as broadcasts:
+            note = Note.objects.create(text="hello", secret="never sent")
+            pk = note.pk
+            note.save()
+            note.delete()
+        assert [(b.channels, b.type, b.data) for b in broadcasts] == [
+            (("notes",), "new_note", {"id": pk, "model": "testapp.note", "action": "created"}),
+            (("notes",), "note_updated", {"id": pk, "model": "testapp.note", "action": "updated"}),
+            (("notes",), "note_deleted", {"id": pk, "model": "testapp.note", "action": "deleted"}),
+        ]
+
+    def test_queryset_deletes_and_cascades_send_one_per_row(self) -> None:
+        note = Note.objects.create()
+        Reply.objects.create(note=note)
+        with capture_broadcasts() as broadcasts:
+            Note.objects.all().delete()
+        assert sorted(types(broadcasts)) == ["note_deleted", "reply_deleted"]
+
+    def test_a_proxy_s_save_is_its_model_s(self) -> None:
+        with capture_broadcasts() as broadcasts:
+            proxy = NoteProxy.objects.create()
+            proxy.save()
+            proxy.delete()
+        assert types(broadcasts) == ["new_note", "note_updated", "note_deleted"]
+
+    def test_a_multi_table_child_sends_once_per_save_and_per_delete(self) -> None:
+        with capture_broadcasts() as broadcasts:
+            child = PinnedNote.objects.create()
+            child.save()
+            child.delete()
+        assert types(broadcasts) == ["new_note", "note_updated", "note_deleted"]
+        child = PinnedNote.objects.create()
+        with capture_broadcasts() as broadcasts:
+            Note.objects.get(pk=child.pk).delete()
+        assert types(broadcasts) == ["note_deleted"]
+
+    def test_a_child_deleted_without_its_parent_row_is_no_deleted_note(self) -> None:
+        child = PinnedNote.objects.create()
+        with capture_broadcasts() as broadcasts:
+            child.delete(keep_parents=True)
+        assert broadcasts == []
+
+    def test_a_child_class_made_later_is_heard_too(self) -> None:
+        class LateProxy(Note):
+            class Meta:
+                proxy = True
+                app_label = "testapp"
+
+        with capture_broadcasts() as broadcasts:
+            LateProxy.objects.create()
+        assert types(broadcasts) == ["new_note"]
+
+    def test_a_fixture_load_is_silent(self) -> None:
+        data = serializers.serialize("json", [Note(pk=1000, text="from a fixture")])
+        with capture_broadcasts() as broadcasts:
+            for each in serializers.deserialize("json", data):
+                each.save()
+        assert Note.objects.filter(pk=1000).exists()
+        assert broadcasts == []
+
+    def test_other_models_keep_their_fast_deletes(self) -> None:
+        assert Collector(using="default").can_fast_delete(Unheard.objects.all())
+
+
+class TestWhatItSends:
+    def test_named_fields_and_nothing_else(self) -> None:
+        note = Note.objects.create()
+        with capture_broadcasts() as broadcasts:
+            reply = Reply(note=note, text="hi")
+            reply.attachment.save("a.txt", ContentFile(b""), save=False)
+            reply.save()
+        (broadcast,) = broadcasts
+        name = reply.attachment.name
+        reply.attachment.delete(save=False)
+        assert (broadcast.channels, broadcast.type) == ((f"note.{note.pk}",), "new_reply")
+        assert broadcast.data == {"id": reply.pk, "note": note.pk, "text": "hi", "attachment": name, "shout": "HI"}
+
+    def test_none_is_silence(self) -> None:
+        note = Note.objects.create()
+        reply = Reply.objects.create(note=note)
+        with capture_broadcasts() as broadcasts:
+            reply.save()
+            Silent.objects.create()
+        assert broadcasts == []
+
+    def test_the_payload_is_that_of_the_save_not_of_the_commit(self) -> None:
+        note = Note.objects.create()
+        with capture_broadcasts() as broadcasts:
+            reply = Reply.objects.create(note=note, text="as saved")
+            reply.text = "changed, not saved"
+        assert broadcasts[0].data["text"] == "as saved"
+
+    def test_a_payload_that_raises_is_logged_and_does_not_fail_the_save(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.ERROR, "django_sse_live"), capture_broadcasts() as broadcasts:
+            broken = Broken.objects.create()
+        assert broken.pk and broadcasts == []
+        (record,) = caplog.records
+        assert "testapp.broken (created)" in record.getMessage()
+        assert record.exc_info is not None
+
+
+class TestCommits:
+    @pytest.mark.django_db(transaction=True)
+    def test_a_rolled_back_save_sends_nothing(self) -> None:
+        with capture_broadcasts() as broadcasts, pytest.raises(LookupError), transaction.atomic():
+            Note.objects.create()
+            raise LookupError
+        assert broadcasts == []
+
+    @pytest.mark.django_db(transaction=True, databases=["default", "other"])
+    def test_it_waits_for_the_database_that_was_saved_to(self) -> None:
+        with capture_broadcasts() as broadcasts:
+            with transaction.atomic(using="other"):
+                Note.objects.using("other").create()
+                with transaction.atomic():
+                    Note.objects.create()
+                assert len(broadcasts) == 1
+            assert len(broadcasts) == 2
+
+
+class TestByHand:
+    def test_bulk_operations_are_sent_by_hand(self) -> None:
+        with capture_broadcasts() as broadcasts:
+            notes = Note.objects.bulk_create([Note(text="a"), Note(text="b")])
+            Note.objects.update(text="c")
+            assert broadcasts == []
+            live_model.broadcast(notes, "created")
+            live_model.broadcast(notes[0], "updated")
+        assert types(broadcasts) == ["new_note", "new_note", "note_updated"]
+
+    def test_bad_calls_say_what_is_wrong(self) -> None:
+        with pytest.raises(ValueError, match=r"'made'.*'created'"):
+            live_model.broadcast([], "made")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="Unheard is not a live model"):
+            live_model.broadcast(Unheard(), "created")
+
+
+class TestRegistration:
+    def test_a_model_that_one_does_not_own(self) -> None:
+        live_model.register(Unheard, "unheard", updated=None)
+        try:
+            with capture_broadcasts() as broadcasts:
+                unheard = Unheard.objects.create()
+                unheard.save()
+                unheard.delete()
+            assert types(broadcasts) == ["new_unheard", "unheard_deleted"]
+        finally:
+            live_model.unregister(Unheard)
+        with capture_broadcasts() as broadcasts:
+            Unheard.objects.create()
+        assert broadcasts == []
+
+    def test_two_registrations_send_two_events(self) -> None:
+        live_model.register(PinnedNote, "pinned")
+        try:
+            with capture_broadcasts() as broadcasts:
+                PinnedNote.objects.create().delete()
+            assert sorted(types(broadcasts)) == ["new_note", "new_pinnednote", "note_deleted", "pinnednote_deleted"]
+        finally:
+            live_model.unregister(PinnedNote)
+
+    def test_an_abstract_model_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="Timestamped is abstract"):
+            live_model("a")(Timestamped)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"fields": ["id"], "payload": lambda instance, action: None}, "both fields and payload"),
+            ({"fields": "id"}, r'such as \["id"\]'),
+            ({"created": "heartbeat"}, "reserved"),
+            ({"created": "a\nb"}, "control characters"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_at_once(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises((TypeError, ValueError), match=message):
+            live_model("a", **options)(Unheard)
+
+    def test_a_decorator_without_its_parentheses_is_told_so(self) -> None:
+        with pytest.raises(TypeError, match=r"live_model\(channel="):
+            live_model("a")("not a model")  # type: ignore[type-var]
+
+
+def test_every_registered_model_is_a_model() -> None:
+    assert all(issubclass(live.model, models.Model) for live in live_model.registrations)
