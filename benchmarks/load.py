@@ -1,0 +1,83 @@
+"""The load generator as seen from here: a process of its own, compiled when first needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def load_command(work: Path) -> list[str]:
+    """The command of the load generator: load.c, compiled; without a compiler its Python twin, and a warning."""
+    compiler = shutil.which("gcc") or shutil.which("cc") or shutil.which("clang")
+    if compiler is None or not sys.platform.startswith("linux"):
+        print(
+            "warning: no C compiler on a Linux: the load is made by Python, which costs more than what it measures. "
+            "CPU and memory of the servers stay comparable; times and rates do not.",
+            file=sys.stderr,
+        )
+        return [sys.executable, str(HERE / "load_fallback.py")]
+    source = HERE / "load.c"
+    program = work / f"load-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    if not program.exists():
+        subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
+    return [str(program)]
+
+
+class Load:
+    """So many clients of one server. The methods are the commands described in load.c."""
+
+    def __init__(self, command: list[str], port: int, path: str, clients: int) -> None:
+        self._process = subprocess.Popen(
+            [*command, "127.0.0.1", str(port), path, str(clients)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def open(self, *, at_once: int = 128, events: int = 0) -> dict[str, Any]:
+        self._say(f"open {at_once} {events}")
+        answer = self._answer()
+        if not answer["open"]:
+            raise RuntimeError("No client got a stream: see what the server has written.")
+        return answer
+
+    def start_waiting(self, seconds: float) -> None:
+        """So that the clients read while this process does something else; get the answer with waited()."""
+        self._say(f"wait {seconds}")
+
+    def waited(self) -> dict[str, Any]:
+        return self._answer()
+
+    def wait(self, seconds: float) -> dict[str, Any]:
+        self.start_waiting(seconds)
+        return self.waited()
+
+    def close(self) -> None:
+        self._say("close")
+        self._answer()
+
+    def _say(self, command: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("The load generator has ended.")
+        return json.loads(line)  # type: ignore[no-any-return]

@@ -1,0 +1,56 @@
+"""A bare ASGI app that does nothing but send: what no framework can go below."""
+
+import asyncio
+import json
+from urllib.parse import parse_qsl
+
+from payload import start_publishing
+
+HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+
+
+class Listener:
+    __slots__ = ("pending", "waiter")
+
+    def __init__(self):
+        self.pending = []
+        self.waiter = None
+
+    def hear(self, body):
+        self.pending.append(body)
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+listeners = set()
+
+
+def publish(data):
+    body = b"data: %s\n\n" % json.dumps(data, separators=(",", ":")).encode()
+    for listener in listeners:
+        listener.hear(body)
+
+
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/publish":
+        start_publishing(dict(parse_qsl(scope["query_string"].decode())), publish)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
+    listener = Listener()
+    listeners.add(listener)
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            if not listener.pending:
+                listener.waiter = loop.create_future()
+                await listener.waiter
+            bodies, listener.pending = listener.pending, []
+            body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+    finally:
+        listeners.discard(listener)

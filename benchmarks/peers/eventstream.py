@@ -1,0 +1,36 @@
+"""django-eventstream, in one process, as its README sets it up."""
+
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="benchmarks",
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF=__name__,
+    USE_TZ=True,
+    LOGGING_CONFIG=None,
+    INSTALLED_APPS=["django_eventstream"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+)
+django.setup()
+
+import django_eventstream  # noqa: E402
+from asgiref.sync import sync_to_async  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
+from django.urls import include, path  # noqa: E402
+from payload import start_publishing  # noqa: E402
+
+send_event = sync_to_async(django_eventstream.send_event)
+
+
+async def publish(request):
+    start_publishing(request.GET, lambda data: send_event("bench", "message", data))
+    return HttpResponse(status=204)
+
+
+urlpatterns = [
+    path("events/", include(django_eventstream.urls), {"channels": ["bench"]}),
+    path("publish", publish),
+]
+application = get_asgi_application()
