@@ -69,3 +69,20 @@ for (const [what, list] of Object.entries(fates)) {
     }
   });
 }
+
+test("every tab knows why the one stream was lost", async () => {
+  const world = new World(1);
+  const tabs = [new Tab(world, "tab 1", ["a"]), new Tab(world, "tab 2", ["a"])];
+  const reasons = tabs.map(() => []);
+  tabs.forEach((tab, i) => tab.live.on("statechange", ({ state, reason }) => {
+    if (state === "reconnecting") reasons[i].push(reason);
+  }));
+  await world.run(40_000);
+  world.muteAll();
+  await world.run(120_000);
+  world.breakAll();
+  await world.run(60_000);
+  check(world);
+  assert.deepEqual(reasons, [["silent", "lost"], ["silent", "lost"]]);
+  assert.deepEqual(tabs.map(({ live }) => live.stats.reconnects), [{ silent: 1, lost: 1 }, { silent: 1, lost: 1 }]);
+});

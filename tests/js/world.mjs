@@ -78,12 +78,16 @@ export class World {
     for (const connection of this.connections) connection.offer(event);
   }
 
+  /** The path forgets every connection: nothing breaks, and nothing comes any more. */
+  muteAll() { for (const connection of this.connections) connection.isMute = true; }
+
   breakAll() { for (const connection of [...this.connections]) connection.break(); }
 }
 
 class Connection {
   #cursor;
   isOpen = false;
+  isMute = false;
   readyState = 0;
 
   constructor(world, tab, url) {
@@ -117,6 +121,7 @@ class Connection {
   }
 
   #frame(frame, id) {
+    if (this.isMute) return;
     this.world.send("server", this, () => this.tab.does(() => {
       if (this.readyState === 2) return;
       if (id) this.lastId = id;

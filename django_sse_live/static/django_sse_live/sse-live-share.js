@@ -51,7 +51,7 @@ class SharedEventSource {
 
   readyState = SharedEventSource.CONNECTING;
   /** @type {((event: {data: string, lastEventId: string}) => void) | null} */ onmessage = null;
-  /** @type {(() => void) | null} */ onerror = null;
+  /** @type {((event: {reason?: string}) => void) | null} */ onerror = null;
 
   #id = crypto.randomUUID();
   #SSELive;
@@ -184,7 +184,7 @@ class SharedEventSource {
     else if (type === "welcome") this.#welcome(message);
     else if (type === "back" && stream === this.#stream) this.#connected(message.connected);
     else if (type === "frame" && stream === this.#stream) this.#receive(message);
-    else if (type === "lost") this.#fail(SharedEventSource.CONNECTING);
+    else if (type === "lost") this.#fail(SharedEventSource.CONNECTING, message.reason);
     else if (type === "ended") this.#fail(SharedEventSource.CLOSED);
   }
 
@@ -226,13 +226,13 @@ class SharedEventSource {
     this.onmessage?.({ data: JSON.stringify(frame), lastEventId: id });
   }
 
-  /** @param {number} readyState */
-  #fail(readyState) {
+  /** @param {number} readyState @param {string} [reason] what the leader's stream was lost to */
+  #fail(readyState, reason) {
     const { onerror } = this;
     if (readyState === SharedEventSource.CLOSED) this.close();
     this.readyState = readyState;
     if (readyState === SharedEventSource.CONNECTING) this.#askAgainIn(ASK_AGAIN_MS);
-    onerror?.();
+    onerror?.({ reason });
   }
 
   /** Goes to the end of the line: timers of a hidden page run late, and another one is looked at. */
@@ -335,10 +335,10 @@ class Leader {
       lastEventId: position, adaptive: "path", logger: null, withCredentials: this.withCredentials,
       onEvent: (data, { lastEventId }, frame) => { if (stream === this.#stream) this.#receive(frame, lastEventId); },
     });
-    live.on("statechange", ({ state }) => {
+    live.on("statechange", ({ state, reason }) => {
       if (stream !== this.#stream || state === "connected") return;
       this.#connected = null;
-      this.#say({ type: state === "disconnected" ? "ended" : "lost" });
+      this.#say(state === "disconnected" ? { type: "ended" } : { type: "lost", reason });
     });
   }
 

@@ -254,7 +254,7 @@ export class SSELive extends EventTarget {
     const { EventSource = globalThis.EventSource, withCredentials = false } = this.#options;
     const source = this.#source = new EventSource(url.href, { withCredentials });
     source.onmessage = (event) => this.#receive(event);
-    source.onerror = () => this.#broke(source, url.href);
+    source.onerror = (event) => this.#broke(source, url.href, event);
     this.#lastHeartbeat = Date.now();  // so that a server which accepts and then says nothing is noticed too
     this.startHeartbeatMonitoring();
   }
@@ -316,11 +316,11 @@ export class SSELive extends EventTarget {
     if (type === "reset") this.onReset?.(data, event);
   }
 
-  /** @param {any} source @param {string} url */
-  #broke(source, url) {
+  /** @param {any} source @param {string} url @param {any} event one that reconnects may say why */
+  #broke(source, url, { reason = "lost" } = {}) {
     if (source.constructor.reconnects && source.readyState !== source.constructor.CLOSED) {
       clearTimeout(this.#monitorTimer);
-      return this.#become("reconnecting", "lost");
+      return this.#become("reconnecting", reason);
     }
     if (this.#state === "connected") this.#heartbeat.broke(Date.now() - this.#lastHeartbeat);
     // An EventSource that gave up was refused; one that did not lost its network.
