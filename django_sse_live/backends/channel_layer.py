@@ -28,6 +28,7 @@ from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.registry import add_hub, open_hubs
 from .base import Backend
+from .cancellation import within
 from .outage import Outage
 
 try:
@@ -247,7 +248,7 @@ class _Sender:
 
     async def _send(self, message: dict[str, Any]) -> None:
         layer = self._backend.layer
-        await asyncio.wait_for(layer.group_send(GROUP, message), LAYER_SECONDS)
+        await within(LAYER_SECONDS, layer.group_send(GROUP, message))
         if isinstance(layer, InMemoryChannelLayer):
             for hub in open_hubs():
                 if hub.loop is not self._loop and not hub.loop.is_closed():
@@ -339,14 +340,14 @@ class _Ear:
             rejoining: asyncio.Task[None] | None = None
             try:
                 layer = self._backend.layer
-                channel = await asyncio.wait_for(layer.new_channel(), LAYER_SECONDS)
-                await asyncio.wait_for(layer.group_add(GROUP, channel), LAYER_SECONDS)
+                channel = await within(LAYER_SECONDS, layer.new_channel())
+                await within(LAYER_SECONDS, layer.group_add(GROUP, channel))
                 self._begin()
                 self._backend.outage.works(self)
                 pause = RETRY_SECONDS[0]
                 rejoining = asyncio.get_running_loop().create_task(self._rejoin(layer, channel))
                 while True:
-                    self._hear(await layer.receive(channel))
+                    self._hear(await within(None, layer.receive(channel)))
             except Exception as error:  # a layer raises whatever its server's library does
                 self._backend.outage.fails(self, error)
             finally:
@@ -360,7 +361,7 @@ class _Ear:
         while True:
             await asyncio.sleep(every)
             try:
-                await asyncio.wait_for(layer.group_add(GROUP, channel), LAYER_SECONDS)
+                await within(LAYER_SECONDS, layer.group_add(GROUP, channel))
             except Exception as error:  # receiving fails too, and tells
                 logger.debug("Joining the channel layer's group again failed: %r", error)
 

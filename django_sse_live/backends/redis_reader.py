@@ -16,6 +16,7 @@ from ..conf import live_settings
 from ..events import RESERVED_PREFIX, Event, format_id
 from ..hub.hub import LOST_EVENTS, Hub
 from ..hub.log import EventLog
+from .cancellation import within
 from .redis_entries import Seen, read_id, write_id
 from .redis_server import UNAVAILABLE, Connection, aask, transaction
 
@@ -53,6 +54,7 @@ class Reader:
         self._epoch = ""  # none: nothing has been read yet
         self._position = 0  # of the last entry read
         self._seen = Seen()
+        self._has_read = False  # over the last connection
         self._look_again_at = 0.0  # loop time
 
     @property
@@ -72,13 +74,8 @@ class Reader:
     async def run(self) -> None:
         pause, longest = RETRY_SECONDS
         while True:
-            connection: Connection = None
             try:
-                connection = await self._backend.read_server.aconnect(ANSWER_SECONDS)
-                await self._begin(connection)
-                self._backend.outage.works(self)
-                pause = RETRY_SECONDS[0]
-                await self._read_on(connection)
+                await within(None, self._read())
             except (*UNAVAILABLE, asyncio.TimeoutError) as error:
                 self._backend.outage.fails(self, error)
             except _Broken as error:
@@ -88,11 +85,22 @@ class Reader:
             except Exception:
                 logger.exception("Reading the SSE stream failed.")
                 self._backend.outage.fails(self, "see the error above")
-            finally:
-                if connection is not None:
-                    await _disconnect(connection)
+            if self._has_read:
+                self._has_read = False
+                pause = RETRY_SECONDS[0]
             await asyncio.sleep(pause * (1 - random() / 2))
             pause = min(2 * pause, longest)
+
+    async def _read(self) -> None:
+        """Over one connection, until it breaks."""
+        connection = await self._backend.read_server.aconnect(ANSWER_SECONDS)
+        try:
+            await self._begin(connection)
+            self._backend.outage.works(self)
+            self._has_read = True
+            await self._read_on(connection)
+        finally:
+            await _disconnect(connection)
 
     async def _read_on(self, connection: Connection) -> None:
         server, loop = self._backend.read_server, self._hub.loop

@@ -370,8 +370,12 @@ async def test_one_warning_and_one_info_for_one_outage(make: Make, caplog: pytes
         await until(lambda: len(hub.log) == 20 and backend.is_available)
         assert [e.data for e in hub.log.read(("c",), 0)] == list(range(20))
         assert backend.outages == 1
-        lines = [(r.levelname, r.message.split(" (")[0]) for r in caplog.records if "SSE bus" in r.message]
-        assert lines == [("WARNING", "SSE bus lost"), ("INFO", "SSE bus is back")]
+
+        def lines() -> list[tuple[str, str]]:
+            return [(r.levelname, r.message.split(" (")[0]) for r in caplog.records if "SSE bus" in r.message]
+
+        await until(lambda: len(lines()) == 2)  # it is back a moment before that is said
+        assert lines() == [("WARNING", "SSE bus lost"), ("INFO", "SSE bus is back")]
         await asyncio.to_thread(backend.close)
 
 
