@@ -57,7 +57,7 @@ class Worker:
     def _look(self, idle: int) -> None:
         """``idle``: how often nobody was found. A stream that opens is not there at the first look."""
         now = self.hub.loop.time()
-        filters = [name[len(WATCH_CHANNEL) + 1 :] for name in self.hub.channels(WATCH_CHANNEL)]
+        filters = [name[len(WATCH_CHANNEL) + 1 :] for name in self.hub.fan_out.channels(WATCH_CHANNEL)]
         self._asked_at = {text: at for text, at in self._asked_at.items() if now - at < ASK_SECONDS}
         for text in filters:
             if now - self._asked_at.get(text, 0.0) > ASK_SECONDS * 0.9:  # not if another worker just has

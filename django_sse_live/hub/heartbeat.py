@@ -100,7 +100,7 @@ class Heartbeat:
                     client.abort(silent_seconds=2 * timeout)
             self._look_at(client, now)
         if beating:
-            self._hub.wake(beating)
+            self._hub.fan_out.wake(beating)
         self._hub.settle()
         if self._timer is not None and (not self._wheel or len(due) == SWEEP_SLICE):
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Hub: what one event loop of one worker knows. The inbox, the wake-up, and the registry of hubs.
+"""Hub: what one event loop of one worker knows. The inbox, and who comes and goes.
 
 A hub is touched on its loop alone; deliver() is the one door for other threads. Nothing here knows of HTTP or of a bus.
 """
@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from random import random
@@ -18,11 +17,12 @@ from typing import Any, Final
 from django.dispatch import Signal
 
 from ..conf import live_settings
-from ..events import RESERVED_PREFIX, Event, Form, frame, position_milliseconds
+from ..events import RESERVED_PREFIX, Event, frame
 from ..signals import client_connected, client_disconnected, event_broadcast, notify
 from .audience import Audience, Batches
 from .clients import LOST, Client, ClientRegistry, CloseReason
 from .counts import Counts
+from .fan_out import FanOut
 from .heartbeat import Heartbeat
 from .log import EventLog
 from .notices import Notices
@@ -35,24 +35,11 @@ FILL_SECONDS: Final = 5.0  # how long a stream waits to open while the backend i
 REVOKE: Final = RESERVED_PREFIX + "revoke"  # the same, but its clients are asked to come back and be checked anew
 CUTS: Final = 1_000  # the latest of those two that are remembered, for the clients that are just being let in
 
-WAKE_SLICE: Final = 10  # clients woken before the loop may do something else: 0.1 ms on Uvicorn, 0.5 ms on Daphne
 DRAIN_SLICE: Final = 500  # events taken from the inbox at a time
-COALESCE_SECONDS: Final = 0.005  # a channel rests this long after a fan-out: what arrives meanwhile goes out together
 GOODBYE_SECONDS: Final = 0.75  # how long a stop waits for the streams to end; after that, for nobody
 LAGGING_SECONDS: Final = 1.0
 
 hub_opened: Final = Signal()  # hub; on its loop, once the backend feeds it. For the rooms of this house alone
-
-
-class _Channel:
-    """Who hears a channel, and when it was last fanned out (loop time)."""
-
-    __slots__ = ("audiences", "client_count", "fanned_out_at")
-
-    def __init__(self) -> None:
-        self.audiences: dict[Audience, None] = {}
-        self.client_count = 0
-        self.fanned_out_at = 0.0
 
 
 class Hub:
@@ -77,14 +64,7 @@ class Hub:
         self._cuts: deque[tuple[float, dict[str, str]]] = deque(maxlen=CUTS)  # loop time, conditions
         self._inbox: deque[Event | Callable[[], None]] = deque()  # appended to by any thread
         self._drain_is_due = False
-        self._channels: dict[str, _Channel] = {}
-        self._audiences: dict[tuple[tuple[str, ...], Form], Audience] = {}
-        self._dirty: dict[str, int] = {}  # channels with events that have not been fanned out, and the first of these
-        # Who is next, up to which position, and the first position of this fan-out.
-        self._waking: deque[tuple[_Channel | None, list[Client], int, int]] = deque()
-        self._waking_from = 0
-        self._wake_is_due = False
-        self._rested: asyncio.TimerHandle | None = None
+        self.fan_out: FanOut = FanOut(self)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # The inbox
@@ -111,8 +91,7 @@ class Hub:
         if inbox and not self._drain_is_due:
             self._drain_is_due = True
             self.loop.call_soon(self._drain)
-        if self._dirty:
-            self._fan_out()
+        self.fan_out.run()
         self.settle()
 
     def _receive(self, event: Event) -> None:
@@ -125,21 +104,11 @@ class Hub:
         self.log.evict(slack=2)
         self.batches.clear()
         self.counts.received += 1
-        heard = False
-        for name in event.channels:
-            if name in self._channels:
-                self._dirty.setdefault(name, event.position)
-                heard = True
+        self.fan_out.add_news(event)
         if logger.isEnabledFor(logging.INFO) or event_broadcast.has_listeners():
-            count = self._count_clients(event.channels) if heard else 0
+            count = self.fan_out.count_clients(event.channels)
             self.notices.broadcast(event, count)
             self.notify(event_broadcast, event=event, client_count=count)
-
-    def _count_clients(self, names: tuple[str, ...]) -> int:
-        channels = [channel for name in names if (channel := self._channels.get(name)) is not None]
-        if len(channels) == 1:
-            return channels[0].client_count
-        return sum(len(audience.clients) for audience in {a: None for channel in channels for a in channel.audiences})
 
     def obey(self, event: Event) -> None:
         """Do what a control event says."""
@@ -152,93 +121,25 @@ class Hub:
         elif event.type in self.handlers:  # of none, if it comes from a newer version on another worker
             self.handlers[event.type](json.loads(event.payload))
 
-    # The wake-up
-
-    def _fan_out(self) -> None:
-        """Queue the clients of each channel that has news and has rested."""
-        self._rested_now()
-        now = self.loop.time()
-        soonest = float("inf")
-        for name in list(self._dirty):
-            channel = self._channels.get(name)
-            if channel is None:
-                del self._dirty[name]
-            elif (rests_until := channel.fanned_out_at + COALESCE_SECONDS) > now:
-                soonest = min(soonest, rests_until)
-            else:
-                first = self._dirty.pop(name)
-                channel.fanned_out_at = float("inf")  # until the last of its clients was woken
-                clients = [client for audience in channel.audiences for client in audience.clients]
-                self._waking.append((channel, clients, self.log.last_position(name), first))
-        if soonest < float("inf"):
-            self._rested = self.loop.call_at(soonest, self._fan_out)
-        if self._waking and not self._wake_is_due:
-            self._wake_slice()
-
-    def _rested_now(self) -> None:
-        if self._rested is not None:
-            self._rested.cancel()
-            self._rested = None
-
-    def wake(self, clients: list[Client]) -> None:
-        """Wake these, whatever they have read, without holding the loop for long."""
-        self._waking.append((None, clients, -1, 0))
-        if not self._wake_is_due:
-            self._wake_slice()
-
-    def _wake_slice(self) -> None:
-        self._wake_is_due = False
-        budget = WAKE_SLICE
-        while self._waking and budget:
-            channel, clients, position, first = self._waking[0]
-            slice_ = clients[self._waking_from : self._waking_from + budget]
-            for client in slice_:
-                if client.cursor < position or channel is None:
-                    client.wake()
-            budget -= len(slice_)
-            self._waking_from += len(slice_)
-            if self._waking_from >= len(clients):
-                self._waking.popleft()
-                self._waking_from = 0
-                if channel is not None:
-                    channel.fanned_out_at = self.loop.time()
-                    self.loop.call_soon(self._fanned_out, first)  # behind the steps of those who have just been woken
-        if self._waking:
-            self._wake_is_due = True
-            self.loop.call_soon(self._wake_slice)
-        elif self._dirty and self._rested is None:
-            self._fan_out()
-        else:
-            self.settle()
-
-    def _fanned_out(self, first: int) -> None:
-        # The clock of whoever made the id: this machine's, or that of Redis.
-        self.counts.latency.observe(max(0.0, time.time() - position_milliseconds(first) / 1000))
-
     def settle(self) -> None:
         """Let the log go back to its bounds, once everyone who was up to date has read what is new."""
-        if not self._waking and not self._dirty:
+        if self.fan_out.is_over:
             self.loop.call_soon(self._evict)
 
     def _evict(self) -> None:
-        if not self._waking and not self._dirty:
+        if self.fan_out.is_over:
             self.log.evict()
 
     def tell(self, channel: str, type: str, data: str) -> None:
         """Something that is not an event, to this worker's clients of a channel: it is in no log, and has no id. Who
         does not read misses it. ``data``: JSON."""
-        found = self._channels.get(channel)
-        for audience in found.audiences if found is not None else ():
+        for audience in self.fan_out.audiences(channel):
             if audience.form == "named":
                 body = frame(data, event=type)
             else:
                 body = frame(f'{{"type":{json.dumps(type)},"channels":[{json.dumps(channel)}],"data":{data}}}')
             for client in audience.clients:
                 client.tell(body)
-
-    def channels(self, prefix: str) -> list[str]:
-        """The channels that somebody hears here, of those that begin so."""
-        return [name for name in self._channels if name.startswith(prefix)]
 
     @property
     def lagging(self) -> int:
@@ -286,19 +187,7 @@ class Hub:
         return None
 
     def join(self, client: Client) -> Audience:
-        key = (client.channels, client.form)
-        audience = self._audiences.get(key)
-        if audience is None:
-            audience = self._audiences[key] = Audience(self, *key)
-            for name in audience.channels:
-                channel = self._channels.get(name)
-                if channel is None:
-                    channel = self._channels[name] = _Channel()
-                channel.audiences[audience] = None
-        client.channels = audience.channels  # one tuple for all of them
-        audience.clients[client] = None
-        for name in audience.channels:
-            self._channels[name].client_count += 1
+        audience = self.fan_out.add(client)
         self.clients.add(client)
         self.heartbeat.add(client)
         self.counts.opened += 1
@@ -309,16 +198,7 @@ class Hub:
         return audience
 
     def part(self, client: Client, audience: Audience) -> None:
-        del audience.clients[client]
-        for name in audience.channels:
-            channel = self._channels[name]
-            channel.client_count -= 1
-            if not audience.clients:
-                del channel.audiences[audience]
-                if not channel.audiences:
-                    del self._channels[name]
-        if not audience.clients:
-            del self._audiences[audience.channels, audience.form]
+        self.fan_out.remove(client, audience)
         self.clients.remove(client)
         self.heartbeat.remove(client)
         self.counts.closed[client.close_reason or "client"] += 1
@@ -406,7 +286,7 @@ class Hub:
         clients = list(self.clients)
         for client in clients:
             client.cursor = LOST
-        self.wake(clients)
+        self.fan_out.wake(clients)
 
     def notify(self, signal: Signal, **arguments: Any) -> None:
         """Send a signal, if anyone listens, without waiting for the receivers."""

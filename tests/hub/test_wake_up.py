@@ -13,7 +13,8 @@ from django_sse_live import abroadcast
 from django_sse_live.events import Form
 from django_sse_live.hub import heartbeat
 from django_sse_live.hub.clients import Client
-from django_sse_live.hub.hub import WAKE_SLICE, Hub
+from django_sse_live.hub.fan_out import WAKE_SLICE, FanOut
+from django_sse_live.hub.hub import Hub
 
 from .conftest import Connect, Reader, until
 
@@ -130,7 +131,7 @@ class TestSlices:
         readers = await many(connect, 6 * WAKE_SLICE)
         for reader in readers:
             reader.client.heartbeat_due = True
-        hub.wake([reader.client for reader in readers])
+        hub.fan_out.wake([reader.client for reader in readers])
         served = await self.served_per_iteration(readers)
         assert sum(served) == len(readers)
         assert max(served) <= WAKE_SLICE
@@ -141,13 +142,13 @@ class TestSlices:
     ) -> None:
         monkeypatch.setattr(heartbeat, "SWEEP_SLICE", 10)
         woken: list[int] = []
-        wake = hub.wake
+        wake = FanOut.wake
 
-        def counting(clients: list[Client]) -> None:
+        def counting(fan_out: FanOut, clients: list[Client]) -> None:
             woken.append(len(clients))
-            wake(clients)
+            wake(fan_out, clients)
 
-        monkeypatch.setattr(hub, "wake", counting)
+        monkeypatch.setattr(FanOut, "wake", counting)
         with override_settings(SSE_LIVE={"HEARTBEAT_SECONDS": 0.3}):
             readers = await many(connect, 35)
             await until(lambda: all("heartbeat" in reader.types() for reader in readers))
@@ -179,6 +180,6 @@ async def test_heartbeats_of_clients_at_one_place_are_one_object(hub: Hub, conne
     readers = await many(connect, 3)
     for reader in readers:
         reader.client.heartbeat_due = True
-    hub.wake([reader.client for reader in readers])
+    hub.fan_out.wake([reader.client for reader in readers])
     await until(lambda: all("heartbeat" in reader.types() for reader in readers))
     assert len({id(reader.chunks[-1]) for reader in readers}) == 1, "encoded once, sent to all"
