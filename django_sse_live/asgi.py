@@ -22,6 +22,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
 from .backends import get_backend
 from .conf import live_settings
+from .http.push import Push
 from .http.servers import (
     UNSENT_BYTES,
     abort_connection,
@@ -147,6 +148,7 @@ async def _serve(client: Client, receive: Receive, send: Send) -> None:
     """The stream itself: what the client is to hear, until one of the two sides ends it. Nothing is raised from here:
     the headers are out, and a client that went away is not an error."""
     sweep = client.hub.heartbeat
+    client.push = Push(send)
     client.open()
     watcher = client.hub.loop.create_task(_watch_for_disconnect(client, receive))
     try:
@@ -159,7 +161,10 @@ async def _serve(client: Client, receive: Receive, send: Send) -> None:
                 if len(chunk) > UNSENT_BYTES:
                     await breathe()
             elif client.close_reason is None:
-                await client.wait()
+                rest = await client.wait()
+                if rest is not None:
+                    await rest
+                    client.sending_since = 0.0
             else:
                 break
     except RuntimeError:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from random import random
 from typing import TYPE_CHECKING, Final, Literal
@@ -52,7 +52,7 @@ class Client:
     __slots__ = (
         "id", "channels", "form", "cursor", "user_pk", "auth", "session", "address", "user_agent", "connected_at",
         "last_ping", "heartbeat_seconds", "events_sent", "bytes_sent", "close_reason", "abort", "sending_since",
-        "heartbeat_at", "ends_at", "look_key", "heartbeat_due", "checked_at",
+        "heartbeat_at", "ends_at", "look_key", "heartbeat_due", "checked_at", "push",
         "hub", "initial", "_audience", "_waiter", "_frames", "_epoch", "_asked", "_tokens", "_history", "_to_replay",
         "__weakref__",
     )  # fmt: skip
@@ -90,6 +90,8 @@ class Client:
         self.bytes_sent: int = 0
         self.close_reason: CloseReason | None = None
         self.abort: Callable[..., None] | None = None  # drops the connection; set by who streams
+        # Sends a chunk on the spot, and gives what is still to be awaited of it, if anything; set by who streams.
+        self.push: Callable[[bytes], Awaitable[None] | None] | None = None
         self.sending_since: float = 0.0  # loop time at which the send under way began; 0 when there is none
         self.heartbeat_at: float = 0.0  # loop time; kept by Heartbeat, as are the next three
         self.ends_at: float = 0.0
@@ -99,7 +101,7 @@ class Client:
         self.checked_at: float = checked_at
         self.hub: Hub = hub
         self._audience: Audience | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[Awaitable[None] | None] | None = None
         self._frames: list[bytes] = []  # to be sent before anything else
         # Where it starts: fixed now, so that what is broadcast while its snapshot is made is replayed after it.
         self._asked = last_id
@@ -243,8 +245,9 @@ class Client:
             self._frames.append(body)
             self.wake()
 
-    def wait(self) -> asyncio.Future[None]:
-        """To be awaited after take() gave None: done when it is worth calling again."""
+    def wait(self) -> asyncio.Future[Awaitable[None] | None]:
+        """To be awaited after take() gave None: done when it is worth calling again. Gives what is still to
+        be awaited of a push."""
         self._waiter = waiter = self.hub.loop.create_future()
         return waiter
 
@@ -258,6 +261,26 @@ class Client:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+
+    def serve(self) -> None:
+        """Push what there is, if the one who streams is waiting and can; else wake it. On the loop, outside of any
+        task: from the fan-out alone."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self.push is None or self.close_reason is not None:
+            self.wake()
+            return
+        chunk = self.take()
+        if chunk is None:
+            return
+        rest = self.push(chunk)
+        if rest is not None:
+            self.sending_since = self.hub.heartbeat.now
+            self._waiter = None
+            waiter.set_result(rest)
+        elif self.cursor < self.hub.log.head or self._frames or self.heartbeat_due:
+            self.wake()
 
     def end(self, reason: CloseReason, *, retry_ms: int | None = None) -> None:
         """Say goodbye and stop. With ``retry_ms`` the client is asked to come back after that time; None is final."""

@@ -137,7 +137,8 @@ class FanOut:
         """Wake these, whatever they have read, without holding the loop for long."""
         self._waking.append((None, clients, -1, 0))
         if not self._slice_is_due:
-            self._wake_slice()
+            self._slice_is_due = True
+            self._hub.loop.call_soon(self._wake_slice)
 
     def _wake_slice(self) -> None:
         self._slice_is_due = False
@@ -148,7 +149,7 @@ class FanOut:
             slice_ = clients[self._woken : self._woken + budget]
             for client in slice_:
                 if client.cursor < position or channel is None:
-                    client.wake()
+                    client.serve()
             budget -= len(slice_)
             self._woken += len(slice_)
             if self._woken >= len(clients):
