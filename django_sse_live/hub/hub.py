@@ -20,7 +20,8 @@ from ..conf import live_settings
 from ..events import RESERVED_PREFIX, Event, frame
 from ..signals import client_connected, client_disconnected, event_broadcast, notify
 from .audience import Audience, Batches
-from .clients import LOST, Client, ClientRegistry, CloseReason
+from .client_registry import ClientRegistry
+from .clients import LOST, Client, CloseReason
 from .counts import Counts
 from .fan_out import FanOut
 from .heartbeat import Heartbeat
