@@ -170,7 +170,7 @@ describe("reconnecting", () => {
   test("backs off with full jitter, up to 30 s", () => {
     mock.method(Math, "random", () => 1);
     open();
-    for (const wait of [2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+    for (const wait of [2000, 3000, 4500, 6750, 10_125, 15_188, 22_782, 30_000, 30_000]) {
       const before = connections();
       server().break();
       pass(wait - 1);

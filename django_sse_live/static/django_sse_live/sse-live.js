@@ -1,9 +1,11 @@
 // One live stream from the server, kept alive: SSELive, and the <sse-live> element that shows how it fares.
 // Knows the wire of django-sse-live (its envelope form) and nothing of what the events mean.
 
-/** The waits before a new connection, in ms: the first as it stands, later ones doubled, jittered and capped. */
+/** The waits before a new connection, in ms: the first as it stands, later ones anything up to a limit that grows. */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 30_000;
+/** By this factor: slow enough that a crowd is back soon after its server, spread over the while, with no long tail. */
+const RETRY_GROWTH = 1.5;
 /** Until the server announces its own interval, in ms. */
 const HEARTBEAT_MS = 30_000;
 /** The stream is looked at no less often than this, in ms, and is dead after so many intervals without a frame. */
@@ -374,7 +376,7 @@ export class SSELive extends EventTarget {
 
   #backoff() {
     const { retryMs = RETRY_MS, maxRetryMs = MAX_RETRY_MS } = this.#options;
-    return this.#waits ? Math.random() * Math.min(maxRetryMs, retryMs * 2 ** this.#waits) : retryMs;
+    return this.#waits ? Math.random() * Math.min(maxRetryMs, retryMs * RETRY_GROWTH ** this.#waits) : retryMs;
   }
 
   /** The page goes to sleep, wakes up, or changes networks. @param {string} type */

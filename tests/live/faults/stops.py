@@ -86,6 +86,7 @@ async def kill(name: str, *, clients: int = 500, down_seconds: float = 3) -> Row
             "after": f"{min(came_back) - back_since:.1f}–{all_back - back_since:.1f} s",
             "95 % of them within": f"{most[-1] - most[0]:.1f} s",
             "busiest second": f"{busiest}, {busiest / mean:.1f}× the mean of those",
+            "of all": f"{busiest * max(1.0, max(came_back) - most[0]) / clients:.1f}×",
             "told reset, or resumed": f"{told} of {clients}",
             "heard every event that there was": exact,
             "lines above INFO": len(noise),

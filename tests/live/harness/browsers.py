@@ -10,6 +10,7 @@ from urllib.parse import quote
 from .clients import Client
 
 MAX_RETRY_MS = 30_000
+RETRY_GROWTH = 1.5
 
 
 class Browser:
@@ -50,7 +51,7 @@ class Browser:
                 wait_ms = float(client.retry_ms)
             else:
                 retry_ms = 2000
-                wait_ms = random.random() * min(MAX_RETRY_MS, retry_ms * 2**waits) if waits else retry_ms
+                wait_ms = random.random() * min(MAX_RETRY_MS, retry_ms * RETRY_GROWTH**waits) if waits else retry_ms
             waits += 1
             await asyncio.sleep(wait_ms / 1000)
 
