@@ -58,9 +58,11 @@ def tools() -> dict[str, str]:
     return {name: path for name in PROGRAMS if (path := find_program(name))}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium(tools: dict[str, str]) -> Iterator[Any]:
-    """Playwright's handle of a headless Chromium. For tests that are marked `needs("chromium")`."""
+    """Playwright's handle of a headless Chromium."""
+    if "chromium" not in tools:
+        pytest.skip(how_to_get("chromium"))
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

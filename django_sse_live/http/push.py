@@ -28,8 +28,10 @@ class Push:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self._task: asyncio.Task[Any] | None = asyncio.current_task()
-        self._context: Context = copy_context()
+        task: Any = asyncio.current_task()
+        self._task: asyncio.Task[Any] | None = task
+        # Before Python 3.12 a task does not give its own away.
+        self._context: Context = task.get_context() if hasattr(task, "get_context") else copy_context()
 
     def __call__(self, chunk: bytes) -> Awaitable[None] | None:
         """What the task must await before anything else is sent; None when the chunk is gone."""

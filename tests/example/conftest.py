@@ -3,70 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Site:
-    """A Django project served by `runserver`, which is Daphne's."""
-
-    def __init__(self, manage_py: Path, settings: str, directory: Path, **environment: str) -> None:
-        self.manage_py = manage_py
-        self.log = directory / "server.log"
-        self.environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": settings,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **environment,
-        }
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self.url = f"http://{self.address}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def manage(self, *arguments: str) -> str:
-        command = [sys.executable, str(self.manage_py), *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def start(self) -> None:
-        command = [sys.executable, str(self.manage_py), "runserver", "--noreload", self.address]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                httpx.get(self.url)
-                return
-            except httpx.TransportError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.05)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            self.process = None
+from tests.runserver import ROOT, Runserver
 
 
 class Visitor(httpx.Client):
@@ -104,19 +49,19 @@ class Visitor(httpx.Client):
 
 
 @pytest.fixture(scope="session")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runserver]:
     """The example project, with a database of its own."""
     directory = tmp_path_factory.mktemp("example")
-    manage_py = ROOT / "example_project" / "manage.py"
-    example = Site(manage_py, "config.settings", directory, EXAMPLE_DATABASE=str(directory / "db.sqlite3"))
+    project = ROOT / "example_project"
+    example = Runserver("config.settings", directory, project=project, EXAMPLE_DATABASE=str(directory / "db.sqlite3"))
     example.manage("seed")
     example.start()
     yield example
-    example.stop()
+    example.kill()
 
 
 @pytest.fixture
-def visitor(example: Site) -> Iterator[Any]:
+def visitor(example: Runserver) -> Iterator[Any]:
     """A new visitor at each call."""
     visitors: list[Visitor] = []
 

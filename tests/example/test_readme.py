@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Site
+from tests.runserver import ROOT, Runserver
 
 README = (ROOT / "README.md").read_text()
 TUTORIAL = README.partition("## Five minutes")[2].partition("\n## ")[0]
@@ -24,7 +24,7 @@ def tutorial(tmp_path):
     """The site that one has after the five minutes, running."""
     commands = re.findall(r"^(?:django-admin|python manage\.py) (.*)$", TUTORIAL, re.MULTILINE)
     assert commands.pop() == "runserver"
-    site = Site(tmp_path / "manage.py", "mysite.settings", tmp_path)
+    site = Runserver("mysite.settings", tmp_path, project=tmp_path)
     for number, command in enumerate(commands):
         if number == 2:
             write_files(tmp_path)
@@ -34,7 +34,7 @@ def tutorial(tmp_path):
         subprocess.run(module, cwd=tmp_path, env=environment, check=True)
     site.start()
     yield site
-    site.stop()
+    site.kill()
 
 
 def write_files(directory: Path) -> None:

@@ -36,8 +36,9 @@ async def manage(here: Site, *arguments: str) -> str:
 
 
 @pytest.mark.needs("redis")
-async def test_the_command_and_the_status_url_ask_every_worker() -> None:
-    async with site(3) as here:
+@pytest.mark.parametrize("bus", ["redis_streams.RedisStreamsBackend", "channel_layer.ChannelLayerBackend"])
+async def test_the_command_and_the_status_url_ask_every_worker(bus: str) -> None:
+    async with site(3, bus) as here:
         await here.open(7)
         report = json.loads(await manage(here, "sse_live_status", "--json", "--streams", "--seconds=2"))
         assert report["total"]["streams"] == 7

@@ -10,18 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.browser.servers import ROOT, Network, Server
-
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
+from tests.live.browser.network import Network
+from tests.runserver import ROOT, Runserver
 
 NODE_MODULES = ROOT / "tests/js/node_modules"
 
@@ -37,26 +27,14 @@ def need(*programs: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runserver]:
     """The suite's own site."""
     directory = tmp_path_factory.mktemp("site")
-    server = Server("tests.live.browser.site.settings", directory, SITE_DATABASE=str(directory / "db.sqlite3"))
+    server = Runserver("tests.live.browser.site.settings", directory, SITE_DATABASE=str(directory / "db.sqlite3"))
     server.manage("migrate", "--verbosity=0")
     server.start()
     yield server
     server.kill()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    pytest.importorskip("playwright", reason="needs playwright")
-    (path,) = need("chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -76,9 +54,14 @@ def window(chromium: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Server]:
+def board(tmp_path: Path) -> Iterator[Runserver]:
     """The example project, with a database of its own; it may be killed."""
-    server = Server("tests.live.browser.quick_board", tmp_path, EXAMPLE_DATABASE=str(tmp_path / "db.sqlite3"))
+    server = Runserver(
+        "tests.live.browser.quick_board",
+        tmp_path,
+        project=ROOT / "example_project",
+        EXAMPLE_DATABASE=str(tmp_path / "db.sqlite3"),
+    )
     server.manage("seed")
     server.start()
     yield server
@@ -86,7 +69,7 @@ def board(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def network(board: Server) -> Iterator[Network]:
+def network(board: Runserver) -> Iterator[Network]:
     """Between a browser and the board."""
     network = Network(board)
     yield network

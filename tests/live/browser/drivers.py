@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from tests.live.browser.servers import free_port
+from tests.live.harness import free_port
 
 PREFERENCES = """
 user_pref("app.update.enabled", false);

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.live.browser.drivers import until
-from tests.live.browser.servers import Network, Server
+from tests.live.browser.network import Network
+from tests.runserver import Runserver
 
 # (what broke, seconds until the light was yellow, seconds from the repair until it was green, what came after)
 ROWS: list[tuple[str, float, float, str]] = []
@@ -26,7 +27,7 @@ for (const type of ["new_comment", "reset"])
 """
 
 
-def write(server: Server, text: str) -> None:
+def write(server: Runserver, text: str) -> None:
     """A comment from elsewhere, on a living server."""
     with httpx.Client(base_url=server.url) as visitor:
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', visitor.get("/").text)
@@ -35,7 +36,7 @@ def write(server: Server, text: str) -> None:
         assert visitor.post("/", data=fields).status_code == 302
 
 
-def write_to_database(server: Server, text: str) -> None:
+def write_to_database(server: Runserver, text: str) -> None:
     """A comment saved while there is no server."""
     code = f"from board.models import Comment; Comment.objects.create(author='a visitor', text={text!r})"
     server.manage("shell", "-c", code)
@@ -48,7 +49,7 @@ def until_light(page: Any, state: str) -> float:
     return time.monotonic() - start
 
 
-def until_nobody_listens(server: Server) -> None:
+def until_nobody_listens(server: Runserver) -> None:
     until(lambda: "Total clients: 0" in server.log.read_text(), 10, "the end of every stream")
 
 
@@ -72,7 +73,7 @@ def row(request: pytest.FixtureRequest) -> Iterator[Callable[[str, float, float,
     yield lambda *cells: ROWS.append(cells)
 
 
-def test_the_server_is_killed_and_restarted(page: Any, board: Server, row: Callable[..., None]) -> None:
+def test_the_server_is_killed_and_restarted(page: Any, board: Runserver, row: Callable[..., None]) -> None:
     """The memory backend's history dies with it: the page is told so, and fetches the state anew."""
     board.kill()
     yellow = until_light(page, "reconnecting")
@@ -87,7 +88,7 @@ def test_the_server_is_killed_and_restarted(page: Any, board: Server, row: Calla
     row("server killed, restarted", yellow, green, "reset, then live")
 
 
-def test_the_server_is_restarted_in_good_order(page: Any, board: Server, row: Callable[..., None]) -> None:
+def test_the_server_is_restarted_in_good_order(page: Any, board: Runserver, row: Callable[..., None]) -> None:
     assert board.process is not None
     board.signal(signal.SIGTERM)
     yellow = until_light(page, "reconnecting")
@@ -102,7 +103,7 @@ def test_the_server_is_restarted_in_good_order(page: Any, board: Server, row: Ca
 
 
 def test_the_connection_breaks_and_the_server_lives(
-    page: Any, board: Server, network: Network, row: Callable[..., None]
+    page: Any, board: Runserver, network: Network, row: Callable[..., None]
 ) -> None:
     network.cut()
     yellow = until_light(page, "reconnecting")
@@ -117,7 +118,7 @@ def test_the_connection_breaks_and_the_server_lives(
     row("network cut and mended", yellow, green, "replayed, then live")
 
 
-def test_the_server_falls_silent(page: Any, board: Server, row: Callable[..., None]) -> None:
+def test_the_server_falls_silent(page: Any, board: Runserver, row: Callable[..., None]) -> None:
     """Stopped, it holds its connections open and says nothing: only the heartbeat monitor can tell."""
     board.signal(signal.SIGSTOP)
     yellow = until_light(page, "reconnecting")
@@ -130,7 +131,7 @@ def test_the_server_falls_silent(page: Any, board: Server, row: Callable[..., No
     row("server stopped (heartbeat 1 s)", yellow, green, "live")
 
 
-def test_the_browser_goes_offline(page: Any, board: Server, network: Network, row: Callable[..., None]) -> None:
+def test_the_browser_goes_offline(page: Any, board: Runserver, network: Network, row: Callable[..., None]) -> None:
     page.context.set_offline(True)
     yellow = until_light(page, "reconnecting")
     before = network.connections
@@ -144,7 +145,7 @@ def test_the_browser_goes_offline(page: Any, board: Server, network: Network, ro
     row("browser offline, online", yellow, green, "replayed")
 
 
-def test_the_laptop_sleeps(page: Any, board: Server, network: Network, row: Callable[..., None]) -> None:
+def test_the_laptop_sleeps(page: Any, board: Runserver, network: Network, row: Callable[..., None]) -> None:
     """Frozen, the page hears nothing, and no timer of its fires; the network goes, as under a closed lid."""
     devtools = page.context.new_cdp_session(page)
     devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
@@ -160,7 +161,7 @@ def test_the_laptop_sleeps(page: Any, board: Server, network: Network, row: Call
     row("page frozen, network cut, resumed", 0, time.monotonic() - start + green, "replayed")
 
 
-def test_the_page_comes_back_from_the_back_forward_cache(page: Any, board: Server, row: Callable[..., None]) -> None:
+def test_the_page_comes_back_from_the_back_forward_cache(page: Any, board: Runserver, row: Callable[..., None]) -> None:
     page.goto("/login/")
     write(board, "Said behind your back.")
     page.go_back()
@@ -183,6 +184,6 @@ def test_a_comment_saved_in_one_tab_appears_in_the_other(page: Any) -> None:
     assert [count(each, "Seen from afar.") for each in (page, other)] == [1, 1]
 
 
-def test_leaving_the_page_leaves_no_stream_behind(page: Any, board: Server) -> None:
+def test_leaving_the_page_leaves_no_stream_behind(page: Any, board: Runserver) -> None:
     page.goto("/login/")
     until_nobody_listens(board)

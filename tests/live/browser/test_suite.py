@@ -13,7 +13,7 @@ import pytest
 
 from tests.live.browser import drivers
 from tests.live.browser.conftest import need
-from tests.live.browser.servers import Server
+from tests.runserver import Runserver
 
 ENGINES = ["chromium", "firefox", "webkit"]
 MINIBROWSERS = "/usr/lib/*/webkit2gtk-4.*/MiniBrowser"
@@ -34,7 +34,7 @@ def driven(engine: str, url: str, directory: Path, request: pytest.FixtureReques
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_client_does_what_it_says(
-    engine: str, site: Server, tmp_path: Path, request: pytest.FixtureRequest
+    engine: str, site: Runserver, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     run = uuid.uuid4().hex
     with driven(engine, f"{site.url}/?run={run}", tmp_path, request):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.live.browser.drivers import until
-from tests.live.browser.servers import Server
+from tests.runserver import Runserver
 
 TABS = 12
 
@@ -21,7 +21,7 @@ def channel() -> str:
     return uuid.uuid4().hex
 
 
-def open_tab(context: Any, site: Server, channel: str, share: str = "1") -> Any:
+def open_tab(context: Any, site: Runserver, channel: str, share: str = "1") -> Any:
     tab = context.new_page()
     tab.goto(f"{site.url}/tab/?channel={channel}&share={share}", wait_until="commit")
     return tab
@@ -31,11 +31,11 @@ def is_live(tab: Any) -> None:
     tab.locator("sse-live[state=connected]").wait_for(timeout=20_000)
 
 
-def streams(site: Server, channel: str) -> int:
+def streams(site: Runserver, channel: str) -> int:
     return sum(channel in channels for channels in httpx.get(f"{site.url}/clients/").json()["clients"])
 
 
-def tick(site: Server, channel: str, count: int, interval: float = 0.05) -> None:
+def tick(site: Runserver, channel: str, count: int, interval: float = 0.05) -> None:
     httpx.post(f"{site.url}/ticks/", json={"channel": channel, "count": count, "interval": interval})
 
 
@@ -63,7 +63,7 @@ def leader_among(tabs: list[Any]) -> Any:
 
 
 def test_twelve_tabs_share_one_stream_and_the_site_stays_quick(
-    window: Callable[..., Any], site: Server, channel: str
+    window: Callable[..., Any], site: Runserver, channel: str
 ) -> None:
     context = window()
     tabs = [open_tab(context, site, channel) for _ in range(TABS)]
@@ -78,7 +78,7 @@ def test_twelve_tabs_share_one_stream_and_the_site_stays_quick(
     assert time.monotonic() - start < 2, "one more tab, and no queue"
 
 
-def test_twelve_tabs_that_do_not_share_jam(window: Callable[..., Any], site: Server, channel: str) -> None:
+def test_twelve_tabs_that_do_not_share_jam(window: Callable[..., Any], site: Runserver, channel: str) -> None:
     """What sharing is for: a browser opens six connections to a host, and the seventh request waits for ever."""
     context = window()
     tabs = [open_tab(context, site, channel, share="") for _ in range(6)]
@@ -91,7 +91,7 @@ def test_twelve_tabs_that_do_not_share_jam(window: Callable[..., Any], site: Ser
 
 
 def test_when_the_leader_is_closed_ten_times_every_tab_hears_everything_once(
-    window: Callable[..., Any], site: Server, channel: str
+    window: Callable[..., Any], site: Runserver, channel: str
 ) -> None:
     count = 20 * 20  # 20 a second, for 20 s
     context = window()
@@ -113,7 +113,7 @@ def test_when_the_leader_is_closed_ten_times_every_tab_hears_everything_once(
 
 @pytest.mark.parametrize("fate", ["hangs", "crashes", "freezes", "is put into the back/forward cache"])
 def test_when_the_leader_fails_another_tab_takes_over(
-    fate: str, window: Callable[..., Any], site: Server, channel: str
+    fate: str, window: Callable[..., Any], site: Runserver, channel: str
 ) -> None:
     context = window()
     tabs = [open_tab(context, site, channel) for _ in range(3)]

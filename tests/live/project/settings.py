@@ -10,50 +10,19 @@ LIVE_DATABASE    a path for SQLite; by default the database is in memory
 import json
 import os
 
-SECRET_KEY = "only for tests"
-ALLOWED_HOSTS = ["*"]
-USE_TZ = True
+from tests import settings as defaults
+from tests.settings import ALLOWED_HOSTS, SECRET_KEY, TEMPLATES, USE_TZ  # noqa: F401
+
 DEBUG = False
 
-INSTALLED_APPS = [
-    "daphne",
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "django.contrib.staticfiles",
-    "django_sse_live",
-]
-
+INSTALLED_APPS = [app for app in defaults.INSTALLED_APPS if app.startswith(("daphne", "django"))]
 MIDDLEWARE = json.loads(os.environ.get("LIVE_MIDDLEWARE", "null")) or [
     "tests.live.project.middleware.spoil",
-    "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    *defaults.MIDDLEWARE,
 ]
-
 ROOT_URLCONF = "tests.live.project.urls"
 ASGI_APPLICATION = "tests.live.project.asgi.application"
 SESSION_ENGINE = os.environ.get("LIVE_SESSIONS", "django.contrib.sessions.backends.signed_cookies")
-
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    },
-]
 
 DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("LIVE_DATABASE", ":memory:")},

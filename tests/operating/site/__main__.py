@@ -65,13 +65,16 @@ class Site:
 
 
 @asynccontextmanager
-async def site(workers: int = 3, **sse_live: object) -> AsyncIterator[Site]:
+async def site(
+    workers: int = 3, bus: str = "redis_streams.RedisStreamsBackend", **sse_live: object
+) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(RedisProcess())
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sse-site-"))
         environment = {
             "DJANGO_SETTINGS_MODULE": "tests.operating.site.settings",
             "LIVE_DATABASE": str(Path(directory, "db.sqlite3")),
+            "LIVE_REDIS": redis.url,
         }
         made = subprocess.run(  # noqa: ASYNC221
             [sys.executable, "-c", MAKE_PEOPLE, json.dumps(NAMES)],
@@ -85,8 +88,8 @@ async def site(workers: int = 3, **sse_live: object) -> AsyncIterator[Site]:
             Server(
                 app="tests.operating.site.asgi:application",
                 environment=environment,
-                BACKEND="django_sse_live.backends.redis_streams.RedisStreamsBackend",
-                OPTIONS={"URL": redis.url},
+                BACKEND=f"django_sse_live.backends.{bus}",
+                OPTIONS={"URL": redis.url} if "redis" in bus else {},
                 **sse_live,
             )
             for _ in range(workers)

@@ -1,80 +1,18 @@
-"""What stands between a browser and its events: a server that can be killed, stopped and restarted, and a network that
-can break."""
+"""A network that can break, between a browser and a server."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from pathlib import Path
 
-import httpx
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-class Server:
-    """A Django project served by `runserver`, which is Daphne's."""
-
-    def __init__(self, settings: str, directory: Path, **environment: str) -> None:
-        self.log = directory / "server.log"
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": settings,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "example_project")]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **environment,
-        }
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def manage(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "django", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{self.port}"]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                httpx.get(self.url)
-                return
-            except httpx.TransportError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.05)
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """At once, without a goodbye; also when it is stopped."""
-        if self.process is not None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+from tests.live.harness import free_port
+from tests.runserver import Runserver
 
 
 class Network:
     """A way to the server that can break. Browsers use its url; the test itself may go to the server's."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Runserver) -> None:
         self.server = server
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
