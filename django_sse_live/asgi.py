@@ -27,9 +27,9 @@ from .http.servers import (
     UNSENT_BYTES,
     abort_connection,
     breathe,
-    limit_silence,
     paced,
     say_it_is_gone,
+    tune_connection,
     watch_termination,
 )
 from .http.subscription import HANDOFF
@@ -93,7 +93,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         if handoff.is_gone:
             return None
         watch_termination(client.hub, send)
-        limit_silence(client.hub, send)
+        tune_connection(client.hub, send)
         client.abort = partial(abort_connection, scope.get("client"), send)
         return client
 

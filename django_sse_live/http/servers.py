@@ -26,6 +26,7 @@ Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
 POLL_SECONDS: Final = 0.02
+KERNEL_UNSENT_BYTES: Final = 128 * 1024
 UNSENT_BYTES: Final = 64 * 1024  # as much as asyncio's and Twisted's transports hold before they want no more
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -191,19 +192,26 @@ def say_it_is_gone(send: Any) -> None:
         cycle.disconnected = True
 
 
-def limit_silence(hub: Hub, send: Send) -> None:
-    """Have the kernel drop the connection of a peer that acknowledges nothing (it sleeps, it lost its network), after
-    twice SEND_TIMEOUT_SECONDS instead of a quarter of an hour: RFC 5482's user timeout, where the system has it."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+def tune_connection(hub: Hub, send: Send) -> None:
+    """Ask two things of the kernel, where it has them.
+
+    To take no more than KERNEL_UNSENT_BYTES that the peer's window has no room for: it would take 4 MB for each client
+    that does not read, and the send that hangs, which ends its stream, would begin as much later.
+
+    To drop the connection of a peer that acknowledges nothing (it sleeps, it lost its network), after twice
+    SEND_TIMEOUT_SECONDS instead of a quarter of an hour: RFC 5482's user timeout.
+    """
     transport = _transport(send)
-    if option is None or transport is None or hub.finds_silence:
+    if transport is None:
         return
-    milliseconds = int(2000 * live_settings().send_timeout_seconds)
+    options = {"TCP_NOTSENT_LOWAT": KERNEL_UNSENT_BYTES}
+    if not hub.finds_silence:
+        options["TCP_USER_TIMEOUT"] = int(2000 * live_settings().send_timeout_seconds)
     try:
-        if hasattr(transport, "getHandle"):
-            transport.getHandle().setsockopt(socket.IPPROTO_TCP, option, milliseconds)
-        else:
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, milliseconds)
+        owner = transport.getHandle() if hasattr(transport, "getHandle") else transport.get_extra_info("socket")
+        for name, value in options.items():
+            if hasattr(socket, name):
+                owner.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     except (AttributeError, OSError, RuntimeError, ValueError):
         # closed already, for which uvloop has words of its own; or no TCP at all: a Unix socket behind nginx
         pass

@@ -143,10 +143,13 @@ async def stuck_readers(
             client.stop_reading()
         # Until the kernel's buffers are full, then SEND_TIMEOUT_SECONDS: then the connections are gone.
         peak = rss_before
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        began = time.monotonic()
+        all_ended_after = 0.0
+        while time.monotonic() < began + seconds:
             state = await server.state()
             peak = max(peak, state["rss_kib"])
+            if not all_ended_after and state["clients"] <= clients - stuck:
+                all_ended_after = time.monotonic() - began
             await asyncio.sleep(0.5)
         during = take_delays(readers)
         published = (await server.get_json("/publish/stop/"))["published"]
@@ -161,7 +164,7 @@ async def stuck_readers(
             "and during": f"{p99_during * 1000:.0f} ms",
             "memory before": f"{rss_before / 1024:.0f} MiB",
             "most": f"{peak / 1024:.0f} MiB",
-            "ended with one line": f"{lines} of {stuck}",
+            "ended with one line": f"{lines} of {stuck}, the last after {all_ended_after:.0f} s",
             "lost": len(faults),
             "lines above INFO": len(noise),
         }
