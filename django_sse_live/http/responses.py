@@ -56,7 +56,7 @@ class EventStreamResponse(StreamingHttpResponse):
 
     def __init__(self, client: Client, request: HttpRequest) -> None:
         scope = getattr(request, "scope", {})
-        client.abort = partial(abort_connection, scope.get("client"))
+        client.abort = partial(abort_connection, scope.get("client"), None)
         self._events = EventStream(client, request)
         self._handoff = scope.get("extensions", {}).get(HANDOFF)
         if self._handoff is not None:

@@ -222,34 +222,35 @@ Sockets = dict[tuple[str, str], int]  # peer → descriptor
 
 def abort_connection(
     peer: Sequence[Any] | None,
-    send: Any = None,
+    send: Any,
+    found: Sockets,
     *,
-    unread_among: Sockets | None = None,
-    silent_seconds: float | None = None,
+    if_unread: bool = False,
+    if_silent_for: float | None = None,
 ) -> None:
     """Drop the connection of a client that does not read, so that the server lets go of it too.
 
-    ``peer``: ``scope["client"]``. ``send``: the server's own, where it is at hand. ``unread_among``: leave it alone if
-    its peer has all that was written; the dict, empty at first, is shared by those that are asked at one moment.
-    ``silent_seconds``: leave it alone if its peer has acknowledged anything since then, or had nothing to acknowledge.
+    ``peer``: ``scope["client"]``. ``send``: the server's own, where it is at hand. ``found``: empty at first, shared by
+    those that are asked at one moment. ``if_unread``: leave it alone if its peer has all that was written.
+    ``if_silent_for``: leave it alone if its peer has acknowledged anything in so many seconds, or had nothing to.
     """
     stream, protocol = _hypercorn_h2(send)
-    if stream is not None and unread_among is None and silent_seconds is None:  # the connection may carry other streams
+    if stream is not None and not if_unread and if_silent_for is None:  # the connection may carry other streams
         _reset_h2_stream(stream, protocol)
         return
     transport = _transport(send)
     if transport is None:
         if peer:
-            _abort_by_address((str(peer[0]), str(peer[1])), unread_among)
+            _abort_by_address((str(peer[0]), str(peer[1])), found, if_unread)
         return
     try:
         handle = transport.getHandle() if hasattr(transport, "getHandle") else transport.get_extra_info("socket")
         descriptor = -1 if handle is None else handle.fileno()
     except (OSError, RuntimeError, ValueError):  # closed already
         return
-    if descriptor < 0 or (unread_among is not None and not _holds_unread(descriptor)):
+    if descriptor < 0 or (if_unread and not _holds_unread(descriptor)):
         return
-    if silent_seconds is not None and not _is_silent(descriptor, silent_seconds):
+    if if_silent_for is not None and not _is_silent(descriptor, if_silent_for):
         return
     try:
         _reset(descriptor)
@@ -320,12 +321,11 @@ def _reset(descriptor: int, *, shut_down: bool = False) -> None:
             duplicate.shutdown(socket.SHUT_RDWR)
 
 
-def _abort_by_address(peer: tuple[str, str], unread_among: Sockets | None) -> None:
-    sockets = {} if unread_among is None else unread_among
-    if not sockets:
-        sockets.update(_own_sockets())
-    descriptor = sockets.get(peer)
-    if descriptor is not None and (unread_among is None or _holds_unread(descriptor)):
+def _abort_by_address(peer: tuple[str, str], found: Sockets, if_unread: bool) -> None:
+    if not found:
+        found.update(_own_sockets())
+    descriptor = found.get(peer)
+    if descriptor is not None and (not if_unread or _holds_unread(descriptor)):
         try:
             _reset(descriptor, shut_down=True)
         except OSError:  # closed meanwhile

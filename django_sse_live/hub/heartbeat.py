@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from itertools import islice
 from random import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..conf import live_settings
 from ..events import Form, format_id, heartbeat_frame
@@ -85,9 +85,10 @@ class Heartbeat:
         due = self._take_due(int(now / TICK_SECONDS))
         timeout = live_settings().send_timeout_seconds
         beating: list[Client] = []
+        found: dict[Any, Any] = {}
         for client in due:
             if client.sending_since and now - client.sending_since >= timeout:
-                self._hub.cut_off(client)
+                self._hub.cut_off(client, found)
                 continue
             if now >= client.ends_at:
                 client.ends_at = float("inf")
@@ -97,7 +98,7 @@ class Heartbeat:
                 client.heartbeat_due = True
                 beating.append(client)
                 if self._hub.finds_silence and client.abort is not None:
-                    client.abort(silent_seconds=2 * timeout)
+                    client.abort(found, if_silent_for=2 * timeout)
             self._look_at(client, now)
         if beating:
             self._hub.fan_out.wake(beating)

@@ -208,21 +208,22 @@ class Hub:
             observer.parted(client)
         self.notify(client_disconnected, client=client)
 
-    def cut_off(self, client: Client) -> None:
-        """A send to it hangs for too long: drop the connection under it."""
+    def cut_off(self, client: Client, found: dict[Any, Any]) -> None:
+        """A send to it hangs for too long: drop the connection under it. ``found``: empty at first, and shared by those
+        that are cut off at one moment; what one look for a connection brings to light is kept there for the next."""
         logger.info(
             "SSE client %s has not read for %g s: its stream ends here.",
             client.id,
             live_settings().send_timeout_seconds,
             extra={"client_id": client.id, "user_pk": client.user_pk, "reason": "send_timeout"},
         )
-        self._drop(client, "send_timeout")
+        self._drop(client, "send_timeout", found)
 
-    def _drop(self, client: Client, reason: CloseReason) -> None:
+    def _drop(self, client: Client, reason: CloseReason, found: dict[Any, Any]) -> None:
         abort = client.abort
         client.leave(reason)
         if abort is not None:
-            abort()
+            abort(found)
 
     def disconnect(self, **conditions: str) -> None:
         """Say a final goodbye to every client for whom Client.matches() says yes."""
@@ -260,12 +261,12 @@ class Hub:
 
     def _cut_off_unread(self, clients: list[Client]) -> None:
         """Those to whom a send still hangs; and those whose goodbye lies in the server, which would wait for them."""
-        sockets: dict[tuple[str, str], int] = {}
+        found: dict[Any, Any] = {}
         for client in clients:
             if self.clients.get(client.id) is client:
-                self._drop(client, "shutdown")
+                self._drop(client, "shutdown", found)
             elif client.abort is not None:
-                client.abort(unread_among=sockets)
+                client.abort(found, if_unread=True)
 
     def retry_ms(self) -> int:
         """When to come back: spread over a window that grows with the number of clients, 2 ms for each."""
