@@ -35,10 +35,10 @@ class Push:
 
     def __call__(self, chunk: bytes) -> Awaitable[None] | None:
         """What the task must await before anything else is sent; None when the chunk is gone."""
-        sending = self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        if type(sending) is not CoroutineType or self._task is None:
-            return sending
         try:
+            sending = self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if type(sending) is not CoroutineType or self._task is None:
+                return sending
             waits_for = self._begin(sending)
         except StopIteration:
             if len(chunk) <= UNSENT_BYTES:

@@ -269,7 +269,11 @@ class Client:
         if self.push is None or self.close_reason is not None:
             self.wake()
             return
-        chunk = self.take()
+        try:
+            chunk = self.take()
+        except Exception:
+            self.wake()  # whoever streams meets it too, and ends this stream alone
+            return
         if chunk is None:
             return
         rest = self.push(chunk)

@@ -14,6 +14,8 @@ from django.core.asgi import get_asgi_application
 
 from django_sse_live import abroadcast
 from django_sse_live.asgi import live_application
+from django_sse_live.hub.clients import Client
+from django_sse_live.hub.registry import open_hubs
 from tests.live.harness import until
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -201,6 +203,27 @@ async def test_a_send_that_is_no_coroutine_is_awaited_by_the_task() -> None:
     assert numbers(server) == list(range(20))
     server.leave()
     await server.task
+
+
+async def test_what_fails_for_one_client_is_nothing_to_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = [await Server().opened() for _ in range(30)]
+    victim = min(open_hubs()[0].clients, key=lambda client: client.connected_at)
+    take = Client.take
+
+    def fail(client: Client) -> bytes | None:
+        if client is victim:
+            raise ZeroDivisionError
+        return take(client)
+
+    monkeypatch.setattr(Client, "take", fail)
+    await ticks(3)
+    await until(lambda: sum(numbers(server) == [0, 1, 2] for server in servers) == 29)
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+    for server in servers:
+        server.leave()
+        await server.task
 
 
 async def test_more_than_one_send_can_carry_is_sent_whole(server: Server) -> None:
