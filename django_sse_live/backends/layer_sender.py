@@ -38,8 +38,8 @@ class LayerSender:
     no loop, or one that ends soon. enqueue() from any thread."""
 
     def __init__(self, backend: ChannelLayerBackend) -> None:
-        self.dropped = 0
-        self.is_slow = False  # somebody has waited in vain since the layer last took an event
+        self.dropped: int = 0
+        self.is_slow: bool = False  # somebody has waited in vain since the layer last took an event
         self._backend = backend
         self._publisher = secrets.token_hex(6)
         self._pid = os.getpid()

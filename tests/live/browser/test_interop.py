@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.live.browser.conftest import NODE_MODULES, need
-from tests.live.browser.servers import ROOT, Server
+from tests.runserver import ROOT, Runserver
 
 Read = tuple[str, str, str]  # type, data, id
 
@@ -118,7 +118,7 @@ READERS: dict[str, Callable[[str], Iterator[Read]]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_every_reader_sees_the_same_events(reader: str, site: Server) -> None:
+def test_every_reader_sees_the_same_events(reader: str, site: Runserver) -> None:
     channel = uuid.uuid4().hex
     read: list[Read] = []
     for type, data, id in READERS[reader](f"{site.url}/events/?channel={channel}"):
@@ -134,7 +134,7 @@ def test_every_reader_sees_the_same_events(reader: str, site: Server) -> None:
     assert len(set(ids)) == len(EVENTS)
 
 
-def test_the_libraries_of_pages_work_with_it(window: Callable[..., Any], site: Server) -> None:
+def test_the_libraries_of_pages_work_with_it(window: Callable[..., Any], site: Runserver) -> None:
     """htmx, Alpine, Turbo, in a real page under a strict policy."""
     for package in ("htmx.org", "htmx-ext-sse", "@alpinejs/csp", "@hotwired/turbo"):
         if not (NODE_MODULES / package).is_dir():

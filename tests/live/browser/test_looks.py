@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.live.browser.conftest import NODE_MODULES
-from tests.live.browser.servers import Server
+from tests.runserver import Runserver
 
 STATES = {"green": "connected", "yellow": "reconnecting", "red": "disconnected"}
 WORDS = {"green": "Live", "yellow": "Reconnecting…", "red": "Disconnected"}
@@ -29,7 +29,7 @@ def screen(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def page(window: Callable[..., Any], site: Server, scheme: str, screen: str) -> Any:
+def page(window: Callable[..., Any], site: Runserver, scheme: str, screen: str) -> Any:
     page = window(color_scheme=scheme, viewport=SCREENS[screen]).new_page()
     page.goto(f"{site.url}/states/")
     for light, state in STATES.items():
