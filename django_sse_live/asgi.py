@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -32,8 +32,9 @@ from .http.servers import (
     tune_connection,
     watch_termination,
 )
-from .http.subscription import HANDOFF
+from .http.subscription import HANDOFF, client_address
 from .hub.clients import Client
+from .identity import address_group
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -68,7 +69,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
                 nonlocal line
                 if line.loop is not asyncio.get_running_loop():
                     line = _Line()
-                await line.enter()
+                await line.enter(address_group(client_address(scope)))
                 handoff.line = line
                 async with line.thread():
                     await application(inner_scope, handoff.receive, handoff.send)
@@ -202,8 +203,8 @@ def _asks_for_stream(scope: Scope) -> bool:
 
 
 class _Line:
-    """Those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait, first come,
-    first served."""
+    """Those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait: one of each
+    address in turn, and of one address first come, first served, so that a flood from one delays itself alone."""
 
     def __init__(self) -> None:
         try:
@@ -212,14 +213,14 @@ class _Line:
             self.loop = None
         self._inside = 0
         self._idle: list[ThreadPoolExecutor] = []
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # by address, the next one first
 
-    async def enter(self) -> None:
+    async def enter(self, address: str) -> None:
         if self._inside < live_settings().max_opening:
             self._inside += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.setdefault(address, deque()).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -244,7 +245,10 @@ class _Line:
 
     def leave(self) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
+            address, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[address] = turns  # behind the others
             if not turn.done():
                 turn.set_result(None)
                 return

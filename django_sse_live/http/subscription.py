@@ -5,7 +5,7 @@ Knows requests, tokens and settings; knows nothing of hubs beyond the ids that a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from inspect import isawaitable, iscoroutinefunction
@@ -146,16 +146,17 @@ def check_query(request: HttpRequest) -> None:
         ) from None
 
 
-def client_address(request: HttpRequest) -> str:
-    """Where the request comes from: the peer of the connection or, behind PROXY_COUNT proxies, what the outermost of
+def client_address(scope: Mapping[str, Any]) -> str:
+    """Where a request comes from: the peer of the connection or, behind PROXY_COUNT proxies, what the outermost of
     them wrote down. Nothing that the visitor wrote counts. "" if it is not known (a Unix socket)."""
     count = live_settings().proxy_count
     if count:
-        written = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-        address: str = written[-count].strip() if len(written) >= count else ""
+        values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
+        written = ",".join(values).split(",")
+        address = written[-count].strip() if len(written) >= count else ""
         if address:
             return address[:64]
-    peer = getattr(request, "scope", {}).get("client")
+    peer = scope.get("client")
     return peer[0] if peer else ""
 
 

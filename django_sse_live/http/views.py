@@ -160,7 +160,7 @@ class EventStreamView(View):
             user_pk=subscription.user_pk,
             auth=subscription.auth,
             session=session_digest(session_key) if session_key else None,
-            address=client_address(request),
+            address=client_address(getattr(request, "scope", {})),
             user_agent=request.META.get("HTTP_USER_AGENT", "")[:200],
             checked_at=checked_at,
         )
