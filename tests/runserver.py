@@ -55,6 +55,13 @@ class Runserver:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def stop(self) -> None:
+        """As by Ctrl-C or a deploy: it says goodbye."""
+        if self.process is not None:
+            self.signal(signal.SIGTERM)
+            self.process.wait(10)
+            self.process = None
+
     def kill(self) -> None:
         """At once, without a goodbye; also when it is stopped."""
         if self.process is not None:

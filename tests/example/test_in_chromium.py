@@ -115,7 +115,7 @@ def test_the_admin_works_under_the_same_policy_and_reaches_the_page(open_page):
 def test_after_a_restart_the_page_fetches_what_it_missed(open_page, example, request):
     page = open_page()
     wait_until_live(page)
-    example.kill()
+    example.stop()
     request.addfinalizer(lambda: example.process or example.start())
     page.locator("sse-live:not([state=connected])").wait_for()
     save = "from board.models import Comment; Comment.objects.create(author='night', text='While you slept.')"
