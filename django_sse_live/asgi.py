@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -43,6 +43,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 IDLE_THREADS: Final = 4  # kept for the next streams to open
+SHARES: Final = 8  # of MAX_OPENING: one address has one, where addresses are counted
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -69,8 +70,9 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
                 nonlocal line
                 if line.loop is not asyncio.get_running_loop():
                     line = _Line()
-                await line.enter(address_group(client_address(scope)))
-                handoff.line = line
+                address = address_group(client_address(scope))
+                await line.enter(address)
+                handoff.leave_line = partial(line.leave, address)
                 async with line.thread():
                     await application(inner_scope, handoff.receive, handoff.send)
             else:
@@ -83,7 +85,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
                 return None
             logger.exception("Django failed after it had handed over an event stream; the stream goes on.")
         finally:
-            handoff.leave_line()
+            handoff.end_opening()
         client = handoff.client
         if client is None:
             return None
@@ -104,7 +106,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
 class Handoff:
     """What one request and live_application say to each other, in ``scope["extensions"]``."""
 
-    __slots__ = ("position", "client", "is_expected", "is_gone", "line", "_receive", "_send", "_start")
+    __slots__ = ("position", "client", "is_expected", "is_gone", "leave_line", "_receive", "_send", "_start")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         # Where the stream of a page drawn by this request begins.
@@ -112,7 +114,7 @@ class Handoff:
         self.is_expected: bool = False  # a view has made an EventStreamResponse
         self.client: Client | None = None  # set once Django has sent the headers of that response, unmodified
         self.is_gone: bool = False  # Django has seen http.disconnect
-        self.line: _Line | None = None
+        self.leave_line: Callable[[], None] | None = None
         self._receive = receive
         self._send = send
         self._start: Message | None = None  # headers that wait for the first frame: one write instead of two
@@ -131,18 +133,18 @@ class Handoff:
             return
         await self.send_start()
         await self._send(message)
-        if self.line is not None and (message["type"] == "http.response.body" or not self.is_expected):
-            self.leave_line()  # somebody else's stream, or an answer that is none: it may last as long as it likes
+        if self.leave_line is not None and (message["type"] == "http.response.body" or not self.is_expected):
+            self.end_opening()  # somebody else's stream, or an answer that is none: it may last as long as it likes
 
     async def send_start(self) -> None:
         if self._start is not None:
             start, self._start = self._start, None
             await self._send(start)
 
-    def leave_line(self) -> None:
-        if self.line is not None:
-            self.line.leave()
-            self.line = None
+    def end_opening(self) -> None:
+        if self.leave_line is not None:
+            leave_line, self.leave_line = self.leave_line, None
+            leave_line()
 
 
 async def _serve(client: Client, receive: Receive, send: Send) -> None:
@@ -204,20 +206,29 @@ def _asks_for_stream(scope: Scope) -> bool:
 
 class _Line:
     """Those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait: one of each
-    address in turn, and of one address first come, first served, so that a flood from one delays itself alone."""
+    address in turn, and of one address first come, first served. Where addresses are counted at all, by
+    MAX_CLIENTS_PER_ADDRESS, none has more than its share of the places: a flood delays itself alone."""
 
     def __init__(self) -> None:
         try:
             self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             self.loop = None
-        self._inside = 0
+        self._inside: Counter[str] = Counter()  # by address
         self._idle: list[ThreadPoolExecutor] = []
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # by address, the next one first
 
+    def _has_room(self, address: str) -> bool:
+        settings = live_settings()
+        if self._inside.total() >= settings.max_opening:
+            return False
+        if settings.max_clients_per_address is None:
+            return True
+        return self._inside[address] < max(1, settings.max_opening // SHARES)
+
     async def enter(self, address: str) -> None:
-        if self._inside < live_settings().max_opening:
-            self._inside += 1
+        if address not in self._waiting and self._has_room(address):
+            self._inside[address] += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(address, deque()).append(turn)
@@ -225,7 +236,7 @@ class _Line:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()
+                self.leave(address)
             raise
 
     @asynccontextmanager
@@ -243,13 +254,16 @@ class _Line:
                     else:
                         executor.shutdown(wait=False)
 
-    def leave(self) -> None:
-        while self._waiting:
-            address, turns = self._waiting.popitem(last=False)
+    def leave(self, address: str) -> None:
+        self._inside[address] -= 1
+        if not self._inside[address]:
+            del self._inside[address]
+        while (next_address := next(filter(self._has_room, self._waiting), None)) is not None:
+            turns = self._waiting.pop(next_address)
             turn = turns.popleft()
             if turns:
-                self._waiting[address] = turns  # behind the others
+                self._waiting[next_address] = turns  # behind the others
             if not turn.done():
+                self._inside[next_address] += 1
                 turn.set_result(None)
                 return
-        self._inside -= 1

@@ -96,3 +96,17 @@ async def test_who_gives_up_in_line_holds_up_nobody() -> None:
     door.knock("192.0.2.1")
     await door.open()
     assert door.entered == ["192.0.2.1"] * 2
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 16, "MAX_CLIENTS_PER_ADDRESS": 100})
+async def test_where_addresses_are_counted_one_has_its_share_of_the_places() -> None:
+    door = Door()
+    for _ in range(100):
+        door.knock("192.0.2.1")
+    await asyncio.sleep(0)
+    assert door.entered == ["192.0.2.1"] * 2
+    door.knock("192.0.2.2")
+    await asyncio.sleep(0)
+    assert door.entered[2:] == ["192.0.2.2"], "at once"
+    await door.open()
+    assert len(door.entered) == 101
