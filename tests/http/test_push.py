@@ -128,15 +128,16 @@ async def test_a_middleware_of_the_server_finds_its_context_variables() -> None:
 
 
 async def test_a_send_that_has_to_wait_goes_on_where_it_was_and_nothing_overtakes_it(server: Server) -> None:
-    room = asyncio.Event()
+    begun, room = asyncio.Event(), asyncio.Event()
 
     async def full(_body: bytes) -> None:
+        begun.set()
         await room.wait()
         await asyncio.sleep(0)  # a second wait in the same send
 
     server.on_body = full
     await ticks(50)
-    await asyncio.sleep(0.02)
+    await begun.wait()
     assert numbers(server) == []
     await ticks(50, start=50)
     room.set()
