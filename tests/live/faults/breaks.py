@@ -85,14 +85,17 @@ async def leak(name: str, *, cycles: int = 20_000, at_once: int = 100) -> Row:
                 half = await settled(server, start)
         end = await settled(server, start)
         growth = end["rss_kib"] - half["rss_kib"]
+        blocks = end["blocks"] - half["blocks"]
         noise = server.noise()
         row.figures = {
             "memory after": f"{end['rss_kib'] / 1024:.1f} MiB",
-            "growth of the second half": f"{growth} KiB",
+            "growth of the second half": f"{growth} KiB, {blocks} of Python's blocks",
             **{what: f"{start[what]} → {end[what]}" for what in ("tasks", "threads", "descriptors")},
             "lines above INFO": len(noise),
         }
-        row.require(growth < 1024, f"grew by {growth} KiB")
+        row.measure(growth < 1024, f"grew by {growth} KiB")
+        # Memory grows in the allocator's steps; what Python holds is exact. One object kept of each client is a leak.
+        row.require(blocks < cycles // 2, f"{blocks} blocks more than {cycles // 2} cycles before")
         for what in ("clients", "tasks", "threads", "descriptors"):
             row.require(end[what] <= start[what], f"{what}: {start[what]} before, {end[what]} after")
         row.require(not noise, first_lines(noise))
@@ -123,7 +126,6 @@ async def stuck_readers(
     size: int = 10_240,
     seconds: float = 60,
     timeout: float = 10,
-    slower: float = 2,
 ) -> Row:
     """Some stop reading. The others must not notice, and those must go."""
     row = Row(
@@ -170,8 +172,8 @@ async def stuck_readers(
         }
         # 16 MiB of log, twice; and what a server's own buffers hold for each that is stuck
         bound = rss_before + 32 * 1024 + stuck * 512
-        row.require(p99_during <= max(slower * p99_before, 0.05), f"p99 grew more than {slower:g} times")
-        row.require(peak <= bound, f"memory passed {bound / 1024:.0f} MiB")
+        row.measure(p99_during <= max(2 * p99_before, 0.05), "p99 more than doubled")
+        row.measure(peak <= bound, f"memory passed {bound / 1024:.0f} MiB")
         row.require(lines == stuck, "not one line each")
         row.require(not faults, str(faults[:3]))
         row.require(not noise, first_lines(noise))

@@ -22,14 +22,14 @@ class Spec:
 ROWS = {
     "half-open": Spec(silence.half_open, FOUR, {"clients": 20, "heartbeat": 0.5, "timeout": 0.5}),
     "rst": Spec(breaks.rst, FOUR, {"clients": 100, "seconds": 1}),
-    "leak": Spec(breaks.leak, FOUR, {"cycles": 400}, ("daphne",)),
+    "leak": Spec(breaks.leak, FOUR, {"cycles": 800}, ("daphne",)),
     "stuck": Spec(
         breaks.stuck_readers,
         FOUR,
-        {"clients": 20, "stuck": 4, "rate": 100, "size": 65536, "seconds": 2, "timeout": 2, "slower": 100},
+        {"clients": 20, "stuck": 4, "rate": 100, "size": 65536, "seconds": 2, "timeout": 2},
     ),
     "kill": Spec(stops.kill, FOUR, {"clients": 150, "down_seconds": 2}, ("uvicorn",)),
     "nginx-reload": Spec(proxied.nginx_reload, ("uvicorn",), {"clients": 20, "reloads": 2, "pause": 1}),
     "nginx-timeout": Spec(proxied.nginx_timeout, ("uvicorn",), {"clients": 20, "timeout": 1, "seconds": 6}),
-    "sigterm": Spec(stops.sigterm, ALL, {"clients": 60, "stuck": 5, "limit": 4}),
+    "sigterm": Spec(stops.sigterm, ALL, {"clients": 60, "stuck": 5}),
 }

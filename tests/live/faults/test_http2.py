@@ -80,8 +80,7 @@ async def test_a_stream_that_is_not_read_is_bounded_and_reset_alone(start_server
     client.is_reading = True
     await server.get("/publish/?count=3")
     await until(lambda: client.bodies[reader].count(b'"n":') == 3, say="the other stream of the connection is broken")
-    took = await server.stop()
+    await server.stop()
     await until(lambda: b"goodbye" in client.bodies[reader])
-    assert took < 4
     await client.close()
     assert server.noise() == []

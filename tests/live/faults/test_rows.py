@@ -1,4 +1,4 @@
-"""The short form of every row of docs/faults.md."""
+"""The short form of every row of docs/faults.md: what must hold on any machine. The figures are the long form's."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def cases():
 async def test_short_form(name: str, server: str) -> None:
     pytest.importorskip(server.partition("-")[0], reason=f"needs {server.partition('-')[0]}")
     row = await ROWS[name].run(server, **ROWS[name].short)
-    assert row.is_good, str(row)
+    assert not row.failures, str(row)
