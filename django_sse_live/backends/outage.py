@@ -23,9 +23,10 @@ class Outage:
     def is_on(self) -> bool:
         return bool(self._without)
 
-    def fails(self, part: object, error: BaseException | str) -> None:
+    def fails(self, part: object, error: BaseException | str) -> bool:
+        """True if that part could reach it until now."""
         with self._lock:
-            is_news = not self._without
+            is_news, was_well = not self._without, part not in self._without
             self._without.add(part)
             if is_news:
                 self._since = time.monotonic()
@@ -36,6 +37,7 @@ class Outage:
                 self._bus,
                 error or type(error).__name__,
             )
+        return was_well
 
     def works(self, part: object) -> None:
         if part not in self._without:

@@ -16,6 +16,7 @@ from ..events import Event, make_position
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 FIELD: Final = b"event"
+SEAM: Final = 100  # entries that one attempt at sending holds at the most
 PUBLISHERS: Final = 10_000  # of whom the last sequence is remembered
 
 
@@ -37,12 +38,22 @@ def write_id(position: int) -> str:
     return f"{position >> 64}-{position & 0xFFFF_FFFF_FFFF_FFFF}"
 
 
+def seam(stream: str, position: int) -> list[tuple[Any, ...]]:
+    """The command that reads what stands before a place in the stream: an entry may be sent again behind it."""
+    return [("XREVRANGE", stream, write_id(position), "-", "COUNT", SEAM)]
+
+
 class Seen:
     """Which of each publisher's entries have been read. A publisher numbers them in the order of the stream, so a
     number that is not higher than the last is an entry sent again because its first answer was lost."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, int] = OrderedDict()  # publisher → sequence, the longest silent first
+
+    def learn(self, entries: list[Any]) -> None:
+        """Entries that have been read before, newest first."""
+        for entry in reversed(entries):
+            self.decode(entry, "")
 
     def decode(self, entry: tuple[bytes, list[bytes]], epoch: str) -> Event | None:
         """The event of an entry, with its place; None for a repeated entry, or for one that is not ours."""

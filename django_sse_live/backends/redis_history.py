@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..events import RESERVED_PREFIX, Event
 from ..hub.hub import LOST_EVENTS, Hub
-from .redis_entries import Seen, read_id, write_id
+from .redis_entries import Seen, read_id, seam, write_id
 from .redis_server import UNAVAILABLE, Connection, aask, transaction
 
 if TYPE_CHECKING:
@@ -102,10 +102,12 @@ class History:
         )
         if info is None or epoch is None or epoch.decode() != log.epoch or not first:
             return False
-        if read_id(first[0][0]) > after and not self._backend.is_complete(info):
+        if read_id(first[0][0]) > after and (after or not self._backend.is_complete(info)):
             return False  # trimmed
         events: list[Event] = []
         seen, position, count, size = Seen(), after, 0, 0
+        (before,) = await aask(connection, seam(stream, after))
+        seen.learn(before)
         while position < log.evicted_to:
             # Each answer begins with the last entry of the one before: else something was trimmed in between.
             (chunk,) = await aask(connection, [("XRANGE", stream, write_id(position), "+", "COUNT", CHUNK + 1)])

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from ..events import RESERVED_PREFIX, Event
 from ..hub.hub import LOST_EVENTS
 from .outage import Outage
-from .redis_entries import FIELD, encode_entry, read_id
+from .redis_entries import FIELD, SEAM, encode_entry, read_id
 from .redis_server import UNAVAILABLE, Connection, RedisServer, ask, transaction, wait_at_most
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -28,7 +28,7 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 SEND_SECONDS: Final = 0.05  # what a save may wait for an answer
 FLUSH_SECONDS: Final = 2.0  # what the thread may wait for one
 RETRY_SECONDS: Final = (0.05, 1.0)  # the thread's first and longest pause between two attempts
-BATCH: Final = 100  # events in one round trip
+BATCH: Final = SEAM  # events in one round trip
 KEPT: Final = 1_000  # control events that a full buffer does not give up
 
 WhenFull = Literal["drop_oldest", "drop_newest"]
@@ -229,10 +229,11 @@ class Outbox:
                     pause = RETRY_SECONDS[0]
                 if self._hand_over(connection):
                     return
-            except UNAVAILABLE as error:
+            except Exception as error:  # this thread must not end while something waits for it
                 self._disconnect(connection)
                 connection = None
-                self._fail(error)
+                if self._fail(error) and not isinstance(error, UNAVAILABLE):
+                    logger.exception("Sending to the SSE stream failed.")
                 if self._is_closed.wait(pause) or time.monotonic() > until:
                     break
                 pause = min(2 * pause, longest)
@@ -270,11 +271,11 @@ class Outbox:
         self._outage.works(self)
         return True
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> bool:
         with self._lock:
             self._has_failed = True
             self._changed.notify_all()
-        self._outage.fails(self, error)
+        return self._outage.fails(self, error)
 
     # What both do
 

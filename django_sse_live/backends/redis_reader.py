@@ -17,7 +17,7 @@ from ..events import RESERVED_PREFIX, Event, format_id
 from ..hub.hub import LOST_EVENTS, Hub
 from ..hub.log import EventLog
 from .cancellation import within
-from .redis_entries import Seen, read_id, write_id
+from .redis_entries import Seen, read_id, seam, write_id
 from .redis_server import UNAVAILABLE, Connection, aask, transaction
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ class Reader:
                 pass
 
     async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            self._backend.outage.forget(self)
+
+    async def _run(self) -> None:
         pause, longest = RETRY_SECONDS
         while True:
             try:
@@ -82,9 +88,9 @@ class Reader:
                 logger.info("The SSE stream in Redis %s: every client is told by a reset.", error)
                 self._epoch = ""
                 continue
-            except Exception:
-                logger.exception("Reading the SSE stream failed.")
-                self._backend.outage.fails(self, "see the error above")
+            except Exception as error:
+                if self._backend.outage.fails(self, error):
+                    logger.exception("Reading the SSE stream failed.")
             if self._has_read:
                 self._has_read = False
                 pause = RETRY_SECONDS[0]
@@ -119,12 +125,23 @@ class Reader:
             )
             if epoch is None or epoch.decode() != self._epoch:
                 raise _Broken("has begun anew")
-            for entry in answer[0][1] if answer else ():
+            entries = answer[0][1] if answer else []
+            if len(entries) == READ_COUNT and self._position:
+                await self._check_trimming(connection)
+            for entry in entries:
                 self._hand_on(entry)
             if server.may_move and loop.time() > self._look_again_at:
                 self._look_again_at = loop.time() + MOVED_SECONDS
                 if await server.has_moved(connection):
                     return
+
+    async def _check_trimming(self, connection: Connection) -> None:
+        """XREAD from an entry that has been trimmed goes on with whatever is left. As many entries as that follow one
+        that was trimmed, since MAXLEN is no less."""
+        at = write_id(self._position)
+        (last_read,) = await aask(connection, [("XRANGE", self._backend.stream, at, at)])
+        if not last_read:
+            raise _Broken("was trimmed past what was read")
 
     def _hand_on(self, entry: Any) -> None:
         self._position = read_id(entry[0])
@@ -168,9 +185,12 @@ class Reader:
         after a break it obeys those that it has not seen."""
         backend, hub = self._backend, self._hub
         epoch = await self._ask_epoch(connection)
-        entries, floor, last = await self._read_tail(connection)
+        entries, floor, last, is_complete = await self._read_tail(connection)
         seen = Seen()
-        log = EventLog(epoch, floor)
+        if floor:
+            (before,) = await aask(connection, seam(self._backend.stream, floor))
+            seen.learn(before)
+        log = EventLog(epoch, floor, complete=is_complete)
         late: list[Event] = []
         is_first = not self._position
         for number, entry in enumerate(entries):
@@ -209,13 +229,14 @@ class Reader:
                 await asyncio.sleep(pause)  # a replica hears of it a little later
                 pause = min(2 * pause, longest)
 
-    async def _read_tail(self, connection: Connection) -> tuple[list[Any], int, int]:
-        """(entries, oldest first; a position after which nothing is missing; the stream's last position)."""
+    async def _read_tail(self, connection: Connection) -> tuple[list[Any], int, int, bool]:
+        """(entries, oldest first; a position after which nothing is missing; the stream's last position; whether
+        nothing has ever been before the entries)."""
         settings = live_settings()
         stream = self._backend.stream
         info = await self._backend.stream_info(connection)
         if info is None:
-            return [], 0, 0
+            return [], 0, 0, True
         last = read_id(info[b"last-generated-id"])
         oldest = (last >> 64) - int(settings.history_seconds * 1000)
         entries: list[Any] = []  # newest first
@@ -226,16 +247,14 @@ class Reader:
                 position = read_id(entry[0])
                 size += sum(map(len, entry[1]))
                 if len(entries) >= settings.history_events or size > settings.history_bytes or position >> 64 < oldest:
-                    return entries[::-1], position, last
+                    return entries[::-1], position, last, False
                 entries.append(entry)
             if len(chunk) < READ_COUNT:
                 break
             end = read_id(chunk[-1][0]) - 1
         if not entries:
-            return [], last, last
-        if self._backend.is_complete(info):
-            return entries[::-1], 0, last
-        return entries[::-1], read_id(entries[-1][0]) - 1, last
+            return [], last, last, False
+        return entries[::-1], read_id(entries[-1][0]) - 1, last, self._backend.is_complete(info)
 
 
 async def _disconnect(connection: Connection) -> None:

@@ -16,22 +16,24 @@ from django.core.exceptions import ImproperlyConfigured
 try:
     import redis
     import redis.asyncio
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisClusterException, RedisError
 except ImportError as _error:
     raise ImproperlyConfigured(
         f'RedisStreamsBackend needs redis-py ({_error}). Install it: pip install "django-sse-live[redis]".'
     ) from _error
 
 # What a server that is away, paused, loading, full, failing over or wrongly configured raises in redis-py.
-UNAVAILABLE: Final = (RedisError, OSError)
+UNAVAILABLE: Final = (RedisError, RedisClusterException, OSError)
 
 CONNECT_SECONDS: Final = 2.0
+REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 EXAMPLES: Final = (
     '"redis://localhost:6379/0", "rediss://user:password@host:6380/0", "unix:///run/redis.sock", '
-    '"redis+sentinel://host1:26379,host2:26379/mymaster" or "redis+cluster://host:6379"'
+    '"redis+sentinel://host1:26379,host2:26379/mymaster" or "redis+cluster://host1:6379,host2:6379"'
 )
 
+Address = tuple[str, int]
 Command = Sequence[Any]
 Connection = Any  # of redis-py, sync or async; which of them, the method that made it says
 
@@ -47,12 +49,18 @@ class RedisServer:
             raise self._bad_url(url)
         scheme, _, kind = match[1].partition("+")
         self._kind: str = kind  # "", "sentinel" or "cluster"
-        self._sentinels: list[tuple[str, int]] = []
+        self._sentinels: list[Address] = []
         self._sentinel_options: dict[str, Any] = {}
+        self._named: list[Address] = []  # the cluster's nodes of the URL
+        self._nodes: list[Address] = []  # and those that were there last
         try:
             parts = urlsplit(url)
             if self._kind == "sentinel":
                 self._url = self._read_sentinel_url(scheme, parts)
+            elif self._kind == "cluster":
+                credentials, at, hosts = parts.netloc.rpartition("@")
+                self._nodes = self._named = _read_hosts(hosts, REDIS_PORT)
+                self._url = f"{scheme}://{credentials}{at}{hosts.split(',')[0]}?{_our_query(parts.query)}"
             else:
                 self._url = f"{scheme}://{parts.netloc}{parts.path}?{_our_query(parts.query)}"
             self._make(redis.ConnectionPool, None, CONNECT_SECONDS)
@@ -62,7 +70,8 @@ class RedisServer:
     def __str__(self) -> str:
         """Where it is, without a password."""
         parts = urlsplit(self._url)
-        where = ",".join(f"{host}:{port}" for host, port in self._sentinels) or parts.netloc.rpartition("@")[2]
+        addresses = self._sentinels or self._named
+        where = ",".join(f"{host}:{port}" for host, port in addresses) or parts.netloc.rpartition("@")[2]
         return where or parts.path
 
     @property
@@ -95,21 +104,24 @@ class RedisServer:
 
     def _read_sentinel_url(self, scheme: str, parts: Any) -> str:
         """``redis+sentinel://user:password@host:port,host:port/name?db=0``: credentials and database are the master's;
-        those of the Sentinels are ``sentinel_username`` and ``sentinel_password`` in the query."""
+        those of the Sentinels are ``sentinel_username`` and ``sentinel_password`` in the query. TLS, and the query's
+        ``ssl_…``, hold for both."""
         credentials, at, hosts = parts.netloc.rpartition("@")
-        for host in hosts.split(","):
-            name, _, port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", SENTINEL_PORT)
-            self._sentinels.append((name, int(port)))
+        self._sentinels = _read_hosts(hosts, SENTINEL_PORT)
         self._master = unquote(parts.path.strip("/"))
         if not self._master or not self._sentinels[0][0]:
             raise ValueError("the Sentinels' hosts and the master's name are needed")
         query = dict(parse_qsl(parts.query))
+        if scheme == "rediss":
+            given = redis.ConnectionPool.from_url(f"rediss://sentinel?{urlencode(query)}").connection_kwargs
+            self._sentinel_options = {name: value for name, value in given.items() if name.startswith("ssl_")}
+            self._sentinel_options["ssl"] = True
         for option in ("username", "password"):
             if f"sentinel_{option}" in query:
                 self._sentinel_options[option] = query.pop(f"sentinel_{option}")
         return f"{scheme}://{credentials}{at}sentinel?{_our_query(urlencode(query))}"
 
-    def _make(self, pool_class: Any, address: tuple[str, int] | None, timeout: float) -> Connection:
+    def _make(self, pool_class: Any, address: Address | None, timeout: float) -> Connection:
         # RESP2: answers of one shape, whatever the version of server and library.
         pool = pool_class.from_url(
             self._url, protocol=2, socket_timeout=timeout, socket_connect_timeout=min(timeout, CONNECT_SECONDS)
@@ -118,19 +130,20 @@ class RedisServer:
             pool.connection_kwargs["host"], pool.connection_kwargs["port"] = address
         return pool.make_connection()
 
-    def _address(self, timeout: float) -> tuple[str, int] | None:
+    def _address(self, timeout: float) -> Address | None:
         if self._kind == "sentinel":
             return self._sentinel(redis.Sentinel, timeout).discover_master(self._master)  # type: ignore[no-any-return]
         if self._kind == "cluster":
-            cluster: Any = redis.RedisCluster.from_url(self._url, socket_timeout=timeout)
+            node: Any = redis.cluster.ClusterNode
+            nodes = [node(*address) for address in self._nodes]
+            cluster: Any = redis.RedisCluster.from_url(self._url, startup_nodes=nodes, socket_timeout=timeout)
             try:
-                node = cluster.get_node_from_key(self._key)
+                return self._of_cluster(cluster)
             finally:
                 cluster.close()
-            return self._of_node(node)
         return None
 
-    async def _aaddress(self, timeout: float) -> tuple[str, int] | None:
+    async def _aaddress(self, timeout: float) -> Address | None:
         if self._kind == "sentinel":
             sentinel = self._sentinel(redis.asyncio.Sentinel, timeout)
             try:
@@ -139,13 +152,13 @@ class RedisServer:
                 for client in sentinel.sentinels:
                     await client.aclose()
         if self._kind == "cluster":
-            cluster = redis.asyncio.RedisCluster.from_url(self._url, socket_timeout=timeout)
+            nodes = [redis.asyncio.cluster.ClusterNode(*address) for address in self._nodes]
+            cluster = redis.asyncio.RedisCluster.from_url(self._url, startup_nodes=nodes, socket_timeout=timeout)
             try:
                 await cluster.initialize()
-                node: Any = cluster.get_node_from_key(self._key)
+                return self._of_cluster(cluster)
             finally:
                 await cluster.aclose()
-            return self._of_node(node)
         return None
 
     def _sentinel(self, sentinel_class: Any, timeout: float) -> Any:
@@ -155,10 +168,21 @@ class RedisServer:
             socket_timeout=timeout,
         )
 
-    def _of_node(self, node: Any) -> tuple[str, int]:
+    def _of_cluster(self, cluster: Any) -> Address:
+        """Where the key lives; and the cluster's nodes are remembered, since those of the URL may be gone one day."""
+        node = cluster.get_node_from_key(self._key)
         if node is None:
             raise redis.ConnectionError(f"No server of the cluster has the slot of {self._key!r}.")
+        self._nodes = list(
+            dict.fromkeys([*self._named, *((each.host, int(each.port)) for each in cluster.get_nodes())])
+        )
         return node.host, int(node.port)
+
+
+def _read_hosts(hosts: str, port: int) -> list[Address]:
+    """``host:1,[::1]:2,host``: the last with the port given here."""
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    return [(part.hostname or "", part.port or port) for part in parts]
 
 
 def _our_query(query: str) -> str:

@@ -8,10 +8,7 @@ is written: redis_outbox.py.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-import secrets
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -19,21 +16,16 @@ from typing import Any, ClassVar, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-from ..events import Event, format_id
+from ..events import Event
 from ..hub.hub import Hub
 from ..hub.registry import add_hub
 from .base import Backend
 from .outage import Outage
-from .redis_entries import read_id
 from .redis_history import History
 from .redis_outbox import Outbox
+from .redis_position import ASK_SECONDS, Position
 from .redis_reader import Reader
-from .redis_server import UNAVAILABLE, Connection, RedisServer, aask, ask
-
-logger: logging.Logger = logging.getLogger("django_sse_live")
-
-ASK_SECONDS: Final = 1.0  # what a page may wait to learn the stream's position, where no hub knows it
-NOWHERE: Final = format_id("0", 0)  # the id of no stream: who brings it is told to begin by a reset
+from .redis_server import Connection, RedisServer, aask
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "URL": "redis://localhost:6379/0",
@@ -82,9 +74,7 @@ class RedisStreamsBackend(Backend):
         self._readers: list[Reader] = []
         self._histories: dict[Hub, History] = {}
         self._executor: ThreadPoolExecutor | None = None
-        self._asking = threading.Lock()
-        self._connection: Connection = None  # for position(), under that lock
-        self._last_known: str | None = None
+        self._position = Position(self)
 
     @property
     def epoch(self) -> str:
@@ -123,11 +113,11 @@ class RedisStreamsBackend(Backend):
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "sse-live-publish")
         try:
-            sending = asyncio.get_running_loop().run_in_executor(self._executor, self._outbox.send, parcel)
+            sending = self._executor.submit(self._outbox.send, parcel)
         except RuntimeError:  # the interpreter is shutting down
             self._outbox.send(parcel)
         else:
-            await sending
+            await asyncio.shield(asyncio.wrap_future(sending))  # it has its place in the order: it is sent in any case
 
     # Reading
 
@@ -154,42 +144,8 @@ class RedisStreamsBackend(Backend):
         return None
 
     def position(self) -> str:
-        """Where a hub of this process has got to, or what Redis says. While Redis is away: an older one, which makes a
-        stream begin too early rather than too late; where there is none, an id that makes it begin with a reset."""
-        known = self.known_position()
-        if known is not None:
-            return known
-        if not self.outage.is_on:
-            with self._asking:
-                try:
-                    self._last_known = self._ask_position()
-                except UNAVAILABLE as error:
-                    logger.warning("Redis did not say where the SSE stream is: %s.", error or type(error).__name__)
-                    if self._connection is not None:
-                        self._connection.disconnect()
-                        self._connection = None
-        return self._last_known or NOWHERE
-
-    def _ask_position(self) -> str:
-        fresh = self._connection is None
-        try:
-            if fresh:
-                self._connection = self.server.connect(ASK_SECONDS)
-            epoch, last = ask(
-                self._connection,
-                [("GET", self.epoch_key), ("XREVRANGE", self.stream, "+", "-", "COUNT", 1)],
-            )
-            if epoch is None:
-                made = secrets.token_hex(4)
-                _, epoch = ask(self._connection, [("SET", self.epoch_key, made, "NX"), ("GET", self.epoch_key)])
-        except UNAVAILABLE:
-            if fresh:
-                raise
-            self._connection.disconnect()
-            self._connection = None  # it was idle for long, and Redis has closed it
-            return self._ask_position()
-        self.epoch = epoch.decode()
-        return format_id(self.epoch, read_id(last[0][0]) if last else 0)
+        """Where a hub of this process has got to, or what Redis says."""
+        return self.known_position() or self._position.ask()
 
     async def write(self, *command: Any) -> None:
         """On a connection for this alone: readers may be connected to a replica."""
@@ -209,7 +165,8 @@ class RedisStreamsBackend(Backend):
         return dict(zip(answers[0][::2], answers[0][1::2], strict=True))
 
     def is_complete(self, info: dict[bytes, Any]) -> bool:
-        """Whether a stream still has every entry that was ever added to it."""
+        """Whether a stream still has every entry that was ever added to it, since it was made. It may have been made
+        anew under the old epoch, if it was deleted alone: an id that is older than its first entry tells."""
         if b"entries-added" in info:  # Redis 7
             return bool(info[b"entries-added"] == info[b"length"])
         return bool(info[b"length"] < self.max_length)
@@ -220,10 +177,7 @@ class RedisStreamsBackend(Backend):
         self._outbox.close()
         if self._executor is not None:
             self._executor.shutdown(wait=False)
-        with self._asking:
-            if self._connection is not None:
-                self._connection.disconnect()
-                self._connection = None
+        self._position.close()
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -51,21 +51,25 @@ class EventLog:
     that the reader of a quiet channel is not sent away because of the traffic on others.
     """
 
-    __slots__ = ("epoch", "head", "evicted_to", "_lanes", "_order", "_bytes", "_evicted", "_floor", "_clock")
+    __slots__ = ("epoch", "head", "evicted_to", "_lanes", "_order", "_bytes", "_evicted", "_floor", "_is_complete", "_clock")
 
-    def __init__(self, epoch: str, head: int = 0, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, epoch: str, head: int = 0, *, complete: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
-        self.restart(epoch, head)
+        self.restart(epoch, head, complete=complete)
 
     def restart(self, epoch: str, head: int, *, complete: bool = False) -> None:
-        """Forget everything. Who has not read up to ``head`` has lost something, unless the log is ``complete``."""
+        """Forget everything. Who has not read up to ``head`` has lost something; but where the log is ``complete``,
+        nothing ever was before it, and who begins at 0 has not."""
         self.epoch: str = epoch
         self.head: int = head  # the position of the newest event, or where the log began
         self._lanes: dict[str, _Lane] = {}
         self._order: deque[tuple[Event, float]] = deque()  # with the monotonic time of its arrival
         self._bytes = 0
         self._evicted: dict[str, int] = {}  # channel -> last evicted position; in order of eviction
-        self._floor = 0 if complete else head  # for the channels that are not in _evicted
+        self._floor = head  # for the channels that are not in _evicted
+        self._is_complete = complete  # but for what is in _evicted
         self.evicted_to: int = self._floor  # nothing after this position has been evicted, on any channel
 
     def copy(self) -> EventLog:
@@ -76,6 +80,7 @@ class EventLog:
             twin_lane.positions, twin_lane.events = lane.positions[lane.start :], lane.events[lane.start :]
         twin._order, twin._bytes = self._order.copy(), self._bytes
         twin._evicted, twin._floor, twin.evicted_to = self._evicted.copy(), self._floor, self.evicted_to
+        twin._is_complete = self._is_complete
         return twin
 
     def __len__(self) -> int:
@@ -124,6 +129,8 @@ class EventLog:
         if after >= self.evicted_to:
             return False
         evicted, floor = self._evicted, self._floor
+        if not after and self._is_complete:
+            floor = 0
         return any(after < evicted.get(channel, floor) for channel in channels)
 
     def count(self, channels: Iterable[str], after: int) -> int:
@@ -184,6 +191,7 @@ class EventLog:
             self._evicted[channel] = event.position
         while len(self._evicted) > EVICTED_CHANNELS:
             self._floor = self._evicted.pop(next(iter(self._evicted)))
+            self._is_complete = False
 
     def lose(self) -> None:
         """Events may be missing after the head: whoever has not read past this point gets a reset."""
