@@ -15,9 +15,11 @@ from typing import Any, Final, Literal
 
 Form = Literal["named", "envelope"]
 
+ENVELOPES: Final = 8  # of an event on several channels, kept: one for each choice of them that somebody hears
 NAME_MAX_LENGTH: Final = 200
 RESERVED_TYPES: Final = frozenset({"connected", "heartbeat", "reset", "goodbye"})
 RESERVED_PREFIX: Final = "sse."
+NOW_PREFIX: Final = "sse.now."  # of control events that are worth nothing later: a backend need not keep them
 CONTROL_CHANNEL: Final = "sse.control"  # what workers tell each other; nobody listens to it
 FINAL_ID_SUFFIX: Final = "/end"  # stands behind the id of a goodbye that is final; who brings it back gets a 204
 
@@ -68,7 +70,8 @@ class Event:
     @property
     def size(self) -> int:
         """About how many bytes the log keeps alive for this event, its wire forms included."""
-        return 2 * len(self.payload) + 512
+        payload = self.payload
+        return 2 * (len(payload) if payload.isascii() else len(payload.encode())) + 512
 
     def stamp(self, epoch: str, position: int) -> None:
         self.position = position
@@ -98,7 +101,9 @@ class Event:
         forms: dict[tuple[str, ...], bytes] = self._envelopes  # type: ignore[assignment]
         body = forms.get(visible)
         if body is None:
-            body = forms[visible] = self._encode_envelope(visible)
+            body = self._encode_envelope(visible)
+            if len(forms) < ENVELOPES:
+                forms[visible] = body
         return body
 
     def _encode_envelope(self, channels: tuple[str, ...]) -> bytes:
@@ -137,10 +142,12 @@ def connected_frame(
     heartbeat_seconds: float,
     resumed: bool,
     tokens: tuple[str, ...],
+    own: tuple[str, ...] = (),
 ) -> bytes:
     """The first frame of a stream. It has an id only for a client that brought none, so that one that saw nothing yet
     can still resume; any other is cut off safely between this frame and its replay. ``tokens``: the fresh one for all
-    that was signed, then, where the client brought several, the one for each."""
+    that was signed, then, where the client brought several, the one for each. ``own``: channels that need none. What
+    only our own client makes use of is in the envelope alone."""
     fields: dict[str, Any] = {
         "client_id": client_id,
         "channels": list(channels),
@@ -150,6 +157,10 @@ def connected_frame(
     }
     if len(tokens) > 1:
         fields["tokens"] = tokens[1:]
+    if form == "envelope":
+        fields["retry"] = retry_ms  # an EventSource does not show the field of that name
+        if own:
+            fields["own"] = own
     return _control(form, "connected", fields, id=id, retry_ms=retry_ms)
 
 

@@ -15,13 +15,13 @@ from heapq import nlargest
 from typing import Any, Final
 
 from .backends import get_backend
-from .events import CONTROL_CHANNEL, RESERVED_PREFIX, Event, position_milliseconds
+from .events import CONTROL_CHANNEL, NOW_PREFIX, RESERVED_PREFIX, Event, position_milliseconds
 from .hub.clients import Client
 from .hub.hub import Hub, hub_opened
 from .hub.registry import process_counts
 
-ASK: Final = RESERVED_PREFIX + "ask"
-REPORT: Final = RESERVED_PREFIX + "report"
+ASK: Final = NOW_PREFIX + "ask"
+REPORT: Final = NOW_PREFIX + "report"
 WATCH_CHANNEL: Final = RESERVED_PREFIX + "live"  # hears every report; behind a colon, a filter may follow
 
 ASK_SECONDS: Final = 2.0  # as long as somebody watches

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from ..events import RESERVED_PREFIX, Event
+from ..events import NOW_PREFIX, RESERVED_PREFIX, Event
 from ..hub.hub import LOST_EVENTS
 from .outage import Outage
 from .redis_entries import FIELD, SEAM, encode_entry, read_id
@@ -29,6 +29,7 @@ SEND_SECONDS: Final = 0.05  # what a save may wait for an answer
 FLUSH_SECONDS: Final = 2.0  # what the thread may wait for one
 RETRY_SECONDS: Final = (0.05, 1.0)  # the thread's first and longest pause between two attempts
 BATCH: Final = SEAM  # events in one round trip
+NOW_LENGTH: Final = 500  # of the stream of what is worth nothing later; what a worker missed there is asked for again
 KEPT: Final = 1_000  # control events that a full buffer does not give up
 
 WhenFull = Literal["drop_oldest", "drop_newest"]
@@ -53,6 +54,7 @@ class Outbox:
         self,
         server: RedisServer,
         stream: str,
+        now_stream: str,
         max_length: int,
         outage: Outage,
         *,
@@ -65,6 +67,7 @@ class Outbox:
         self.epoch = ""  # of the stream, once somebody has asked for it
         self._server = server
         self._stream = stream
+        self._now_stream = now_stream
         self._max_length = max_length
         self._outage = outage
         self._max_events = max_events
@@ -147,6 +150,8 @@ class Outbox:
 
     def _keep(self, parcel: _Parcel) -> None:
         """Into the buffer; past its bounds something is given up, and a control event stands in its place."""
+        if self._has_failed and parcel.event.type.startswith(NOW_PREFIX):
+            return  # when Redis is back, that moment is over
         self._buffer.append(parcel)
         self._buffer_bytes += parcel.event.size
         while len(self._buffer) > self._max_events or self._buffer_bytes > self._max_bytes:
@@ -281,13 +286,12 @@ class Outbox:
 
     def _write(self, connection: Connection, batch: Sequence[_Parcel]) -> None:
         """XADD them; all or none, so that the sequences in the stream only grow."""
-        commands: list[tuple[Any, ...]] = [
-            (
-                *("XADD", self._stream, "MAXLEN", "~", self._max_length, "*", FIELD),
-                encode_entry(parcel.event, self._publisher, parcel.sequence),
-            )
-            for parcel in batch
-        ]
+        commands: list[tuple[Any, ...]] = []
+        for parcel in batch:
+            to = self._stream, "MAXLEN", "~", self._max_length
+            if parcel.event.type.startswith(NOW_PREFIX):
+                to = self._now_stream, "MAXLEN", "~", NOW_LENGTH
+            commands.append(("XADD", *to, "*", FIELD, encode_entry(parcel.event, self._publisher, parcel.sequence)))
         ids = ask(connection, commands) if len(batch) == 1 else ask(connection, transaction(*commands))[-1]
         with self._lock:
             for parcel, entry_id in zip(batch, ids, strict=True):

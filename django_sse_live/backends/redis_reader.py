@@ -54,6 +54,8 @@ class Reader:
         self._epoch = ""  # none: nothing has been read yet
         self._position = 0  # of the last entry read
         self._seen = Seen()
+        self._now_position = -1  # the same in the stream of what is worth nothing later; -1: not asked for yet
+        self._now_seen = Seen()
         self._has_read = False  # over the last connection
         self._look_again_at = 0.0  # loop time
 
@@ -109,7 +111,8 @@ class Reader:
             await _disconnect(connection)
 
     async def _read_on(self, connection: Connection) -> None:
-        server, loop = self._backend.read_server, self._hub.loop
+        backend, loop = self._backend, self._hub.loop
+        server = backend.read_server
         self._look_again_at = loop.time() + MOVED_SECONDS
         while True:
             # The epoch is read after the entries, at the same moment: nothing of another stream gets past it.
@@ -118,18 +121,26 @@ class Reader:
                 [
                     (
                         *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS),
-                        *("STREAMS", self._backend.stream, write_id(self._position)),
+                        *("STREAMS", backend.stream, backend.now_stream),
+                        *(write_id(self._position), write_id(self._now_position)),
                     ),
-                    ("GET", self._backend.epoch_key),
+                    ("GET", backend.epoch_key),
                 ],
             )
             if epoch is None or epoch.decode() != self._epoch:
                 raise _Broken("has begun anew")
-            entries = answer[0][1] if answer else []
+            found = {key.decode(): entries for key, entries in answer or ()}
+            entries = found.get(backend.stream, [])
             if len(entries) == READ_COUNT and self._position:
                 await self._check_trimming(connection)
             for entry in entries:
                 self._hand_on(entry)
+            for entry in found.get(backend.now_stream, ()):
+                self._now_position = read_id(entry[0])
+                event = self._now_seen.decode(entry, self._epoch)
+                if event is not None:
+                    event.position = 0  # it has none among the others
+                    self._hub.deliver(event)
             if server.may_move and loop.time() > self._look_again_at:
                 self._look_again_at = loop.time() + MOVED_SECONDS
                 if await server.has_moved(connection):
@@ -153,6 +164,9 @@ class Reader:
     # The beginning, and each beginning after a break
 
     async def _begin(self, connection: Connection) -> None:
+        if self._now_position < 0:  # before any stream opens here, and asks who else is there
+            (last,) = await aask(connection, [("XREVRANGE", self._backend.now_stream, "+", "-", "COUNT", 1)])
+            self._now_position = read_id(last[0][0]) if last else 0
         if self._epoch:
             await self._check(connection)
         if not self._epoch:

@@ -1,8 +1,9 @@
 """RedisStreamsBackend: one Redis stream for every worker of every machine; exact resume across workers and restarts.
 
 The stream's ids, behind the stream's epoch, are the events' ids. The epoch is a key of its own, made with the stream
-and lost with it: by it a stream that was lost and begun anew is known. How the stream is read: redis_reader.py; how it
-is written: redis_outbox.py.
+and lost with it: by it a stream that was lost and begun anew is known. What workers tell each other of the present
+moment goes through a short stream of its own. How the two are read: redis_reader.py; how they are written:
+redis_outbox.py.
 """
 
 from __future__ import annotations
@@ -53,8 +54,10 @@ class RedisStreamsBackend(Backend):
         given = {**DEFAULTS, **options}
         _check(given)
         self.stream: str = given["STREAM"]
-        has_hash_tag = re.search(r"\{[^}]+\}", self.stream)  # in a cluster, both keys live on one server
-        self.epoch_key: str = f"{self.stream}:epoch" if has_hash_tag else f"{{{self.stream}}}:epoch"
+        has_hash_tag = re.search(r"\{[^}]+\}", self.stream)  # in a cluster, all three keys live on one server
+        root = self.stream if has_hash_tag else f"{{{self.stream}}}"
+        self.epoch_key: str = f"{root}:epoch"
+        self.now_stream: str = f"{root}:now"
         self.max_length: int = given["MAXLEN"]
         self.server: RedisServer = RedisServer(given["URL"], self.stream)
         self.read_server: RedisServer = self.server
@@ -64,6 +67,7 @@ class RedisStreamsBackend(Backend):
         self._outbox = Outbox(
             self.server,
             self.stream,
+            self.now_stream,
             self.max_length,
             self.outage,
             max_events=given["BUFFER_EVENTS"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
 import threading
@@ -16,9 +17,11 @@ from django.test import override_settings
 
 from django_sse_live.backends.redis_entries import FIELD, encode_entry
 from django_sse_live.backends.redis_server import RedisServer
+from django_sse_live.events import Event
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
+from django_sse_live.workers import REPORT
 from tests.backends.redis_process import RedisProcess, free_port
 from tests.backends.test_redis_details import Make, data_of, event, heard, hub_of, make, opened, redis, server, stream
 from tests.live.harness import until
@@ -223,3 +226,42 @@ def test_a_loop_that_ends_during_an_outage_does_not_leave_it_behind(redis: Redis
     finally:
         backend.close()
         own.directory.cleanup()
+
+
+# What is worth nothing later
+
+
+async def test_what_workers_tell_each_other_of_the_moment_takes_no_room_from_the_history(
+    make: Make, server: Any, stream: str
+) -> None:
+    backend, elsewhere = make(MAXLEN=100), make(MAXLEN=100)
+    hub, other = await hub_of(backend), await hub_of(elsewhere)
+    reports: list[Any] = []
+    other.handlers[REPORT] = reports.append
+    await backend.apublish(event(1))
+    for number in range(700):
+        backend.publish(Event(("sse.control",), REPORT, json.dumps({"number": number, "streams": "x" * 1000})))
+        if number % 100 == 99:
+            await until(lambda number=number: len(reports) == number + 1)
+    assert [report["number"] for report in reports] == list(range(700))
+    assert server.xlen(stream) == 1 and server.xlen(backend.now_stream) < 700
+    await backend.apublish(event(2))
+    await until(lambda: [e.data for e in hub.log.read(("c",), 0)] == [1, 2])
+    late = await hub_of(make())
+    assert [e.data for e in late.log.read(("c",), 0)] == [1, 2]
+
+
+async def test_what_is_worth_nothing_later_does_not_wait_for_redis(make: Make, redis: RedisProcess) -> None:
+    backend = make(BUFFER_EVENTS=6)
+    hub = await hub_of(backend)
+    await backend.apublish(event("first"))
+    redis.pause()
+    try:
+        backend.publish(event("noticed"))
+        for number in range(5):
+            backend.publish(Event(("sse.control",), REPORT, "{}"))
+            backend.publish(event(number))
+    finally:
+        redis.resume()
+    await until(lambda: [e.data for e in hub.log.read(("c",), 0)] == ["first", "noticed", 0, 1, 2, 3, 4])
+    assert backend.dropped == 0
