@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.dispatch import Signal
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
@@ -28,6 +29,9 @@ from .hub.hub import DISCONNECT
 from .hub.registry import count_published
 from .identity import session_digest, user_channel, user_pk
 
+# For captures: the connection may be one of another thread, and so none that django.db.connections shows them.
+publication_waits: Signal = Signal()  # connection, publication
+
 
 def broadcast(
     channel: str | Iterable[str], type: str, data: Any = None, *, on_commit: bool = True, using: str | None = None
@@ -39,7 +43,8 @@ def broadcast(
     ``data``: anything that JSON_ENCODER encodes.
     ``on_commit``: False sends now, even inside a transaction.
     ``using``: the database whose commit is awaited.
-    TypeError or ValueError, naming channel and type, for what cannot be sent.
+    TypeError or ValueError, naming channel and type, for what cannot be sent. TransactionManagementError where
+    ``transaction.set_autocommit(False)`` is in force, outside ``atomic()``: Django tells nobody of the commit there.
     """
     send_event(_json_event(channel, type, data), on_commit, using)
 
@@ -119,24 +124,38 @@ def send_event(event: Event, on_commit: bool = True, using: str | None = None) -
     publish = Publication(event)
     if on_commit:
         alias = DEFAULT_DB_ALIAS if using is None else using
+        connection = connections[alias]
         # Asked first: outside atomic() transaction.on_commit() would open a connection, and from a coroutine raise.
-        if connections[alias].in_atomic_block:
+        if connection.in_atomic_block:
             transaction.on_commit(publish, using=alias, robust=True)
+            publication_waits.send(sender=None, connection=connection, publication=publish)
             return
+        # The attributes, as get_autocommit() would connect. A control event is better early than never.
+        if connection.connection is not None and not connection.autocommit and not publish.is_control:
+            raise transaction.TransactionManagementError(
+                f"{event.type!r} cannot wait for the commit: the autocommit of database {alias!r} is off. Put what it "
+                "belongs to into transaction.atomic(), or broadcast with on_commit=False once it is committed."
+            )
     publish()
 
 
 class Publication:
-    """An event that is to be published when it is called, such as after a commit."""
+    """An event that is published when it is called, such as after a commit; once, as captureOnCommitCallbacks() of
+    Django's TestCase leaves in the queue what it has called."""
 
     def __init__(self, event: Event) -> None:
         # Django before 6.1 names a callback that failed by this, and fails itself where there is none. A class's own is
         # not seen on its instances.
         self.__qualname__ = "broadcast"
+        self.is_control: bool = event.type.startswith(RESERVED_PREFIX)
         self._event = event
+        self._is_published = False
 
     def __call__(self) -> None:
-        if not self._event.type.startswith(RESERVED_PREFIX):
+        if self._is_published:
+            return
+        self._is_published = True
+        if not self.is_control:
             count_published()
         get_backend().publish(self._event)
 

@@ -11,9 +11,10 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Model
+from django.db import router
+from django.db.models import Model, QuerySet
 from django.db.models.fields.files import FieldFile
-from django.db.models.signals import class_prepared, post_delete, post_save
+from django.db.models.signals import class_prepared, post_delete, post_save, pre_delete
 
 from .broadcasting import broadcast
 from .events import validate_type
@@ -67,7 +68,9 @@ class LiveModel:
             return self.payload(instance, action)
         if self.fields is not None:
             return {name: _field_value(instance, name) for name in self.fields}
-        return {"id": instance.pk, "model": instance._meta.label_lower, "action": action}
+        # Of the registered model: a child has a name, and may have a key, that a delete of its parent does not know.
+        registered = self.model._meta
+        return {"id": getattr(instance, registered.pk.attname), "model": registered.label_lower, "action": action}
 
 
 def _field_value(instance: Model, name: str) -> Any:
@@ -102,7 +105,10 @@ class _LiveModels:
         ``created``, ``updated``, ``deleted``: event types, by default ``new_<model_name>``, ``<model_name>_updated``
         and ``<model_name>_deleted``; None is silence.
         ``fields``: names of fields or attributes to send. ``payload``: a callable ``(instance, action)`` for the data.
-        Without either the data is ``{"id": …, "model": "app.model", "action": "created"}``.
+        Without either the data is ``{"id": …, "model": "app.model", "action": "created"}``, of the model that was
+        registered, for its proxies and children too.
+        A save never fails because of its broadcast: what goes wrong is logged. So is a save under
+        ``transaction.set_autocommit(False)`` and outside ``atomic()``, whose commit nobody is told of: nothing is sent.
         TypeError for an abstract model, and for ``fields`` beside ``payload``.
         """
 
@@ -158,7 +164,8 @@ class _LiveModels:
 
     def broadcast(self, instances: Model | Iterable[Model], action: Action, *, using: str | None = None) -> None:
         """What a save or delete of each instance would have sent: for bulk_create(), bulk_update(), QuerySet.update()
-        and raw SQL, which send no Django signals. ``using``: the database, by default each instance's own."""
+        and raw SQL, which send no Django signals. ``using``: the database whose commit is awaited, by default the one
+        that each instance would be saved to."""
         if action not in ACTIONS:
             raise ValueError(f"action is {action!r}; it must be one of {', '.join(map(repr, ACTIONS))}.")
         for instance in [instances] if isinstance(instances, Model) else instances:
@@ -166,7 +173,7 @@ class _LiveModels:
             if not lives:
                 raise ValueError(f"{type(instance).__name__} is not a live model: register it with @live_model.")
             for live in lives:
-                live.broadcast(instance, action, using or instance._state.db)
+                live.broadcast(instance, action, using or router.db_for_write(type(instance), instance=instance))
 
 
 live_model: _LiveModels = _LiveModels()
@@ -189,6 +196,7 @@ def _listen_to(model: type[Model]) -> None:
     if model._meta.abstract:
         return
     post_save.connect(_on_save, sender=model, dispatch_uid="django_sse_live.save")
+    pre_delete.connect(_on_pre_delete, sender=model, dispatch_uid="django_sse_live.pre_delete")
     post_delete.connect(_on_delete, sender=model, dispatch_uid="django_sse_live.delete")
 
 
@@ -205,9 +213,28 @@ def _on_save(*, sender: type[Model], instance: Model, created: bool, raw: bool, 
         live.broadcast(instance, "created" if created else "updated", using)
 
 
-def _on_delete(*, sender: type[Model], instance: Model, using: str, **_: Any) -> None:
-    # The deletion of a multi-table child sends this signal for the child and for each parent: each registration
-    # listens to its own table's alone.
-    for live in _concerned(sender):
-        if sender._meta.concrete_model is live.model._meta.concrete_model:
-            live.broadcast(instance, "deleted", using)
+# One delete can send its signals twice for one row: as its model and as a proxy. What the pre_delete signals, which all
+# come first, put on the delete's origin, the first post_delete takes away. Ids only: the origin may be pickled.
+_DOOMED = "_sse_live_doomed"
+
+
+def _on_pre_delete(*, sender: type[Model], instance: Model, origin: Any = None, **_: Any) -> None:
+    if isinstance(origin, (Model, QuerySet)):
+        doomed = vars(origin).setdefault(_DOOMED, set())
+        doomed.update((id(live), instance.pk) for live in _concerned_by_delete(sender))
+
+
+def _on_delete(*, sender: type[Model], instance: Model, using: str, origin: Any = None, **_: Any) -> None:
+    doomed = vars(origin).get(_DOOMED) if isinstance(origin, (Model, QuerySet)) else None
+    for live in _concerned_by_delete(sender):
+        if doomed is not None:
+            if (id(live), instance.pk) not in doomed:
+                continue
+            doomed.remove((id(live), instance.pk))
+        live.broadcast(instance, "deleted", using)
+
+
+def _concerned_by_delete(sender: type[Model]) -> Iterator[LiveModel]:
+    # The deletion of a multi-table child sends signals for the child and for each parent: each registration listens to
+    # its own table's alone.
+    return (live for live in _concerned(sender) if sender._meta.concrete_model is live.model._meta.concrete_model)

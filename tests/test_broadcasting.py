@@ -70,6 +70,32 @@ class TestAfterCommit:
             assert stream_position() == position
         assert stream_position() != position
 
+    @pytest.mark.django_db(transaction=True)
+    def test_without_autocommit_it_says_how_to_send(self) -> None:
+        position = stream_position()
+        transaction.set_autocommit(False)
+        try:
+            for send in (lambda: broadcast("a", "t"), lambda: broadcast_text("a", "t", "text")):
+                with pytest.raises(transaction.TransactionManagementError, match=r"'default'.*atomic.*on_commit=False"):
+                    send()
+            assert stream_position() == position
+            broadcast("a", "t", on_commit=False)
+            assert stream_position() != position
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_without_autocommit_a_user_can_still_be_saved(self) -> None:
+        transaction.set_autocommit(False)
+        try:
+            user = User.objects.create_user("someone")
+            user.set_password("another")
+            user.save()
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+
     def test_outside_a_transaction_it_opens_no_connection(self) -> None:
         # pytest-django refuses database access in a test that does not ask for it.
         position = stream_position()

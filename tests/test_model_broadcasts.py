@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import pickle
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,16 +12,38 @@ from django.core import serializers
 from django.core.files.base import ContentFile
 from django.db import models, transaction
 from django.db.models.deletion import Collector
+from django.test import override_settings
 
 from django_sse_live import live_model
 from django_sse_live.testing import CapturedBroadcast, capture_broadcasts
-from tests.testapp.models import Broken, Note, NoteProxy, PinnedNote, Reply, Silent, Timestamped, Unheard
+from tests.testapp.models import (
+    Broken,
+    Label,
+    Note,
+    NoteProxy,
+    PinnedNote,
+    Reply,
+    Silent,
+    SilentLabel,
+    Timestamped,
+    Topic,
+    TopicProxy,
+    Unheard,
+)
 
 pytestmark = pytest.mark.django_db
 
 
 def types(broadcasts: list[CapturedBroadcast]) -> list[str]:
     return [broadcast.type for broadcast in broadcasts]
+
+
+@pytest.fixture
+def without_autocommit(transactional_db: None) -> Iterator[None]:
+    transaction.set_autocommit(False)
+    yield
+    transaction.rollback()
+    transaction.set_autocommit(True)
 
 
 class TestDefaults:
@@ -60,11 +84,81 @@ class TestDefaults:
             Note.objects.get(pk=child.pk).delete()
         assert types(broadcasts) == ["note_deleted"]
 
+    def test_a_row_deleted_as_its_proxy_and_as_its_model_sends_once(self) -> None:
+        child = PinnedNote.objects.create()
+        with capture_broadcasts() as broadcasts:
+            NoteProxy.objects.get(pk=child.pk).delete()
+        assert types(broadcasts) == ["note_deleted"]
+        parent = Topic.objects.create()
+        Topic.objects.create(parent=parent)
+        with capture_broadcasts() as broadcasts:
+            TopicProxy.objects.all().delete()
+        assert types(broadcasts) == ["topic_deleted", "topic_deleted"]
+
+    def test_a_row_saved_again_and_deleted_again_sends_again(self) -> None:
+        parent, queryset = TopicProxy(), TopicProxy.objects.all()
+        with capture_broadcasts() as broadcasts:
+            for delete in (queryset.delete, queryset.delete, parent.delete, parent.delete):
+                parent.pk = 1
+                parent.save(force_insert=True)
+                Topic.objects.create(pk=2, parent=parent)
+                delete()
+        assert types(broadcasts) == ["new_topic", "new_topic", "topic_deleted", "topic_deleted"] * 4
+
+    def test_a_delete_that_failed_does_not_silence_the_next(self) -> None:
+        note = NoteProxy.objects.create()
+
+        def fail(**_: Any) -> None:
+            raise LookupError
+
+        models.signals.post_delete.connect(fail, sender=NoteProxy)
+        try:
+            with capture_broadcasts() as broadcasts, pytest.raises(LookupError), transaction.atomic():
+                note.delete()
+        finally:
+            models.signals.post_delete.disconnect(fail, sender=NoteProxy)
+        assert broadcasts == []
+        with capture_broadcasts() as broadcasts:
+            note.delete()
+        assert types(broadcasts) == ["note_deleted"]
+
+    def test_a_deleted_instance_can_still_be_pickled(self) -> None:
+        note = Note.objects.create()
+        note.delete()
+        assert pickle.loads(pickle.dumps(note)).text == ""
+
+    def test_a_delete_of_no_known_origin_sends_too(self) -> None:
+        note = Note.objects.create()
+        for origin in (None, [note]):
+            collector = Collector(using="default", origin=origin)
+            collector.collect([Note.objects.create()])
+            with capture_broadcasts() as broadcasts:
+                collector.delete()
+            assert types(broadcasts) == ["note_deleted"]
+
     def test_a_child_deleted_without_its_parent_row_is_no_deleted_note(self) -> None:
         child = PinnedNote.objects.create()
         with capture_broadcasts() as broadcasts:
             child.delete(keep_parents=True)
         assert broadcasts == []
+
+    def test_id_and_model_are_those_that_were_registered(self) -> None:
+        Label.objects.create()  # the keys of the two parents differ
+        with capture_broadcasts() as broadcasts:
+            child = SilentLabel.objects.create()
+            code = child.code
+            child.save()
+            child.delete()
+            proxy = NoteProxy.objects.create()
+            pk = proxy.pk
+            proxy.delete()
+        assert [b.data for b in broadcasts] == [
+            {"id": code, "model": "testapp.label", "action": "created"},
+            {"id": code, "model": "testapp.label", "action": "updated"},
+            {"id": code, "model": "testapp.label", "action": "deleted"},
+            {"id": pk, "model": "testapp.note", "action": "created"},
+            {"id": pk, "model": "testapp.note", "action": "deleted"},
+        ]
 
     def test_a_child_class_made_later_is_heard_too(self) -> None:
         class LateProxy(Note):
@@ -143,6 +237,43 @@ class TestCommits:
                 assert len(broadcasts) == 1
             assert len(broadcasts) == 2
 
+    def test_without_autocommit_a_save_is_logged_and_does_not_fail(
+        self, without_autocommit: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.ERROR, "django_sse_live"), capture_broadcasts() as broadcasts:
+            note = Note.objects.create()
+            transaction.commit()
+            transaction.set_autocommit(True)
+        assert Note.objects.filter(pk=note.pk).exists()
+        assert broadcasts == []
+        (record,) = caplog.records
+        assert "testapp.note (created)" in record.getMessage()
+        assert record.exc_info is not None and "transaction.atomic()" in str(record.exc_info[1])
+
+    @pytest.mark.parametrize(
+        ("end", "expected"),
+        [(transaction.commit, ["new_note", "note_deleted"]), (transaction.rollback, [])],
+    )
+    def test_without_autocommit_atomic_is_what_django_can_wait_in(
+        self, without_autocommit: None, end: Callable[[], None], expected: list[str]
+    ) -> None:
+        with capture_broadcasts() as broadcasts:
+            with transaction.atomic():
+                note = Note.objects.create()
+            note.delete()  # Django's own deletes are atomic
+            assert broadcasts == []
+            end()
+            transaction.set_autocommit(True)
+            assert types(broadcasts) == expected
+
+
+class ReadsFromAReplica:
+    def db_for_read(self, model: type[models.Model], **hints: Any) -> str:
+        return "other"
+
+    def db_for_write(self, model: type[models.Model], **hints: Any) -> str:
+        return "default"
+
 
 class TestByHand:
     def test_bulk_operations_are_sent_by_hand(self) -> None:
@@ -153,6 +284,29 @@ class TestByHand:
             live_model.broadcast(notes, "created")
             live_model.broadcast(notes[0], "updated")
         assert types(broadcasts) == ["new_note", "new_note", "note_updated"]
+
+    @pytest.mark.django_db(transaction=True, databases=["default", "other"])
+    def test_it_waits_for_the_database_that_would_be_written_to(self) -> None:
+        Note.objects.using("other").create()
+        with override_settings(DATABASE_ROUTERS=[ReadsFromAReplica()]):
+            notes = list(Note.objects.all())
+            assert notes[0]._state.db == "other"
+            with capture_broadcasts() as broadcasts, pytest.raises(LookupError), transaction.atomic():
+                live_model.broadcast(notes, "updated")
+                raise LookupError
+        assert broadcasts == []
+
+    @pytest.mark.django_db(transaction=True, databases=["default", "other"])
+    def test_each_instance_waits_for_its_own_database(self) -> None:
+        notes = [Note.objects.using(database).create() for database in ("default", "other")]
+        with capture_broadcasts() as broadcasts:
+            with transaction.atomic(using="other"):
+                live_model.broadcast(notes, "updated")
+                assert len(broadcasts) == 1
+            assert len(broadcasts) == 2
+            with transaction.atomic(using="other"):
+                live_model.broadcast(notes, "updated", using="other")
+                assert len(broadcasts) == 2
 
     def test_bad_calls_say_what_is_wrong(self) -> None:
         with pytest.raises(ValueError, match=r"'made'.*'created'"):

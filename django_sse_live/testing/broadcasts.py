@@ -11,7 +11,7 @@ from django.db import connections
 
 from ..backends import get_backend, replace_backend
 from ..backends.base import Backend
-from ..broadcasting import Publication
+from ..broadcasting import Publication, publication_waits
 from ..events import RESERVED_PREFIX, Event
 
 
@@ -45,18 +45,23 @@ def capture_broadcasts() -> Iterator[list[CapturedBroadcast]]:
     """A list that fills with what is broadcast inside the block; nothing of it reaches a client.
 
     What waits for a commit is added when the block ends, if it has not been rolled back by then: so it works under
-    TestCase too, where the outermost transaction is never committed. Only broadcasts are taken out of that queue; other
-    ``on_commit`` callbacks stay where they are.
+    TestCase and in its async tests, where the outermost transaction is never committed. Only broadcasts are taken out
+    of that queue; other ``on_commit`` callbacks stay where they are.
     """
     captured: list[CapturedBroadcast] = []
-    waiting_before = {id(callback) for _, callback in _waiting_broadcasts()}
+    waiting: list[tuple[Any, Publication]] = []
+
+    def remember(*, connection: Any, publication: Publication, **_: Any) -> None:
+        waiting.append((connection, publication))
+
     before = replace_backend(_Capture(get_backend(), captured))
+    publication_waits.connect(remember)
     try:
         yield captured
-        for connection, callback in list(_waiting_broadcasts()):
-            if id(callback) not in waiting_before:
-                _send(connection, callback)
+        for connection, publication in waiting:
+            _send(connection, publication)
     finally:
+        publication_waits.disconnect(remember)
         replace_backend(before)
 
 
@@ -65,18 +70,15 @@ def send_committed_broadcasts() -> None:
 
     Django marks the transactions that TestCase itself has begun, and so those that the tested code has.
     """
-    for connection, callback in list(_waiting_broadcasts()):
-        if all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
-            _send(connection, callback)
-
-
-def _waiting_broadcasts() -> Iterator[tuple[Any, Publication]]:
     for connection in connections.all(initialized_only=True):
-        for _, callback, *_ in connection.run_on_commit:
-            if isinstance(callback, Publication):
-                yield connection, callback
+        if all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+            for _, callback, *_ in connection.run_on_commit:
+                if isinstance(callback, Publication):
+                    _send(connection, callback)
 
 
-def _send(connection: Any, callback: Publication) -> None:
-    connection.run_on_commit = [entry for entry in connection.run_on_commit if entry[1] is not callback]
-    callback()
+def _send(connection: Any, publication: Publication) -> None:
+    waiting = [entry for entry in connection.run_on_commit if entry[1] is not publication]
+    if len(waiting) < len(connection.run_on_commit):  # else it was sent, or rolled back
+        connection.run_on_commit = waiting
+        publication()

@@ -54,6 +54,25 @@ class Silent(models.Model):
     pass
 
 
+@live_model(channel="labels")
+class Label(models.Model):
+    code = models.BigAutoField(primary_key=True)
+
+
+class SilentLabel(Silent, Label):
+    """A child of two tables, whose own key is that of the first."""
+
+
+@live_model(channel="topics")
+class Topic(models.Model):
+    parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+
+
+class TopicProxy(Topic):
+    class Meta:
+        proxy = True
+
+
 class Unheard(models.Model):
     """Registered by nobody."""
 
