@@ -2,8 +2,11 @@
 
 Every worker announces over the bus which users came and went on it, and every worker keeps what all have announced, in
 the order of the bus. So all of them see the same, and whoever announced a change is the one to tell that a user joined
-or left. Announcements are numbered, so that one that is missed is noticed and asked for. Workers say that they live, so
-that a crash is noticed: the users that only the dead one had have left, and the living one with the lowest id tells.
+or left. Announcements are numbered, so that one that is missed is noticed and asked for.
+
+Workers say that they live, so that a crash is noticed. That one is dead is an announcement too: whoever makes the first
+tells that the users whom only the dead one had have left. A worker that was only paused hears of its own death,
+announces its users anew, under a higher number, and tells that they joined.
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ from asgiref.sync import async_to_sync
 
 from .backends import get_backend, running_hub
 from .conf import live_settings
-from .events import CONTROL_CHANNEL, RESERVED_PREFIX, Event, validate_name
+from .events import CONTROL_CHANNEL, NOW_PREFIX, Event, validate_name
 from .hub.clients import Client
 from .hub.hub import Hub, hub_opened
 from .hub.registry import count_published, open_hubs
 from .signals import presence_joined, presence_left
 
-ANNOUNCE: Final = RESERVED_PREFIX + "presence"
+ANNOUNCE: Final = NOW_PREFIX + "presence"
 ANSWER_SECONDS: Final = 0.5  # how long a worker that has just started waits for what the others know
 SILENCES: Final = 3  # PRESENCE_SECONDS without a word after which a worker is taken for dead
+DEAD: Final = 1_000  # workers that are remembered as such: the latest
 ASK_AGAIN_SECONDS: Final = 1.0
 
 Announcement = dict[str, Any]
@@ -90,8 +94,11 @@ class Presence:
         self._leaving: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._announced: dict[str, set[str]] = {}  # as of the last announcement that was sent
         self._number = 0
+        self._born = 0  # the number under which it announced itself anew, after it was taken for dead
         self._is_member = False
         self._members: dict[str, _Member] = {}
+        self._dead: dict[str, int] = {}  # worker → its last number before; the longest dead first
+        self._ticks_at = 0.0  # loop time of the next tick; none while there is nobody to look after
         self._asked_at: dict[str, float] = {}
         hub.residents[Presence] = self
         hub.handlers[ANNOUNCE] = self._hear
@@ -121,7 +128,7 @@ class Presence:
             self._is_member = True
             self._members[self.hub.id] = _Member(0, float("inf"), {})
             self._announce_all()
-            self.hub.loop.call_later(live_settings().presence_seconds, self._tick)
+            self._plan_tick()
         if client.user_pk is None:
             return
         for channel in filter(_is_watched, client.channels):
@@ -171,27 +178,56 @@ class Presence:
 
     def _announce_all(self) -> None:
         here = {channel: sorted(users) for channel, users in self._announced.items()}
-        self._publish({"worker": self.hub.id, "number": self._number, "here": here})
+        self._publish({"worker": self.hub.id, "number": self._number, "born": self._born, "here": here})
+
+    def _announce_dead(self, worker: str, number: int) -> None:
+        self._publish({"dead": worker, "number": number, "by": self.hub.id})
 
     def _publish(self, announcement: Announcement) -> None:
         event = Event((CONTROL_CHANNEL,), ANNOUNCE, json.dumps(announcement, separators=(",", ":")))
         self.hub.spawn(get_backend().apublish(event))
 
+    # Who is dead
+
+    def _plan_tick(self) -> None:
+        if not self._ticks_at:
+            seconds = live_settings().presence_seconds
+            self._ticks_at = self.hub.loop.time() + seconds
+            self.hub.loop.call_at(self._ticks_at, self._tick)
+
     def _tick(self) -> None:
-        if self.hub.is_closing:
+        seconds, now = live_settings().presence_seconds, self.hub.loop.time()
+        was_paused = now > self._ticks_at + seconds / 2  # and may not have read yet what the others said meanwhile
+        self._ticks_at = 0.0
+        if self.hub.is_closing or not (self._is_member or self._members):
             return
-        seconds = live_settings().presence_seconds
-        self.hub.loop.call_later(seconds, self._tick)
-        now = self.hub.loop.time()
-        if not get_backend().is_available:  # the others cannot be heard: that does not make them dead
+        self._plan_tick()
+        is_available = get_backend().is_available
+        if self._is_member and is_available:
+            self._publish({"worker": self.hub.id, "number": self._number, "alive": True})
+        if was_paused or not is_available:  # the others could not be heard: that does not make them dead
             for member in self._members.values():
                 member.expires_at = max(member.expires_at, now + SILENCES * seconds)
+        for worker, member in list(self._members.items()):
+            if member.expires_at < now:
+                if self._is_member:
+                    self._announce_dead(worker, member.number)
+                else:  # nobody may be left to announce it
+                    del self._members[worker]
+
+    def _bury(self, worker: str, number: int, *, is_teller: bool) -> None:
+        """It is dead, as far as it was heard up to that number: who has announced more since is not."""
+        member = self._members.get(worker)
+        if member is None or member.number > number:
             return
-        self._publish({"worker": self.hub.id, "number": self._number, "alive": True})
-        for worker in [worker for worker, member in self._members.items() if member.expires_at < now]:
-            dead = self._members.pop(worker)
-            is_teller = min(self._members) == self.hub.id
-            self._changed(dead.users, {}, is_teller)
+        del self._members[worker]
+        self._dead[worker] = number
+        if len(self._dead) > DEAD:
+            del self._dead[next(iter(self._dead))]
+        self._changed(member.users, {}, is_teller)
+        if worker == self.hub.id and not self.hub.is_closing:
+            self._born = self._number = self._number + 1
+            self._announce_all()
 
     # What is heard
 
@@ -200,14 +236,24 @@ class Presence:
             if self._is_member and said["ask"] in ("", self.hub.id):
                 self._announce_all()
             return
+        if "dead" in said:
+            self._bury(said["dead"], said["number"], is_teller=said["by"] == self.hub.id)
+            return
         worker = said["worker"]
         member = self._members.get(worker)
         expected = None if member is None else member.number + ("alive" not in said)
         if "here" in said:
+            if worker in self._dead:
+                if said["born"] <= self._dead[worker]:  # it has missed that it was taken for dead
+                    if self._is_member:
+                        self._announce_dead(worker, said["number"])
+                    return
+                del self._dead[worker]
             before = member.users if member is not None else {}
             users = {channel: set(pks) for channel, pks in said["here"].items()}
             self._members[worker] = _Member(said["number"], self._expiry(worker), users)
             self._changed(before, users, worker == self.hub.id)
+            self._plan_tick()
         elif member is None or said["number"] != expected:
             if member is None or said["number"] > member.number:  # an older one has been heard by way of "here"
                 self._ask(worker)

@@ -8,8 +8,10 @@ one before: who misses a number tells every client by a reset. Ids are each proc
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from concurrent.futures import wait
+from contextvars import Context
 from typing import Any, ClassVar, Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -31,6 +33,7 @@ except ImportError as _error:
     ) from _error
 
 SEND_SECONDS: Final = 0.05  # how long a save waits for the layer to take an event
+LOOK_SECONDS: Final = 1.0  # how often each hub looks whether somebody still listens to the layer
 
 
 class ChannelLayerBackend(Backend):
@@ -49,7 +52,8 @@ class ChannelLayerBackend(Backend):
             )
         self.outage: Outage = Outage(f"channel layer {self.alias!r}")
         self._sender = LayerSender(self)
-        self._listener: LayerListener | None = None
+        self._lock = threading.Lock()  # around the next, which hubs on several loops make and replace
+        self._listener: LayerListener | None = None  # before the first hub, and once closed
 
     @property
     def layer(self) -> Any:
@@ -86,9 +90,22 @@ class ChannelLayerBackend(Backend):
     def attach(self, hub: Hub) -> None:
         hub.begin_filling()
         add_hub(hub)
-        if self._listener is None or self._listener.is_over:
-            self._listener = LayerListener(self, hub.loop)
-        self._listener.add(hub)
+        with self._lock:
+            if self._listener is None:
+                self._listener = LayerListener(self, hub.loop, [])
+            self._listener.add(hub)
+        self._look_after_listener(hub)
+
+    def _look_after_listener(self, hub: Hub) -> None:
+        """On the hub's loop, as long as that runs: the listener's may be closed without a word to the tasks on it. One
+        that has ended on this very loop is not begun anew here: its tasks are cancelled when a loop is about to end."""
+        with self._lock:
+            if self._listener is None:
+                return
+            if self._listener.is_over and self._listener.loop is not hub.loop:
+                self.outage.forget(self._listener)
+                self._listener = LayerListener(self, hub.loop, self._listener.open_hubs())
+        hub.loop.call_later(LOOK_SECONDS, self._look_after_listener, hub, context=Context())
 
     def position(self) -> str:
         """Nothing: the stream may be served by another worker, to which the ids of this one mean nothing."""
@@ -98,6 +115,8 @@ class ChannelLayerBackend(Backend):
         return self.position()
 
     def close(self) -> None:
-        if self._listener is not None:
-            self._listener.stop()
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop()
         self._sender.close()

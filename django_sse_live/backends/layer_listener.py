@@ -29,14 +29,15 @@ PUBLISHERS: Final = 10_000  # of whom the last number is remembered
 
 
 class LayerListener:
-    """What this process hears of the layer, on the loop of its first hub. Layers do not let two loops of one process
-    receive; the hubs of further loops are served from here."""
+    """What this process hears of the layer, on the loop of one hub. Layers do not let two loops of one process
+    receive; the hubs of further loops are served from here. Ends with its loop: the backend puts another in its place,
+    which begins with a reset for all of ``hubs``."""
 
-    def __init__(self, backend: ChannelLayerBackend, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, backend: ChannelLayerBackend, loop: asyncio.AbstractEventLoop, hubs: list[Hub]) -> None:
         self._backend = backend
-        self._loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self._lock = threading.Lock()  # around what concerns more than one loop: the next three
-        self._hubs: list[Hub] = []
+        self._hubs = hubs
         self._position = 0
         self._is_listening = False
         self._epoch = secrets.token_hex(4)
@@ -44,30 +45,35 @@ class LayerListener:
         self._last: OrderedDict[str, int] = OrderedDict()  # publisher → number, the longest silent first
         # In a context of its own: this is called while some request is handled, which must not live as long.
         self._task = Context().run(loop.create_task, self._run())
+        self._task.add_done_callback(lambda _: backend.outage.forget(self))
 
     @property
     def is_over(self) -> bool:
         """From any thread."""
-        return self._loop.is_closed() or self._task.done()
+        return self.loop.is_closed() or self._task.done()
 
     def stop(self) -> None:
         """From any thread."""
         if not self.is_over:
             try:
-                self._loop.call_soon_threadsafe(self._task.cancel)
+                self.loop.call_soon_threadsafe(self._task.cancel)
             except RuntimeError:  # closed meanwhile
                 pass
+
+    def open_hubs(self) -> list[Hub]:
+        """From any thread."""
+        with self._lock:
+            return [hub for hub in self._hubs if not hub.loop.is_closed()]
 
     def add(self, hub: Hub) -> None:
         """On the hub's loop."""
         with self._lock:
             self._hubs.append(hub)
             if self._is_listening:
-                self._fill(hub)
+                hub.deliver(partial(self._begin_log, self._position, hub))
 
-    def _fill(self, hub: Hub) -> None:
-        log = EventLog(self._epoch, self._position)
-        hub.deliver(lambda: hub.adopt(log))
+    def _begin_log(self, position: int, hub: Hub) -> None:
+        hub.adopt(EventLog(self._epoch, position))
 
     def _deliver(self, item: Event | Callable[[Hub], None]) -> None:
         """To every hub, with the lock held."""
@@ -96,7 +102,7 @@ class LayerListener:
             except Exception as error:  # a layer raises whatever its server's library does
                 self._backend.outage.fails(self, error)
             finally:
-                if rejoining is not None:
+                if rejoining is not None and not self.loop.is_closed():
                     rejoining.cancel()
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
@@ -114,17 +120,12 @@ class LayerListener:
         self._listening_since = time.monotonic()
         self._last.clear()
         with self._lock:
-            if self._is_listening:
-                self._lose()  # whatever was sent while nobody listened here
-            else:
-                self._is_listening = True
-                for hub in self._hubs:
-                    self._fill(hub)
+            self._is_listening = True
+            self._lose()  # whatever was sent while nobody listened here
 
     def _lose(self) -> None:
         self._position += 1
-        position = self._position
-        self._deliver(lambda hub: hub.restart(self._epoch, position))
+        self._deliver(partial(self._begin_log, self._position))
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         publisher, number = message["from"], message["seq"]

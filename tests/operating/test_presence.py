@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
@@ -152,6 +154,70 @@ async def test_after_a_crash_its_users_have_left(settings: Any, hub: Hub, connec
     assert ("left", "room.7", "2") not in told
 
 
+async def test_a_worker_that_serves_nobody_notices_a_crash_too_and_leaves_the_telling_to_others(
+    settings: Any, hub: Hub, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "PRESENCE_SECONDS": 0.1}
+    said: list[Any] = []
+    monkeypatch.setattr(Presence, "_publish", lambda self, announcement: said.append(announcement))
+    assert await apresence("room.7") == set()
+    resident = hub.residents[Presence]
+    for worker in ("one", "another"):
+        hear(hub, worker=worker, number=1, here={"room.7": ["1"]})
+        assert presence("room.7") == {"1"}
+        await until(lambda: presence("room.7") == set())
+        await until(lambda: not resident._ticks_at)  # as long as nobody is known
+    assert told == [] and said == []
+
+
+async def test_after_a_pause_nobody_is_taken_for_dead(settings: Any, hub: Hub, connect: Connect) -> None:
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "PRESENCE_SECONDS": 0.1}
+    reader = connect("room.7", user_pk="2")
+    await until(lambda: reader.client.is_open)
+    hear(hub, worker="zzz", number=1, here={"room.7": ["1"]})
+    member = hub.residents[Presence]._members["zzz"]
+    first = member.expires_at
+    time.sleep(0.5)  # noqa: ASYNC251 - the whole loop is paused
+    await until(lambda: member.expires_at > first)
+    assert presence("room.7") == {"1", "2"}
+
+
+async def test_whose_worker_was_taken_for_dead_joins_again_when_it_is_back(
+    hub: Hub, connect: Connect, told: list[Any]
+) -> None:
+    connect("room.7", "room.8", user_pk="1")
+    await until(lambda: len(told) == 2)
+    hear(hub, worker="other", number=1, here={"room.8": ["1"]})
+    told.clear()
+    hear(hub, by="other", dead=hub.id, number=2)
+    hear(hub, by="another", dead=hub.id, number=2)
+    assert presence("room.7") == set()
+    await until(lambda: presence("room.7") == {"1"})
+    hear(hub, by="slow", dead=hub.id, number=2)  # it has announced itself since
+    assert presence("room.7") == {"1"}
+    connect("room.7", user_pk="2")
+    await until(lambda: ("joined", "room.7", "2") in told)
+    assert told[0] == ("joined", "room.7", "1") and len(told) == 2  # nobody was told that they left room.8
+
+
+async def test_a_worker_that_missed_that_it_was_taken_for_dead_is_told_again(
+    settings: Any, hub: Hub, connect: Connect, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "PRESENCE_SECONDS": 0.1}
+    connect("room.7", user_pk="2")
+    hear(hub, worker="zzz", number=1, here={"room.7": ["1"]})
+    await until(lambda: ("left", "room.7", "1") in told)
+    said: list[Any] = []
+    monkeypatch.setattr(Presence, "_publish", lambda self, announcement: said.append(announcement))
+    hear(hub, worker="zzz", number=1, alive=True)
+    assert said == [{"ask": "zzz"}]
+    hear(hub, worker="zzz", number=1, born=0, here={"room.7": ["1"]})
+    assert said[1:] == [{"dead": "zzz", "number": 1, "by": hub.id}] and presence("room.7") == {"2"}
+    hear(hub, worker="zzz", number=2, born=2, here={"room.7": ["1"]})
+    assert presence("room.7") == {"1", "2"}
+    assert told.count(("joined", "room.7", "1")) == 0  # it tells that itself
+
+
 async def test_while_the_bus_is_away_nobody_is_taken_for_dead(
     settings: Any, hub: Hub, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +262,40 @@ async def test_across_workers_and_after_a_kill() -> None:
         await ada.all(lambda client: client.body.count("presence_left") == 1)
         assert ada[0].body.count("event: presence_joined") == 2
         berta.close()
+
+
+@pytest.mark.needs("redis")
+@pytest.mark.parametrize("bus", ["redis_streams.RedisStreamsBackend", "channel_layer.ChannelLayerBackend"])
+async def test_of_a_worker_that_is_paused_and_goes_on(bus: str) -> None:
+    from tests.live.harness import Crowd
+    from tests.operating.site.__main__ import site
+
+    def told(what: str, user: int, times: int) -> Callable[[Any], bool]:
+        frame = f'event: presence_{what}\ndata: {{"user": "{user}"}}\n'
+        return lambda client: client.body.count(frame) == times
+
+    async with site(2, bus, PRESENCE_CHANNELS=["room.*"], PRESENCE_GRACE_SECONDS=0, PRESENCE_SECONDS=0.5) as here:
+        first, second = here.servers
+
+        async def come(server: Any, name: str) -> Crowd:
+            return await Crowd.open(server, 1, "/events/?channel=room.7", headers=here.headers(name), keep=True)
+
+        ada = await come(first, "ada")
+        await ada.all(told("joined", 2, 1))
+        berta = await come(second, "berta")
+        await ada.all(told("joined", 3, 1))
+        second.signal(SIGSTOP)
+        await ada.all(told("left", 3, 1))
+        second.signal(SIGCONT)
+        await ada.all(told("joined", 3, 2))
+        carl = await come(second, "carl")
+        for crowd in (ada, berta):
+            await crowd.all(told("joined", 4, 1))
+            await crowd.all(told("joined", 3, 2))
+            await crowd.all(told("left", 3, 1))
+            await crowd.all(told("left", 2, 0))
+        for crowd in (ada, berta, carl):
+            crowd.close()
 
 
 async def _poll(condition: Any) -> None:
