@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
@@ -50,7 +51,7 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 def live_application(application: ASGIApplication) -> ASGIApplication:
     """Put around Django's ASGI app, or around whatever routes to it (Channels' ProtocolTypeRouter, static files)."""
-    line = _Line()
+    lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     async def live(scope: Scope, receive: Receive, send: Send) -> None:
         # This frame lives as long as the stream: it holds nothing that the server does not hold anyway.
@@ -63,16 +64,15 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> Client | None:
         """Django's part. Gives the client to be served after it, if there is one and it is still there."""
-        handoff = Handoff(receive, send)
+        loop = asyncio.get_running_loop()
+        line = lines.get(loop)
+        if line is None:
+            line = lines[loop] = _Line()
+        handoff = Handoff(scope, receive, send, line)
         inner_scope = {**scope, "extensions": {**(scope.get("extensions") or {}), HANDOFF: handoff}}
         try:
             if _asks_for_stream(scope):
-                nonlocal line
-                if line.loop is not asyncio.get_running_loop():
-                    line = _Line()
-                address = address_group(client_address(scope))
-                await line.enter(address)
-                handoff.leave_line = partial(line.leave, address)
+                await handoff.enter_line()
                 async with line.thread():
                     await application(inner_scope, handoff.receive, handoff.send)
             else:
@@ -93,6 +93,9 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
             await handoff.send_start()
         except (OSError, RuntimeError):
             return None
+        except asyncio.CancelledError:
+            await _end(send)
+            return None
         if handoff.is_gone:
             return None
         watch_termination(client.hub, send)
@@ -106,17 +109,23 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
 class Handoff:
     """What one request and live_application say to each other, in ``scope["extensions"]``."""
 
-    __slots__ = ("position", "client", "is_expected", "is_gone", "leave_line", "_receive", "_send", "_start")
+    __slots__ = (
+        "position", "began_at", "client", "is_expected", "is_gone", "leave_line",
+        "_scope", "_receive", "_send", "_line", "_start",
+    )  # fmt: skip
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, line: _Line) -> None:
         # Where the stream of a page drawn by this request begins.
         self.position: str | None = get_backend().known_position()
+        self.began_at: float = asyncio.get_running_loop().time()  # nobody has looked before whose request it is
         self.is_expected: bool = False  # a view has made an EventStreamResponse
         self.client: Client | None = None  # set once Django has sent the headers of that response, unmodified
         self.is_gone: bool = False  # Django has seen http.disconnect
         self.leave_line: Callable[[], None] | None = None
+        self._scope = scope
         self._receive = receive
         self._send = send
+        self._line = line
         self._start: Message | None = None  # headers that wait for the first frame: one write instead of two
 
     async def receive(self) -> Message:
@@ -136,6 +145,13 @@ class Handoff:
         if self.leave_line is not None and (message["type"] == "http.response.body" or not self.is_expected):
             self.end_opening()  # somebody else's stream, or an answer that is none: it may last as long as it likes
 
+    async def enter_line(self) -> None:
+        """Wait for a place among those who open a stream. Called by the view, if not before: what a request accepts does
+        not always tell, before Django has found the view, that it is a stream that it asks for."""
+        address = address_group(client_address(self._scope))
+        await self._line.enter(address)
+        self.leave_line = partial(self._line.leave, address)
+
     async def send_start(self) -> None:
         if self._start is not None:
             start, self._start = self._start, None
@@ -151,10 +167,10 @@ async def _serve(client: Client, receive: Receive, send: Send) -> None:
     """The stream itself: what the client is to hear, until one of the two sides ends it. Nothing is raised from here:
     the headers are out, and a client that went away is not an error."""
     sweep = client.hub.heartbeat
-    client.push = Push(send)
-    client.open()
     watcher = client.hub.loop.create_task(_watch_for_disconnect(client, receive))
     try:
+        client.push = Push(send)
+        client.open()
         while True:
             chunk = client.take()
             if chunk is not None:
@@ -177,8 +193,14 @@ async def _serve(client: Client, receive: Receive, send: Send) -> None:
     except Exception:
         extra = {"client_id": client.id, "user_pk": client.user_pk, "channels": client.channels}
         logger.exception("The stream of SSE client %s failed.", client.id, extra=extra)
+        client.leave("error")
     client.leave()
     watcher.cancel()
+    await _end(send)
+
+
+async def _end(send: Send) -> None:
+    """The final empty body, without which a server takes the response for broken."""
     try:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except (asyncio.CancelledError, Exception):
@@ -205,15 +227,11 @@ def _asks_for_stream(scope: Scope) -> bool:
 
 
 class _Line:
-    """Those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait: one of each
+    """Of one loop: those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait: one of each
     address in turn, and of one address first come, first served. Where addresses are counted at all, by
     MAX_CLIENTS_PER_ADDRESS, none has more than its share of the places: a flood delays itself alone."""
 
     def __init__(self) -> None:
-        try:
-            self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            self.loop = None
         self._inside: Counter[str] = Counter()  # by address
         self._idle: list[ThreadPoolExecutor] = []
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # by address, the next one first
@@ -245,11 +263,13 @@ class _Line:
         executor = self._idle.pop() if self._idle else ThreadPoolExecutor(1, "sse-live-opening")
         async with ThreadSensitiveContext() as context:
             SyncToAsync.context_to_thread_executor[context] = executor
+            is_idle = False
             try:
                 yield
+                is_idle = True  # else its thread may still be at work for a request that was cancelled
             finally:
                 if SyncToAsync.context_to_thread_executor.pop(context, None) is executor:
-                    if len(self._idle) < IDLE_THREADS:
+                    if is_idle and len(self._idle) < IDLE_THREADS:
                         self._idle.append(executor)
                     else:
                         executor.shutdown(wait=False)

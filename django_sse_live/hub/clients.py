@@ -51,8 +51,8 @@ class Client:
         "id", "channels", "form", "cursor", "user_pk", "auth", "session", "address", "user_agent", "connected_at",
         "last_ping", "heartbeat_seconds", "events_sent", "bytes_sent", "close_reason", "abort", "sending_since",
         "heartbeat_at", "ends_at", "look_key", "heartbeat_due", "checked_at", "push",
-        "hub", "initial", "_audience", "_waiter", "_frames", "_epoch", "_asked", "_tokens", "_history", "_to_replay",
-        "__weakref__",
+        "hub", "initial", "_audience", "_waiter", "_frames", "_epoch", "_asked", "_tokens", "_own", "_history",
+        "_to_replay", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class Client:
         last_id: tuple[str, int] | Literal["none", "unknown"] = "none",
         heartbeat_seconds: float | None = None,
         tokens: tuple[str, ...] = (),
+        own: tuple[str, ...] = (),
         user_pk: str | None = None,
         session: str | None = None,
         address: str = "",
@@ -106,8 +107,8 @@ class Client:
         self._epoch: str
         self.cursor: Cursor
         self._epoch, self.cursor = (hub.log.epoch, hub.log.head) if isinstance(last_id, str) else last_id
-        self._tokens = tokens
-        self.initial: bytes = b""  # frames to be sent right after connected
+        self._tokens, self._own = tokens, own
+        self.initial: list[bytes] = []  # frames to be sent right after connected
         self._history: list[Event] | None = None  # to be sent before anything from the log; the newest first
         self._to_replay = 0  # how many of the next events from the log are older than this stream
 
@@ -140,6 +141,8 @@ class Client:
 
     def open(self) -> None:
         """Enter the registry, and say ``connected``; or, where there is no room, say goodbye."""
+        if self.close_reason is not None:
+            return  # refused already
         hub = self.hub
         self.connected_at = self.last_ping = time.time()
         refusal = hub.refusal(self)
@@ -170,21 +173,19 @@ class Client:
                 heartbeat_seconds=self.heartbeat_seconds,
                 resumed=self._asked != "none" and reset is None,
                 tokens=self._tokens,
+                own=self._own,
             )
         )
         if reset is not None:
             self._frames.append(reset_frame(self.form, id=log.head_id, reason=reset))
-        if self.initial:
-            self._frames.append(self.initial)
-        self.initial, self._tokens = b"", ()
+        self._frames += self.initial
+        self.initial, self._tokens, self._own = [], (), ()
         self._audience = hub.join(self)
 
     def take(self) -> bytes | None:
         """What to write now, at most about SEND_MAX_BYTES, and move the cursor past it; None when there is nothing."""
         if self._frames:
-            body = b"".join(self._frames)
-            self._frames.clear()
-            return self._counted(body)
+            return self._take_frames(self._frames)
         audience = self._audience
         if audience is None or self.close_reason is not None:
             return None
@@ -225,6 +226,15 @@ class Client:
         self.bytes_sent += len(body)
         return body
 
+    def _take_frames(self, frames: list[bytes]) -> bytes:
+        count = size = 0
+        while count < len(frames) and size < SEND_MAX_BYTES:
+            size += len(frames[count])
+            count += 1
+        body = b"".join(frames[:count])
+        del frames[:count]
+        return self._counted(body)
+
     def _take_history(self, history: list[Event], audience: Audience) -> bytes:
         bodies: list[bytes] = []
         size = 0
@@ -236,6 +246,18 @@ class Client:
         self.hub.counts.delivered += len(bodies)
         self.hub.counts.replayed += len(bodies)
         return self._counted(b"".join(bodies))
+
+    def catch_up(self) -> None:
+        """To the head, if it waits for news and there are none: nothing on its channels lies between."""
+        log = self.hub.log
+        if (
+            self._waiter is not None
+            and not self._history
+            and self.cursor != LOST
+            and not log.lost(self.channels, self.cursor)
+            and not log.with_news(self.channels, self.cursor)
+        ):
+            self.cursor = log.head
 
     def tell(self, body: bytes) -> None:
         """A frame that is no event; given up, where others wait to be sent."""

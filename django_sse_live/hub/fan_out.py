@@ -44,7 +44,9 @@ class FanOut:
         self._hub = hub
         self._channels: dict[str, _Channel] = {}
         self._audiences: dict[tuple[tuple[str, ...], Form], Audience] = {}
-        self._news: dict[str, int] = {}  # channels with events that have not been fanned out, and the first of these
+        # Channels with events that have not been fanned out, and the first and the last of these. The log may not have
+        # them any more.
+        self._news: dict[str, tuple[int, int]] = {}
         # Who is next, up to which position, and the first position of this fan-out.
         self._waking: deque[tuple[_Channel | None, list[Client], int, int]] = deque()
         self._woken = 0  # of the first of these
@@ -102,7 +104,8 @@ class FanOut:
         """It is in the log; run() wakes those who hear it."""
         for name in event.channels:
             if name in self._channels:
-                self._news.setdefault(name, event.position)
+                found = self._news.get(name)
+                self._news[name] = (event.position if found is None else found[0], event.position)
 
     @property
     def is_over(self) -> bool:
@@ -124,10 +127,10 @@ class FanOut:
             elif (rests_until := channel.fanned_out_at + COALESCE_SECONDS) > now:
                 soonest = min(soonest, rests_until)
             else:
-                first = self._news.pop(name)
+                first, last = self._news.pop(name)
                 channel.fanned_out_at = float("inf")  # until the last of its clients was woken
                 clients = [client for audience in channel.audiences for client in audience.clients]
-                self._waking.append((channel, clients, self._hub.log.last_position(name), first))
+                self._waking.append((channel, clients, last, first))
         if soonest < float("inf"):
             self._rest = loop.call_at(soonest, self.run)
         if self._waking and not self._slice_is_due:

@@ -18,7 +18,7 @@ from django.dispatch import Signal
 
 from ..conf import live_settings
 from ..events import RESERVED_PREFIX, Event, frame
-from ..signals import client_connected, client_disconnected, event_broadcast, notify
+from ..signals import Outgoing, client_connected, client_disconnected, event_broadcast
 from .audience import Audience, Batches
 from .client_registry import ClientRegistry
 from .clients import LOST, Client, CloseReason
@@ -41,6 +41,7 @@ GOODBYE_SECONDS: Final = 0.75  # how long a stop waits for the streams to end; a
 LAGGING_SECONDS: Final = 1.0
 
 hub_opened: Final = Signal()  # hub; on its loop, once the backend feeds it. For the rooms of this house alone
+hub_ended: Final = Signal()  # hub; on its loop, once it is closing and has no clients. For them too
 
 
 class Hub:
@@ -67,6 +68,7 @@ class Hub:
         self._drain_is_due = False
         self.fan_out: FanOut = FanOut(self)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._signals: Outgoing = Outgoing(self.spawn)
 
     # The inbox
 
@@ -85,10 +87,13 @@ class Hub:
         inbox = self._inbox
         for _ in range(min(len(inbox), DRAIN_SLICE)):
             item = inbox.popleft()
-            if isinstance(item, Event):
-                self._receive(item)
-            else:
-                item()
+            try:
+                if isinstance(item, Event):
+                    self._receive(item)
+                else:
+                    item()
+            except Exception:  # of one, perhaps from a newer version on another worker: the others are heard
+                logger.exception("What came in could not be dealt with: %r", item)
         if inbox and not self._drain_is_due:
             self._drain_is_due = True
             self.loop.call_soon(self._drain)
@@ -102,7 +107,7 @@ class Hub:
             return
         if not self.log.append(event):
             return
-        self.log.evict(slack=2)
+        self._evict(slack=2)
         self.batches.clear()
         self.counts.received += 1
         self.fan_out.add_news(event)
@@ -125,11 +130,18 @@ class Hub:
     def settle(self) -> None:
         """Let the log go back to its bounds, once everyone who was up to date has read what is new."""
         if self.fan_out.is_over:
-            self.loop.call_soon(self._evict)
+            self.loop.call_soon(self._evict_read)
 
-    def _evict(self) -> None:
+    def _evict_read(self) -> None:
         if self.fan_out.is_over:
-            self.log.evict()
+            self._evict()
+
+    def _evict(self, slack: int = 1) -> None:
+        self.log.evict(slack)
+        if self.log.must_forget:
+            for client in self.clients:
+                client.catch_up()
+            self.log.forget()
 
     def tell(self, channel: str, type: str, data: str) -> None:
         """Something that is not an event, to this worker's clients of a channel: it is in no log, and has no id. Who
@@ -207,6 +219,7 @@ class Hub:
         for observer in self.observers:
             observer.parted(client)
         self.notify(client_disconnected, client=client)
+        self._say_if_ended()
 
     def cut_off(self, client: Client, found: dict[Any, Any]) -> None:
         """A send to it hangs for too long: drop the connection under it. ``found``: empty at first, and shared by those
@@ -258,6 +271,11 @@ class Hub:
             for client in clients:
                 client.end("shutdown", retry_ms=self.retry_ms())
             self.loop.call_later(GOODBYE_SECONDS, self._cut_off_unread, clients)
+            self._say_if_ended()
+
+    def _say_if_ended(self) -> None:
+        if self.is_closing and not self.clients:
+            hub_ended.send_robust(sender=None, hub=self)
 
     def _cut_off_unread(self, clients: list[Client]) -> None:
         """Those to whom a send still hangs; and those whose goodbye lies in the server, which would wait for them."""
@@ -293,7 +311,7 @@ class Hub:
     def notify(self, signal: Signal, **arguments: Any) -> None:
         """Send a signal, if anyone listens, without waiting for the receivers."""
         if signal.receivers and signal.has_listeners():
-            self.spawn(notify(signal, **arguments))
+            self._signals.send(signal, arguments)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)

@@ -15,6 +15,8 @@ from ..conf import live_settings
 from ..events import Event, format_id
 
 READ_EVENTS: Final = 1_000  # what one read returns at the most; the rest is read after it
+UNREAD_SECONDS: Final = 1.0  # younger events may still be on their way to those who are up to date
+FORGOTTEN_CHANNELS: Final = 5_000  # of the next, so many at a time
 EVICTED_CHANNELS: Final = 10_000  # channels whose last evicted position is known by name; beneath them is one floor
 
 
@@ -51,7 +53,18 @@ class EventLog:
     that the reader of a quiet channel is not sent away because of the traffic on others.
     """
 
-    __slots__ = ("epoch", "head", "evicted_to", "_lanes", "_order", "_bytes", "_evicted", "_floor", "_is_complete", "_clock")
+    __slots__ = (
+        "epoch",
+        "head",
+        "evicted_to",
+        "_lanes",
+        "_order",
+        "_bytes",
+        "_evicted",
+        "_floor",
+        "_is_complete",
+        "_clock",
+    )
 
     def __init__(
         self, epoch: str, head: int = 0, *, complete: bool = False, clock: Callable[[], float] = time.monotonic
@@ -168,14 +181,18 @@ class EventLog:
         return [merged[position] for position in sorted(merged)[:READ_EVENTS]]
 
     def evict(self, slack: int = 1) -> None:
-        """Drop what is over the bounds; with ``slack`` 2, over twice the bounds: room for what is not yet read."""
+        """Drop what is over the bounds; with ``slack`` 2, over twice the bounds and older than UNREAD_SECONDS: room for
+        what is not yet read, of which the newest event is always kept."""
         settings = live_settings()
         max_events, max_bytes = slack * settings.history_events, slack * settings.history_bytes
+        kept, seconds = 0, settings.history_seconds
+        if slack > 1:
+            kept, seconds = 1, max(slack * seconds, UNREAD_SECONDS)
         order = self._order
-        while len(order) > max_events or self._bytes > max_bytes:
+        while len(order) > kept and (len(order) > max_events or self._bytes > max_bytes):
             self._evict_first()
-        oldest = self._clock() - slack * settings.history_seconds
-        while order and order[0][1] < oldest:
+        oldest = self._clock() - seconds
+        while len(order) > kept and order[0][1] < oldest:
             self._evict_first()
 
     def _evict_first(self) -> None:
@@ -189,6 +206,14 @@ class EventLog:
                 del self._lanes[channel]
             self._evicted.pop(channel, None)
             self._evicted[channel] = event.position
+
+    @property
+    def must_forget(self) -> bool:
+        """Whether forget() is due. Whoever is up to date should be at the head before it."""
+        return len(self._evicted) > EVICTED_CHANNELS + FORGOTTEN_CHANNELS
+
+    def forget(self) -> None:
+        """What was evicted longest ago is no longer known by its channel: the floor rises."""
         while len(self._evicted) > EVICTED_CHANNELS:
             self._floor = self._evicted.pop(next(iter(self._evicted)))
             self._is_complete = False

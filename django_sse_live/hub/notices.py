@@ -1,4 +1,4 @@
-"""Notices: the three lines that a hub writes of its life, with what they say in their records' attributes too; and a
+"""Notices: the four lines that a hub writes of its life, with what they say in their records' attributes too; and a
 limit, so that ten thousand clients that come back at once do not write ten thousand lines.
 
 Touched on the hub's loop alone.
@@ -22,28 +22,33 @@ WINDOW_SECONDS: Final = 1.0
 
 
 class _Kind:
-    __slots__ = ("since", "written", "held_back")
+    __slots__ = ("what", "level", "since", "written", "held_back")
 
-    def __init__(self) -> None:
+    def __init__(self, what: str, level: int = logging.INFO) -> None:
+        self.what = what  # in the line that sums up what was held back
+        self.level = level
         self.since = 0.0  # loop time
         self.written = 0
         self.held_back = 0
 
 
 class Notices:
-    __slots__ = ("_hub", "_connected", "_disconnected", "_broadcast")
+    __slots__ = ("_hub", "_connected", "_disconnected", "_broadcast", "_failed")
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._connected, self._disconnected, self._broadcast = _Kind(), _Kind(), _Kind()
+        self._connected = _Kind("SSE clients connected")
+        self._disconnected = _Kind("SSE clients disconnected")
+        self._broadcast = _Kind("SSE broadcasts")
+        self._failed = _Kind("streams of SSE clients failed", logging.ERROR)
 
     def connected(self, client: Client) -> None:
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._connected, "connected"):
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._connected):
             extra = _of(client)
             logger.info("SSE client connected (ID: %s). Total clients: %d", client.id, self._total, extra=extra)
 
     def disconnected(self, client: Client) -> None:
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._disconnected, "disconnected"):
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._disconnected):
             extra = {
                 **_of(client),
                 "reason": client.close_reason,
@@ -53,15 +58,20 @@ class Notices:
             logger.info("SSE client disconnected (ID: %s). Total clients: %d", client.id, self._total, extra=extra)
 
     def broadcast(self, event: Event, count: int) -> None:
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._broadcast, "broadcast"):
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._broadcast):
             extra = {"event_id": event.id, "event_type": event.type, "channels": event.channels, "client_count": count}
             logger.info("Broadcasted to %d SSE clients: %s", count, event.type, extra=extra)
+
+    def failed(self, client: Client) -> None:
+        """Of an exception that is being handled; it has ended this stream alone."""
+        if self._may_write(self._failed):
+            logger.exception("The stream of SSE client %s failed.", client.id, extra=_of(client))
 
     @property
     def _total(self) -> int:
         return len(self._hub.clients)
 
-    def _may_write(self, kind: _Kind, name: str) -> bool:
+    def _may_write(self, kind: _Kind) -> bool:
         now = self._hub.loop.time()
         if now - kind.since >= WINDOW_SECONDS:
             kind.since, kind.written = now, 0
@@ -71,19 +81,13 @@ class Notices:
             return True
         kind.held_back += 1
         if kind.held_back == 1:
-            self._hub.loop.call_at(kind.since + WINDOW_SECONDS, self._sum_up, kind, name)
+            self._hub.loop.call_at(kind.since + WINDOW_SECONDS, self._sum_up, kind)
         return False
 
-    def _sum_up(self, kind: _Kind, name: str) -> None:
+    def _sum_up(self, kind: _Kind) -> None:
         count, kind.held_back = kind.held_back, 0
-        said: dict[str, Any] = {"connected": "SSE clients connected", "disconnected": "SSE clients disconnected"}
-        logger.info(
-            "%d more %s within a second. Total clients: %d",
-            count,
-            said.get(name, "SSE broadcasts"),
-            self._total,
-            extra={"held_back": count},
-        )
+        message = "%d more %s within a second. Total clients: %d"
+        logger.log(kind.level, message, count, kind.what, self._total, extra={"held_back": count})
 
 
 def _of(client: Client) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Final
+
+from django.dispatch import Signal
 
 from ..events import Event
 from .counts import Counts
@@ -17,6 +20,8 @@ from .hub import Hub
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
 _others = Counts()
 _lock = threading.Lock()
+
+event_published: Final = Signal()  # in whatever thread. For the rooms of this house alone
 
 
 def find_hub(loop: asyncio.AbstractEventLoop) -> Hub | None:
@@ -51,6 +56,8 @@ def count_published() -> None:
     """From any thread: this process has handed an event to the bus."""
     with _lock:
         _others.published += 1
+    if event_published.receivers:
+        event_published.send_robust(sender=None)
 
 
 def count_refused(error: str) -> None:

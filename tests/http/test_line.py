@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
-from django.test import override_settings
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.asgi import get_asgi_application
+from django.test import AsyncRequestFactory, override_settings
 
 from django_sse_live.asgi import live_application
+from django_sse_live.http.subscription import client_address
+from tests.live.harness import until
 
 
 class Door:
@@ -28,8 +34,10 @@ class Door:
         await self._may_leave.wait()
         self._inside -= 1
 
-    def knock(self, address: str, *, forwarded_for: str = "") -> asyncio.Task[None]:
-        headers = [(b"accept", b"text/event-stream")]
+    def knock(
+        self, address: str, *, forwarded_for: str = "", accept: str = "text/event-stream"
+    ) -> asyncio.Task[None]:
+        headers = [(b"accept", accept.encode())]
         if forwarded_for:
             headers.append((b"x-forwarded-for", forwarded_for.encode()))
         scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": (address, 50000)}
@@ -85,6 +93,18 @@ async def test_behind_a_proxy_it_is_the_visitor_s_address_that_counts() -> None:
     assert finished == [late, early]
 
 
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        *[("203.0.113.9:1234", "203.0.113.9"), ("203.0.113.9", "203.0.113.9"), ("2001:db8::1", "2001:db8::1")],
+        *[("[2001:db8::1]:999", "2001:db8::1"), ("[2001:db8::1]", "2001:db8::1"), ("unknown", "unknown")],
+    ],
+)
+@override_settings(SSE_LIVE={"PROXY_COUNT": 1})
+def test_the_port_that_a_proxy_writes_down_is_no_part_of_an_address(written: str, address: str) -> None:
+    assert client_address({"headers": [(b"x-forwarded-for", f"10.0.0.1, {written}".encode())]}) == address
+
+
 @override_settings(SSE_LIVE={"MAX_OPENING": 1})
 async def test_who_gives_up_in_line_holds_up_nobody() -> None:
     door = Door()
@@ -110,3 +130,95 @@ async def test_where_addresses_are_counted_one_has_its_share_of_the_places() -> 
     assert door.entered[2:] == ["192.0.2.2"], "at once"
     await door.open()
     assert len(door.entered) == 101
+
+
+@pytest.mark.parametrize(
+    ("method", "accept"), [("GET", "text/event-stream"), ("GET", "*/*"), ("GET", ""), ("HEAD", "text/event-stream")]
+)
+async def test_whatever_a_request_accepts_it_has_its_turn(settings: Any, method: str, accept: str) -> None:
+    inside = most = asked = 0
+
+    async def authorize(request: Any, channel: str) -> bool:
+        nonlocal inside, most, asked
+        asked += 1
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0.005)
+        inside -= 1
+        return False
+
+    settings.SSE_LIVE = {"AUTHORIZE": authorize, "MAX_OPENING": 2}
+    application = live_application(get_asgi_application())
+    headers = [(b"host", b"testserver"), *([(b"accept", accept.encode())] if accept else [])]
+
+    async def ask() -> int:
+        scope = AsyncRequestFactory()._base_scope(
+            method=method, path="/events/", headers=headers, query_string=b"channel=a"
+        )
+        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await application({**scope, "type": "http"}, receive, send)
+        return sent[0]["status"]  # type: ignore[no-any-return]
+
+    assert await asyncio.gather(*[ask() for _ in range(12)]) == [403] * 12
+    assert (asked, most) == (12, 2)
+
+
+async def test_another_page_waits_for_nobody(settings: Any) -> None:
+    settings.SSE_LIVE = {"MAX_OPENING": 1}
+    door = Door()
+    door.knock("192.0.2.1")
+    await asyncio.sleep(0)
+    door.knock("192.0.2.1", accept="*/*")
+    await asyncio.sleep(0)
+    assert len(door.entered) == 2
+    await door.open()
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 1})
+async def test_each_loop_has_a_line_of_its_own_and_nobody_is_forgotten_in_it() -> None:
+    door, other = Door(), Door()
+    other.application = door.application
+    first, second = door.knock("192.0.2.1"), door.knock("192.0.2.2")
+    await until(lambda: len(door.entered) == 1)
+
+    async def elsewhere() -> None:
+        inside = other.knock("192.0.2.3")
+        await until(lambda: "192.0.2.3" in door.entered)
+        inside.cancel()
+        await asyncio.wait([inside])
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
+    await door.open()
+    await asyncio.wait_for(asyncio.gather(first, second), 10)
+    assert len(door.entered) == 3 and door.entered[-1] == "192.0.2.2"
+
+
+@override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["*"], "AUTHORIZE": None})
+async def test_nobody_waits_for_the_thread_of_one_who_was_cancelled() -> None:
+    busy, done = threading.Event(), threading.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["client"][0] == "192.0.2.1":
+            await sync_to_async(lambda: busy.set() or done.wait(20))()
+        else:
+            await sync_to_async(str)()
+
+    door = Door()
+    door.application = live_application(application)
+    slow = door.knock("192.0.2.1")
+    try:
+        await until(busy.is_set)
+        slow.cancel()
+        await asyncio.wait([slow])
+        await asyncio.wait_for(door.knock("192.0.2.2"), 10)
+        assert not done.is_set()
+    finally:
+        done.set()

@@ -127,6 +127,29 @@ async def test_a_middleware_of_the_server_finds_its_context_variables() -> None:
     await server.task
 
 
+async def test_a_middleware_that_sets_a_variable_for_one_send_can_reset_it_when_the_send_had_to_wait() -> None:
+    span: contextvars.ContextVar[str] = contextvars.ContextVar("span", default="none")
+
+    def wrap(send: Callable[[Message], Awaitable[None]]) -> Callable[[Message], Awaitable[None]]:
+        async def traced(message: Message) -> None:
+            token = span.set(message["type"])
+            try:
+                await send(message)
+                await asyncio.sleep(0)
+            finally:
+                span.reset(token)
+
+        return traced
+
+    server = await Server(wrap).opened()
+    await ticks(1)
+    await until(lambda: numbers(server) == [0])
+    await ticks(1, start=1)
+    await until(lambda: numbers(server) == [0, 1])
+    server.leave()
+    await server.task
+
+
 async def test_a_send_that_has_to_wait_goes_on_where_it_was_and_nothing_overtakes_it(server: Server) -> None:
     begun, room = asyncio.Event(), asyncio.Event()
 
@@ -233,3 +256,23 @@ async def test_more_than_one_send_can_carry_is_sent_whole(server: Server) -> Non
         await abroadcast("news", "tick", str(number) * 100_000)
     await until(lambda: len(server.text) > 1_000_000)
     assert [server.text.count(str(number).encode() * 100_000) for number in range(10)] == [1] * 10
+
+
+async def test_nothing_is_raised_when_a_request_is_cancelled_while_its_headers_are_sent() -> None:
+    started, ended = asyncio.Event(), asyncio.Event()
+
+    def wrap(send: Callable[[Message], Awaitable[None]]) -> Callable[[Message], Awaitable[None]]:
+        async def stalled(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                started.set()
+                await asyncio.Event().wait()
+            elif not message.get("more_body"):
+                ended.set()
+
+        return stalled
+
+    server = Server(wrap)
+    await started.wait()
+    server.task.cancel()
+    await asyncio.wait([server.task])
+    assert not server.task.cancelled() and server.task.exception() is None and ended.is_set()

@@ -146,6 +146,8 @@ class TestWhatIsLost:
         for n in range(1, total + 2):
             log.append(event(n, f"channel-{n}"))
         log.evict()
+        assert not log.must_forget
+        log.forget()
         assert len(log._evicted) == EVICTED_CHANNELS
         assert log.lost(["channel-1"], 0)
         assert not log.lost(["never"], 10)  # at the floor
