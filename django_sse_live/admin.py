@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib import admin, messages
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import PermissionDenied
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, path, reverse
@@ -22,6 +23,8 @@ from .backends import running_hub
 from .broadcasting import broadcast, disconnect_clients
 from .events import RESERVED_PREFIX
 from .http.views import EventStreamView
+from .hub.clients import Client
+from .hub.hub import Hub
 from .models import LiveConnection
 from .workers import FILTER_MAX_LENGTH, WATCH_CHANNEL, worker_of
 
@@ -51,6 +54,15 @@ class WatchView(EventStreamView):
         for name in [name for name in response.headers if name.lower().startswith("access-control-")]:
             del response.headers[name]
         return response
+
+    dispatch.login_required = False  # type: ignore[attr-defined]  # get_channels() says who may, to an EventSource too
+
+    async def _make_client(self, hub: Hub, request: ASGIRequest) -> Client:
+        client = await super()._make_client(hub, request)
+        # No user's auth_digest(): so this stream is ended whenever its user is saved, which may be without is_staff,
+        # and whoever comes back is asked for the permission again.
+        client.auth = WATCH_CHANNEL
+        return client
 
     async def get_initial_events(  # type: ignore[override]
         self, request: HttpRequest, channels: tuple[str, ...]
@@ -95,7 +107,7 @@ class LiveConnectionAdmin(ModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         text = clean_filter(request.GET.get("q", ""))
-        user = _user_called(text)
+        user = _user_called(text) if _may_see_users(request) else None
         context = {
             **self.admin_site.each_context(request),
             "title": _("Live connections"),
@@ -112,14 +124,18 @@ class LiveConnectionAdmin(ModelAdmin):
 
     @method_decorator(require_safe)
     def names_view(self, request: HttpRequest) -> HttpResponse:
-        """?user=1&user=2: what they are called, and where their pages are."""
+        """?user=1&user=2: what they are called, and where their pages are. For who may see users; else no names."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        if not _may_see_users(request):
+            return JsonResponse({})
         users = get_user_model()
         found = {}
         for pk in request.GET.getlist("user")[:NAMES]:
             try:
-                found[pk] = users._meta.pk.to_python(pk)
+                value = users._meta.pk.to_python(pk)
+                users._meta.pk.run_validators(value)  # a number may be larger than the database takes
+                found[pk] = value
             except Exception:  # whatever a field says of text that is no key of it
                 continue
         by_pk = users._default_manager.in_bulk(list(found.values()))
@@ -160,7 +176,7 @@ class LiveConnectionAdmin(ModelAdmin):
         if channel.startswith(RESERVED_PREFIX):
             return self._answer(request, _("This channel is not for events."), 400)
         try:
-            broadcast(channel, TEST_EVENT, {"text": request.POST.get("text", "")[:1000], "from": str(request.user)})
+            broadcast(channel, TEST_EVENT, {"text": request.POST.get("text", "")[:1000]})
         except ValueError as error:
             return self._answer(request, str(error), 400)
         self._log(request, channel, "Sent a test event.")
@@ -179,6 +195,12 @@ class LiveConnectionAdmin(ModelAdmin):
             return JsonResponse({"message": message}, status=status)
         messages.add_message(request, messages.SUCCESS if status == 200 else messages.ERROR, message)
         return HttpResponseRedirect(self._url("changelist"))
+
+
+def _may_see_users(request: HttpRequest) -> bool:
+    opts = get_user_model()._meta
+    codenames = [get_permission_codename(action, opts) for action in ("view", "change")]
+    return any(request.user.has_perm(f"{opts.app_label}.{codename}") for codename in codenames)
 
 
 def _user_called(text: str) -> Any:

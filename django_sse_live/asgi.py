@@ -73,6 +73,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         try:
             if _asks_for_stream(scope):
                 await handoff.enter_line()
+                handoff.began_at = loop.time()
                 async with line.thread():
                     await application(inner_scope, handoff.receive, handoff.send)
             else:
@@ -146,8 +147,8 @@ class Handoff:
             self.end_opening()  # somebody else's stream, or an answer that is none: it may last as long as it likes
 
     async def enter_line(self) -> None:
-        """Wait for a place among those who open a stream. Called by the view, if not before: what a request accepts does
-        not always tell, before Django has found the view, that it is a stream that it asks for."""
+        """Wait for a place among those who open a stream. Called by the view, if not before: what a request accepts
+        does not always tell, before Django has found the view, that it is a stream that it asks for."""
         address = address_group(client_address(self._scope))
         await self._line.enter(address)
         self.leave_line = partial(self._line.leave, address)
@@ -191,8 +192,7 @@ async def _serve(client: Client, receive: Receive, send: Send) -> None:
     except (asyncio.CancelledError, OSError):
         pass  # gone: cancelled by the server, or a broken pipe
     except Exception:
-        extra = {"client_id": client.id, "user_pk": client.user_pk, "channels": client.channels}
-        logger.exception("The stream of SSE client %s failed.", client.id, extra=extra)
+        client.hub.notices.failed(client)
         client.leave("error")
     client.leave()
     watcher.cancel()
@@ -227,8 +227,8 @@ def _asks_for_stream(scope: Scope) -> bool:
 
 
 class _Line:
-    """Of one loop: those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait: one of each
-    address in turn, and of one address first come, first served. Where addresses are counted at all, by
+    """Of one loop: those who open a stream, MAX_OPENING at a time: each takes a thread for that moment. The rest wait:
+    one of each address in turn, and of one address first come, first served. Where addresses are counted at all, by
     MAX_CLIENTS_PER_ADDRESS, none has more than its share of the places: a flood delays itself alone."""
 
     def __init__(self) -> None:

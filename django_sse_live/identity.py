@@ -35,14 +35,19 @@ def session_digest(session_key: str) -> str:
 def auth_digests(user: Any) -> list[str]:
     """What a token is bound to: the user's session auth hash, first as the present key gives it, then as each of
     SECRET_KEY_FALLBACKS does. A password change makes another. Empty for a user model that has none."""
-    if not hasattr(user, "get_session_auth_hash"):
+    if not _has_auth_hash(user):
         return []
     return [auth_digest(user), *map(_digest, user.get_session_auth_fallback_hash())]
 
 
 def auth_digest(user: Any) -> str:
     """The first of auth_digests(), by which the streams from before a password change are told from those after it."""
-    return _digest(user.get_session_auth_hash()) if hasattr(user, "get_session_auth_hash") else ""
+    return _digest(user.get_session_auth_hash()) if _has_auth_hash(user) else ""
+
+
+def _has_auth_hash(user: Any) -> bool:
+    # Not hasattr(): users made of a JWT may say None for whatever they do not have.
+    return callable(getattr(user, "get_session_auth_hash", None))
 
 
 def _digest(auth_hash: str) -> str:

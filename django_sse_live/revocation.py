@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.signals import setting_changed
 from django.db import router
@@ -26,7 +27,7 @@ from .events import CONTROL_CHANNEL, Event
 from .hub.hub import REVOKE
 from .identity import auth_digest, session_digest, user_pk
 
-DECIDING_FIELDS: Final = frozenset({"password", "is_active"})
+SAVED_BY_A_LOGIN: Final = frozenset({"last_login"})
 
 
 def _revocation(**conditions: str) -> Event:
@@ -40,8 +41,9 @@ def _revocation(**conditions: str) -> Event:
 def _user_was_saved(
     *, instance: Any, created: bool, using: str, update_fields: Collection[str] | None = None, **_: Any
 ) -> None:
-    """Nobody asks what the user was before: every worker compares its streams with what the user is now."""
-    if created or (update_fields is not None and DECIDING_FIELDS.isdisjoint(update_fields)):
+    """Nobody asks what the user was before: every worker compares its streams with what the user is now. Nor which
+    fields were saved: in a project's own user model the session auth hash and is_active may be made of any."""
+    if created or (update_fields is not None and SAVED_BY_A_LOGIN.issuperset(update_fields)):
         return
     if getattr(instance, "is_active", True):
         send_event(_revocation(user_pk=user_pk(instance), not_auth=auth_digest(instance)), using=using)
@@ -54,23 +56,31 @@ def _user_was_deleted(*, instance: Any, using: str, **_: Any) -> None:
 
 
 # Sessions. Django sends no signal when one ends: user_logged_out comes before the flush, when the session would still
-# let its clients in again, and only for a logout. So flush() itself is followed, in the classes that define it.
+# let its clients in again, and only for a logout. So flush() itself is followed, in the classes that define it; and
+# cycle_key(), after which a logout would look for the streams under another key than theirs.
+
+FOLLOWED: Final = ("flush", "cycle_key")
 
 
-def _follow_flush(store: type[SessionBase]) -> None:
+def _follow_methods(store: type[SessionBase]) -> None:
     for owner in store.__mro__:
-        for name, follow in (("flush", _followed), ("aflush", _afollowed)):
-            flush = vars(owner).get(name)
-            if flush is not None and not hasattr(flush, "__wrapped__"):
-                setattr(owner, name, follow(flush))
+        for name, follow in [(name, _followed) for name in FOLLOWED] + [("a" + name, _afollowed) for name in FOLLOWED]:
+            method = vars(owner).get(name)
+            if method is not None and not hasattr(method, "__wrapped__"):
+                setattr(owner, name, follow(method))
 
 
-def _followed(flush: Callable[[Any], None]) -> Callable[[Any], None]:
-    @wraps(flush)
-    def flush_and_revoke(session: Any) -> None:
+def _has_ended(session: Any) -> bool:
+    """After one of them. A session that goes on under another key has not, if it is nobody's: so each login begins."""
+    return not session.session_key or SESSION_KEY in session
+
+
+def _followed(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    @wraps(method)
+    def call_and_revoke(session: Any) -> None:
         key = session.session_key
-        flush(session)
-        if key:
+        method(session)
+        if key and _has_ended(session):
             # Only a session that lives in a database can be brought back, by a rollback.
             model: type[Model] | None = getattr(session, "model", None)
             event = _revocation(session=session_digest(key))
@@ -79,23 +89,23 @@ def _followed(flush: Callable[[Any], None]) -> Callable[[Any], None]:
             else:
                 send_event(event, using=router.db_for_write(model))
 
-    return flush_and_revoke
+    return call_and_revoke
 
 
-def _afollowed(flush: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    @wraps(flush)
-    async def flush_and_revoke(session: Any) -> None:
+def _afollowed(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @wraps(method)
+    async def call_and_revoke(session: Any) -> None:
         key = session.session_key
-        await flush(session)
-        if key:
+        await method(session)
+        if key and _has_ended(session):
             await get_backend().apublish(_revocation(session=session_digest(key)))
 
-    return flush_and_revoke
+    return call_and_revoke
 
 
 def _follow_engine(*, setting: str = "SESSION_ENGINE", **_: Any) -> None:
     if setting == "SESSION_ENGINE":
-        _follow_flush(import_module(settings.SESSION_ENGINE).SessionStore)
+        _follow_methods(import_module(settings.SESSION_ENGINE).SessionStore)
 
 
 def connect() -> None:

@@ -17,7 +17,7 @@ from django.http.response import ResponseHeaders
 from ..hub.clients import Client
 from .refusals import Refused
 from .servers import UNSENT_BYTES, abort_connection, breathe
-from .subscription import HANDOFF
+from .subscription import handoff_of
 
 HEADERS: Final = ResponseHeaders(
     {
@@ -40,11 +40,19 @@ def stream_headers(request: HttpRequest) -> ResponseHeaders:
 
 
 def refusal_response(refused: Refused) -> JsonResponse:
-    return JsonResponse(
+    response = JsonResponse(
         {"error": refused.error, "detail": refused.detail},
         status=refused.status,
         headers={"Cache-Control": "no-store", **refused.headers},
     )
+    return no_error(response) if refused.status >= 500 else response
+
+
+def no_error(response: JsonResponse) -> JsonResponse:
+    """Django would log a status of 500 or more as an error, and mail it to ADMINS: every one that a worker answers
+    while it is full or shuts down, with its request."""
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 class EventStreamResponse(StreamingHttpResponse):
@@ -58,7 +66,7 @@ class EventStreamResponse(StreamingHttpResponse):
         scope = getattr(request, "scope", {})
         client.abort = partial(abort_connection, scope.get("client"), None)
         self._events = EventStream(client, request)
-        self._handoff = scope.get("extensions", {}).get(HANDOFF)
+        self._handoff = handoff_of(request)
         if self._handoff is not None:
             self._handoff.is_expected = True
         super().__init__(self._events, content_type="text/event-stream")

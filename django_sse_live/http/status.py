@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from django.contrib.auth.decorators import login_not_required
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.crypto import constant_time_compare
+from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.debug import sensitive_variables
 
 from ..backends import get_backend, running_hub
 from ..conf import live_settings
 from ..hub.hub import Hub
 from ..workers import totals, worker_of
 from .refusals import Refused
-from .responses import refusal_response
+from .responses import no_error, refusal_response
 from .servers import stop_gracefully
 from .subscription import request_user
 
@@ -32,6 +35,7 @@ def _hub(request: HttpRequest) -> Hub:
     return hub
 
 
+@method_decorator(login_not_required, name="dispatch")
 class HealthView(View):
     """200 while this worker can open streams, 503 while it cannot: it is shutting down, or has never reached its bus.
 
@@ -52,10 +56,11 @@ class HealthView(View):
             pass
         if not hub.is_ready:
             status = "stopping" if hub.is_closing else "starting"
-            return JsonResponse({"status": status}, status=503, headers={**NO_STORE, "Retry-After": "1"})
+            return no_error(JsonResponse({"status": status}, status=503, headers={**NO_STORE, "Retry-After": "1"}))
         return JsonResponse({"status": "ok" if get_backend().is_available else "degraded"}, headers=NO_STORE)
 
 
+@method_decorator(login_not_required, name="dispatch")  # a monitor has the token instead
 class StatusView(View):
     """What every worker reports, and the sum of it. For staff, or with ``Authorization: Bearer <STATUS_TOKEN>``.
 
@@ -75,6 +80,7 @@ class StatusView(View):
         return JsonResponse({"worker": hub.id, "total": totals(reports), "workers": reports}, headers=NO_STORE)
 
 
+@sensitive_variables()
 async def _check_operator(request: HttpRequest) -> None:
     token = live_settings().status_token
     scheme, _, bearer = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")

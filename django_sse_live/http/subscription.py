@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, TooManyFieldsSent
 from django.http import HttpRequest, QueryDict
+from django.utils.functional import LazyObject, SimpleLazyObject
+from django.views.decorators.debug import sensitive_variables
 
 from ..broadcasting import stream_position
 from ..conf import live_settings
@@ -34,6 +36,7 @@ class Subscription:
     """A request that may have its stream."""
 
     channels: tuple[str, ...]
+    own: tuple[str, ...]  # of these, what needs neither a name nor a token: fixed by the url, and the user's own
     form: Form
     last_id: LastId
     heartbeat_seconds: float
@@ -42,24 +45,47 @@ class Subscription:
     auth: str  # the user's auth_digest(); "" for nobody
 
 
+def handoff_of(request: HttpRequest) -> Any:
+    """What live_application and this request have in common; None without live_application."""
+    return (getattr(request, "scope", {}).get("extensions") or {}).get(HANDOFF)
+
+
 def page_position(request: HttpRequest) -> str:
     """Where a page's stream begins: the position taken by live_application when the request began, else now."""
-    handoff = getattr(request, "scope", {}).get("extensions", {}).get(HANDOFF)
-    return getattr(handoff, "position", None) or stream_position()
+    return getattr(handoff_of(request), "position", None) or stream_position()
+
+
+def is_lookup_of_django(user: Any) -> bool:
+    """Whether it is the lazy object of Django's AuthenticationMiddleware, for which auser() needs no thread."""
+    # vars(), since a lazy object that is asked for anything else makes its lookup.
+    return isinstance(user, SimpleLazyObject) and (
+        getattr(vars(user).get("_setupfunc"), "__module__", None) == "django.contrib.auth.middleware"
+    )
 
 
 async def request_user(request: HttpRequest) -> Any:
-    """The request's user if it is authenticated, else None. Looks nothing up that is not asked for."""
+    """``request.user`` if it is authenticated, else None: what a later middleware put there too, such as nobody for who
+    has not given a second factor yet. Looks nothing up that is not asked for."""
     known = request.__dict__
-    if "_cached_user" in known:  # some middleware has looked at Django's lazy request.user
-        user = known["_cached_user"]
-    elif "user" in known and not hasattr(known["user"], "_wrapped"):
-        user = known["user"]  # put there by something other than Django's AuthenticationMiddleware
-    elif hasattr(request, "auser"):
-        user = await request.auser()
-    else:
-        user = getattr(request, "user", None)
-    return user if user is not None and user.is_authenticated else None
+    if "user" not in known and hasattr(request, "auser"):
+        return _authenticated(await request.auser())
+    user = getattr(request, "user", None)
+    if is_lookup_of_django(user):
+        return _authenticated(known["_cached_user"] if "_cached_user" in known else await request.auser())
+    if isinstance(user, LazyObject):
+        return await sync_to_async(_authenticated)(user)
+    return _authenticated(user)
+
+
+def _authenticated(user: Any) -> Any:
+    return user if getattr(user, "is_authenticated", False) else None
+
+
+def was_looked_at(request: HttpRequest) -> bool:
+    """Whether something before the view may have looked up whose request this is."""
+    user = request.__dict__.get("user")
+    session = getattr(request, "session", None)
+    return "_session_cache" in getattr(session, "__dict__", {}) or not (user is None or is_lookup_of_django(user))
 
 
 def put_user(request: HttpRequest, user: Any) -> Any:
@@ -73,7 +99,7 @@ def put_user(request: HttpRequest, user: Any) -> Any:
         user = AnonymousUser()
     request.user = user
     request.auser = auser
-    return user if user.is_authenticated else None
+    return _authenticated(user)
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:
@@ -84,6 +110,7 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
     return await result if isawaitable(result) else result
 
 
+@sensitive_variables()
 async def parse_subscription(
     request: HttpRequest, user: Any, fixed_channels: Iterable[str], authorize: Callable[[HttpRequest, str], Any]
 ) -> Subscription:
@@ -121,6 +148,7 @@ async def parse_subscription(
         await _check_access(request, channel, authorize)
     return Subscription(
         channels=channels,
+        own=fixed if own is None else (*fixed, own),
         form=form,
         last_id=_last_id(brought_id(request)),
         heartbeat_seconds=heartbeat_seconds,
@@ -132,7 +160,7 @@ async def parse_subscription(
 
 def check_query(request: HttpRequest) -> None:
     """Raises Refused for a query string that no stream of ours can have. Nothing has been read from it before."""
-    if len(request.META["QUERY_STRING"]) > QUERY_MAX_BYTES:
+    if len(request.META.get("QUERY_STRING", "")) > QUERY_MAX_BYTES:
         raise Refused(
             414,
             "query_too_long",
@@ -154,6 +182,10 @@ def client_address(scope: Mapping[str, Any]) -> str:
         values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
         written = ",".join(values).split(",")
         address = written[-count].strip() if len(written) >= count else ""
+        if address.startswith("["):  # some proxies add the port, another one for each connection
+            address = address[1:].partition("]")[0]
+        elif address.count(":") == 1:
+            address = address.partition(":")[0]
         if address:
             return address[:64]
     peer = scope.get("client")
@@ -162,7 +194,7 @@ def client_address(scope: Mapping[str, Any]) -> str:
 
 def hide_tokens(request: HttpRequest) -> None:
     """Before an error is reported with its request, to ADMINS or to the debug page: without what opens a stream."""
-    query = QueryDict(request.META["QUERY_STRING"], mutable=True)
+    query = QueryDict(request.META.get("QUERY_STRING", ""), mutable=True)
     if "token" in query:
         query.setlist("token", ["hidden"])
         request.META["QUERY_STRING"] = query.urlencode()

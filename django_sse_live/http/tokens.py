@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from django.core import signing
+from django.views.decorators.debug import sensitive_variables
 
 from ..conf import live_settings
 from ..events import CONTROL_CHANNEL, validate_name
@@ -25,7 +26,7 @@ def sign_channels(channels: str | Iterable[str], *, user: Any = None, max_age: f
 
     ``user``: binds it to that user (primary key and session auth hash, so a password change ends it); without one it is
     bound to nobody, and whoever has it may use it. ``max_age``: seconds, by default TOKEN_MAX_AGE_SECONDS.
-    TypeError or ValueError for a bad channel, an unsaved user, or a max_age that is not positive.
+    TypeError or ValueError for a bad channel, an unsaved user or a mere key, or a max_age that is not positive.
     """
     names = [channels] if isinstance(channels, str) else list(channels)
     if not names:
@@ -39,6 +40,11 @@ def sign_channels(channels: str | Iterable[str], *, user: Any = None, max_age: f
         raise ValueError(f"max_age is {max_age!r}; it must be a positive number of seconds.")
     claims: dict[str, Any] = {"c": names, "e": round(time.time() + max_age, 3), "a": max_age}
     if user is not None:
+        if not hasattr(user, "pk"):
+            raise TypeError(
+                f"user is {user!r}, of which nobody can tell the password that the token ends with: "
+                "pass the user itself, such as request.user."
+            )
         claims["u"] = user_pk(user)
         claims["h"] = auth_digests(user)[:1]
     return _signer().sign_object(claims, compress=True)
@@ -57,6 +63,7 @@ def is_signed(token: str) -> bool:
     return True
 
 
+@sensitive_variables()
 def read_tokens(tokens: list[str], user: Any) -> tuple[list[str], tuple[str, ...]]:
     """The channels that these tokens grant to this user, and fresh tokens: one for all of them, and, where the request
     brought several, one in the place of each. Raises Refused."""

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views import View
+from django.views.decorators.debug import sensitive_variables
 
 from ..backends import replay_history, running_hub
 from ..conf import live_settings
@@ -19,7 +20,7 @@ from ..hub.registry import count_refused
 from ..identity import session_digest
 from .cors import is_foreign_subresource, share_with_origin
 from .refusals import Refused
-from .responses import EventStreamResponse, refusal_response, stream_headers
+from .responses import EventStreamResponse, refusal_response, release_request_thread, stream_headers
 from .servers import stop_gracefully
 from .subscription import (
     authorize_by_setting,
@@ -28,15 +29,18 @@ from .subscription import (
     check_fixed_channels,
     check_query,
     client_address,
+    handoff_of,
     hide_tokens,
     is_final_id,
     parse_subscription,
     put_user,
     request_user,
+    was_looked_at,
 )
 
-# How long before the view some middleware may have looked the user up: see Hub.was_cut_off().
-MIDDLEWARE_SECONDS: Final = 1.0
+# How long before the view some middleware may have looked the user up, where live_application does not know when the
+# request began. Whom it sends back for nothing is who comes that soon after a disconnect_clients().
+MIDDLEWARE_SECONDS: Final = 5.0
 
 
 class EventStreamView(View):
@@ -72,6 +76,8 @@ class EventStreamView(View):
         except Refused as refused:
             count_refused(refused.error)
             response = refusal_response(refused)
+            if refused.status >= 500:
+                hide_tokens(request)  # from whatever middleware reports such an answer
         except PermissionDenied as error:
             count_refused("forbidden")
             response = refusal_response(Refused(403, "forbidden", str(error) or "You may not open this stream."))
@@ -82,8 +88,12 @@ class EventStreamView(View):
         return response
 
     dispatch.csrf_exempt = True  # type: ignore[attr-defined]  # it changes nothing, and a POST is told 405, not CSRF's 403
+    # LoginRequiredMiddleware leaves it alone: tokens, public channels and preflights come without a login, and a
+    # redirect to a page is no answer to an EventSource.
+    dispatch.login_required = False  # type: ignore[attr-defined]
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        check_query(request)
         if not isinstance(request, ASGIRequest):
             raise Refused(
                 501,
@@ -95,7 +105,6 @@ class EventStreamView(View):
         handler = getattr(self, str(request.method).lower(), None)
         if handler is None or request.method not in ("GET", "HEAD", "OPTIONS"):
             raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": "GET, HEAD, OPTIONS"})
-        check_query(request)
         return await handler(request)  # type: ignore[no-any-return]
 
     async def get(self, request: ASGIRequest) -> HttpResponseBase:
@@ -136,10 +145,9 @@ class EventStreamView(View):
         # What is written here blocks nothing, and need not be called in a thread.
         return getattr(type(self), method) is getattr(EventStreamView, method)
 
+    @sensitive_variables()
     async def _make_client(self, hub: Hub, request: ASGIRequest) -> Client:
-        checked_at = hub.loop.time()
-        if "_cached_user" in request.__dict__ or "_acached_user" in request.__dict__:
-            checked_at -= MIDDLEWARE_SECONDS
+        checked_at = await _begin_checks(hub, request)
         if self._is_default("get_user"):
             user = await request_user(request)
         else:
@@ -157,6 +165,7 @@ class EventStreamView(View):
             last_id=subscription.last_id,
             heartbeat_seconds=subscription.heartbeat_seconds,
             tokens=subscription.tokens,
+            own=subscription.own,
             user_pk=subscription.user_pk,
             auth=subscription.auth,
             session=session_digest(session_key) if session_key else None,
@@ -164,6 +173,17 @@ class EventStreamView(View):
             user_agent=request.META.get("HTTP_USER_AGENT", "")[:200],
             checked_at=checked_at,
         )
+
+
+async def _begin_checks(hub: Hub, request: ASGIRequest) -> float:
+    """Loop time before which nobody looked whose request this is."""
+    handoff = handoff_of(request)
+    if handoff is not None:
+        if handoff.leave_line is None:
+            release_request_thread()  # who waits needs none
+            await handoff.enter_line()
+        return handoff.began_at  # type: ignore[no-any-return]
+    return hub.loop.time() - (MIDDLEWARE_SECONDS if was_looked_at(request) else 0.0)
 
 
 def _check_headers(request: ASGIRequest) -> str:
@@ -190,7 +210,7 @@ def _full(refusal: str, hub: Hub) -> Refused:
     return Refused(429, refusal, "Too many streams are open. Close one, or try again later.", retry_after)
 
 
-def _encode_initial(events: Iterable[tuple[str, Any]], client: Client) -> bytes:
+def _encode_initial(events: Iterable[tuple[str, Any]], client: Client) -> list[bytes]:
     encoder = live_settings().json_encoder
     frames = []
     for type, data in events:
@@ -200,4 +220,4 @@ def _encode_initial(events: Iterable[tuple[str, Any]], client: Client) -> bytes:
         else:
             value = {"type": type, "channels": list(client.channels), "data": data}
             frames.append(frame(encode_json(value, encoder)))
-    return b"".join(frames)
+    return frames

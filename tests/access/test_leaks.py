@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 from typing import Any
 
 import django
 import pytest
 from django.contrib.auth.models import User
 from django.core import mail
-from django.http import HttpRequest
+from django.test import Client
+from django.utils.log import AdminEmailHandler
 
 from django_sse_live import abroadcast, sign_channels
+from django_sse_live.backends import running_hub
 from django_sse_live.log_filters import HideTokens
 from tests.access.conftest import logged_in
 from tests.visitors import Visitor
 
 
-def fails(request: HttpRequest, channel: str) -> bool:
+def fails(*_: Any) -> bool:
     raise ZeroDivisionError
 
 
@@ -38,17 +42,70 @@ async def test_no_log_line_has_a_token_in_it(visitor: Visitor, caplog: pytest.Lo
         assert tail not in caplog.text
 
 
-async def test_no_error_report_has_a_token_in_it(settings: Any) -> None:
+BEGINNING = re.compile(r"\beyJ|\.eJ")  # of every token: JSON in base64, compressed or not
+ADMINS = ["admin@example.com"] if django.VERSION >= (6, 0) else [("Admin", "admin@example.com")]
+
+
+@pytest.fixture
+def reports(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """What has been mailed to ADMINS: as text, and as the page with every variable of every frame."""
+    settings.ADMINS = ADMINS
+    for handler in logging.getLogger("django").handlers:
+        if isinstance(handler, AdminEmailHandler):
+            monkeypatch.setattr(handler, "include_html", True)
+    return lambda: [str(part) for mailed in mail.outbox for part in (mailed.body, mailed.alternatives)]
+
+
+@pytest.mark.parametrize("where", ["authorize", "auth_hash"])
+async def test_no_error_report_has_a_token_in_it(
+    user: User, settings: Any, reports: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     settings.SSE_LIVE = {"AUTHORIZE": fails}
-    settings.ADMINS = ["admin@example.com"] if django.VERSION >= (6, 0) else [("Admin", "admin@example.com")]
-    token = sign_channels("secret")
-    visitor = Visitor(raise_request_exception=False)
+    token = sign_channels("secret", user=user)
+    assert BEGINNING.match(token)
+    if where == "auth_hash":  # the project's code too, where its user model has one of its own
+        monkeypatch.setattr("django_sse_live.http.tokens.auth_digests", fails)
+    visitor = await logged_in(user, raise_request_exception=False)
     response = await visitor.ask(f"channel=other&token={token}", authorization=f"Bearer {token}")
     assert response.status_code == 500
-    (report,) = mail.outbox
-    assert "ZeroDivisionError" in report.body
-    assert "channel=other" in report.body
-    assert token[-20:] not in report.body
+    body, page = reports()
+    assert "ZeroDivisionError" in body and "channel=other" in body and "fails" in page
+    assert not BEGINNING.search(body) and not BEGINNING.search(page), "neither what it brought, nor a fresh one"
+
+
+@pytest.mark.parametrize(
+    ("method", "accept"), [("GET", "*/*"), ("GET", "application/json, */*"), ("HEAD", "text/event-stream")]
+)
+async def test_a_full_worker_is_an_answer_and_no_error(settings: Any, reports: Any, method: str, accept: str) -> None:
+    settings.SSE_LIVE = {"MAX_CLIENTS": 0}
+    token = sign_channels("secret")
+    response = await Visitor().ask(f"token={token}", method, accept=accept)
+    assert response.status_code == 503
+    assert not reports()
+
+
+def test_nor_is_a_worker_that_speaks_wsgi(client: Client, reports: Any) -> None:
+    for path in ("/events/", "/events/health/", "/events/status/"):
+        assert client.get(path, {"token": sign_channels("secret")}).status_code == (403 if "status" in path else 501)
+    assert not reports()
+
+
+async def test_nor_is_a_worker_that_shuts_down(visitor: Visitor, reports: Any) -> None:
+    hub = running_hub()
+    hub.shut_down()
+    assert (await visitor.get(f"/events/health/?token={sign_channels('secret')}")).status_code == 503
+    assert not reports()
+
+
+async def test_where_a_refusal_is_logged_all_the_same_it_has_no_token(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By some middleware that looks at statuses itself."""
+    settings.SSE_LIVE = {"MAX_CLIENTS": 0}
+    settings.MIDDLEWARE = ["tests.access.middleware.LogsFailures", *settings.MIDDLEWARE]
+    token = sign_channels("secret")
+    await Visitor().ask(f"token={token}", accept="*/*")
+    assert "/events/?token=hidden" in caplog.text and token[-20:] not in caplog.text
 
 
 async def test_an_event_on_several_channels_names_only_those_that_are_heard(visitor: Visitor) -> None:

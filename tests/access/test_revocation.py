@@ -11,16 +11,20 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import alogout, authenticate, logout, update_session_auth_hash
 from django.contrib.auth.models import User
+from django.core.asgi import get_asgi_application
 from django.db import transaction
 from django.http import HttpRequest
 from django.test import AsyncRequestFactory
 
 from django_sse_live import adisconnect_clients, revocation, sign_channels
+from django_sse_live.asgi import live_application
 from django_sse_live.backends import get_backend, replace_backend, running_hub
 from django_sse_live.backends.base import Backend
 from django_sse_live.events import Event
 from django_sse_live.http.views import EventStreamView
+from django_sse_live.testing import StreamClient
 from tests.access.conftest import answer, channels, logged_in
+from tests.access.middleware import Async
 from tests.visitors import Stream, Visitor
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -128,6 +132,26 @@ class TestSessions:
             await ends_as(stream)
         assert await channels(visitor, "channel=news") == ["news"]
 
+    @pytest.mark.parametrize("engine", ENGINES)
+    @pytest.mark.parametrize("how", ["cycle_key", "acycle_key"])
+    async def test_a_session_that_goes_on_under_another_key_takes_its_streams_with_it(
+        self, user: User, settings: Any, engine: str, how: str, tmp_path: Any
+    ) -> None:
+        settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+        settings.SESSION_FILE_PATH = str(tmp_path)
+        visitor = await logged_in(user)
+        async with visitor.listen() as before:
+            await before.next()
+            request = await sync_to_async(request_of)(visitor)
+            await (request.session.acycle_key() if how == "acycle_key" else sync_to_async(request.session.cycle_key)())
+            await request.session.asave()
+            await ends_as(before)
+        visitor.cookies["sessionid"] = request.session.session_key
+        async with visitor.listen() as after:
+            await after.next()
+            await sync_to_async(logout)(await sync_to_async(request_of)(visitor))
+            await ends_as(after)
+
     async def test_logging_in_does_not_end_the_anonymous_streams(self, user: User, visitor: Visitor) -> None:
         session = await visitor.asession()
         await session.asave()
@@ -178,6 +202,16 @@ class TestUsers:
             await ends_as(one)
             await ends_as(two)
         assert await answer(first, "") == "400 no_channel"
+
+    async def test_whatever_else_the_session_auth_hash_is_made_of(
+        self, user: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(User, "get_session_auth_hash", lambda user: f"{user.password}:{user.last_name}")
+        async with (await logged_in(user)).listen() as stream:
+            await stream.next()
+            user.last_name = "logged out everywhere"
+            await user.asave(update_fields=["last_name"])
+            await ends_as(stream)
 
     async def test_whichever_way_it_was_set(self, user: User) -> None:
         async with (await logged_in(user)).listen() as stream:
@@ -350,6 +384,40 @@ class TestWhoIsJustBeingLetIn:
         monkeypatch.undo()
         _clear_urls()
 
+    @pytest.mark.parametrize("middleware", ["ReadsSession", "ReadsUser", "Impersonates"])
+    async def test_while_some_middleware_has_looked_already(
+        self, user: User, settings: Any, monkeypatch: pytest.MonkeyPatch, middleware: str
+    ) -> None:
+        _put_last(settings, middleware, "Waits")
+        visitor = await logged_in(user)
+        monkeypatch.setattr(Async, "hook", self._logs_out(visitor))
+        async with visitor.listen("as=ada") as stream:
+            await ends_as(stream)
+
+    @pytest.mark.parametrize("middleware", ["ReadsSession", "ReadsUser"])
+    async def test_under_live_application_however_long_ago_it_looked(
+        self, user: User, settings: Any, monkeypatch: pytest.MonkeyPatch, middleware: str
+    ) -> None:
+        _put_last(settings, middleware, "Waits")
+        monkeypatch.setattr("django_sse_live.http.views.MIDDLEWARE_SECONDS", 0.0)
+        client = StreamClient(application=live_application(get_asgi_application()))
+        await client.aforce_login(user)
+        monkeypatch.setattr(Async, "hook", self._logs_out(client))
+        async with client.stream("/events/") as stream:
+            assert (await stream.next()).data["reason"] == "revoked"
+
+    def _logs_out(self, visitor: Any) -> Any:
+        hub = running_hub()  # it is another client that this worker has had before
+
+        async def log_out() -> None:
+            await alogout(await sync_to_async(request_of)(visitor))
+            told = asyncio.Event()
+            hub.deliver(told.set)
+            await told.wait()
+            await asyncio.sleep(0.01)  # the clock is to have moved on when the view begins
+
+        return staticmethod(log_out)
+
     async def test_others_are_let_in(self, user: User, other_user: User, settings: Any) -> None:
         async def authorize(request: HttpRequest, channel: str) -> bool:
             user.set_password("another")
@@ -400,6 +468,10 @@ class recording:
 
     def __exit__(self, *_: object) -> None:
         replace_backend(self._before)
+
+
+def _put_last(settings: Any, *names: str) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, *(f"tests.access.middleware.{name}" for name in names)]
 
 
 def _path(*args: Any) -> Any:

@@ -67,6 +67,11 @@ class TestSigning:
         with pytest.raises(ValueError, match="saved user"):
             sign_channels("a", user=User(username="new"))
 
+    @pytest.mark.parametrize("key", [7, "7"])
+    def test_for_a_key_which_has_no_password_to_be_bound_to(self, key: Any) -> None:
+        with pytest.raises(TypeError, match="pass the user itself"):
+            sign_channels("a", user=key)
+
 
 class TestExpiry:
     async def test_an_expired_token_is_refused_with_a_reason_that_head_shows(

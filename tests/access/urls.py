@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.urls import include, path
@@ -43,6 +44,7 @@ class ByHeader(EventStreamView):
 
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("events/", include("django_sse_live.urls")),
     path("staff/", AsksForStaff.as_view()),
     path("staff-async/", AsksForStaffAsync.as_view()),

@@ -34,9 +34,7 @@ class Door:
         await self._may_leave.wait()
         self._inside -= 1
 
-    def knock(
-        self, address: str, *, forwarded_for: str = "", accept: str = "text/event-stream"
-    ) -> asyncio.Task[None]:
+    def knock(self, address: str, *, forwarded_for: str = "", accept: str = "text/event-stream") -> asyncio.Task[None]:
         headers = [(b"accept", accept.encode())]
         if forwarded_for:
             headers.append((b"x-forwarded-for", forwarded_for.encode()))

@@ -30,9 +30,12 @@ def make_user(name: str = "ada", *permissions: str, **fields: Any) -> Any:
     return user
 
 
-def logged_in(*permissions: str, **fields: Any) -> Client:
+def logged_in(*permissions: str, sees_users: bool = False, **fields: Any) -> Client:
     client = Client()
-    client.force_login(make_user("ada", *permissions, **fields))
+    user = make_user("ada", *permissions, **fields)
+    if sees_users:
+        user.user_permissions.add(Permission.objects.get(codename="view_user"))
+    client.force_login(user)
     return client
 
 
@@ -91,7 +94,7 @@ def test_a_test_event_is_broadcast() -> None:
     assert "“room.7”" in response.content.decode()
     (event,) = broadcasts
     assert event.channels == ("room.7",) and event.type == "test"
-    assert event.data == {"text": "hello", "from": "ada"}
+    assert event.data == {"text": "hello"}  # who sent it is for the admin's log, not for everyone on the channel
 
 
 @pytest.mark.parametrize("channel", ["", "sse.control", "a\nb", "x" * 300])
@@ -104,15 +107,23 @@ def test_a_channel_that_cannot_be_is_refused(channel: str) -> None:
 
 
 def test_names_of_users() -> None:
-    client = logged_in("view")
+    client = logged_in("view", sees_users=True)
     carl = make_user("carl", is_staff=False)
-    names = client.get(f"{PAGE}names/", {"user": [carl.pk, "999999", "no number"]}).json()
+    asked = [carl.pk, "999999", "no number", "9" * 23, "-1", "\0"]
+    names = client.get(f"{PAGE}names/", {"user": asked}).json()
     assert names == {str(carl.pk): {"name": "carl", "url": f"/admin/auth/user/{carl.pk}/change/"}}
     assert Client().get(f"{PAGE}names/").status_code == 302
 
 
-def test_a_users_name_is_a_filter() -> None:
+def test_users_have_no_names_for_who_may_not_see_users() -> None:
     client = logged_in("view")
+    carl = make_user("carl")
+    assert client.get(f"{PAGE}names/", {"user": carl.pk}).json() == {}
+    assert 'data-filter="carl"' in client.get(PAGE, {"q": "carl"}).content.decode()
+
+
+def test_a_users_name_is_a_filter() -> None:
+    client = logged_in("view", sees_users=True)
     carl = make_user("carl")
     assert f'data-filter="user:{carl.pk}"' in client.get(PAGE, {"q": "carl"}).content.decode()
     assert 'data-filter="10.0 room"' in client.get(PAGE, {"q": " 10.0\n room"}).content.decode()
@@ -141,6 +152,24 @@ async def test_the_stream_is_closed_to_everyone_else(fields: dict[str, bool]) ->
     visitor = Visitor(f"{PAGE}stream/")
     assert (await visitor.ask()).status_code == 403
     await visitor.aforce_login(await sync_to_async(make_user)("ada", "view", **fields))
+    assert (await visitor.ask()).status_code == 403
+
+
+@pytest.mark.parametrize("lost", ["is_staff", "is_superuser"])
+async def test_who_is_no_longer_allowed_to_hears_no_more(lost: str, settings: Any) -> None:
+    from asgiref.sync import sync_to_async
+
+    settings.SSE_LIVE = {"MAX_AGE_SECONDS": None}
+    user = await sync_to_async(make_user)("ada", is_superuser=True)
+    visitor = Visitor(f"{PAGE}stream/")
+    await visitor.aforce_login(user)
+    async with visitor.listen("filter=room") as stream:
+        await stream.next()
+        setattr(user, lost, False)
+        await user.asave()
+        while (goodbye := await stream.next()).type != "goodbye":
+            assert goodbye.type == "worker"
+        assert goodbye.json["reason"] == "revoked" and goodbye.json["reconnect"]
     assert (await visitor.ask()).status_code == 403
 
 
