@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def chosen_peers(scenario: Scenario, names: str | None) -> list[Peer]:
-    keys = names.split(",") if names else list(scenario.rows or ALL_PEERS)
+    keys = names.split(",") if names else list(scenario.rows or [key for key in ALL_PEERS if key != "metrics"])
     unknown = [key for key in keys if key not in ALL_PEERS]
     if unknown:
         raise SystemExit(f"There is no peer {', '.join(unknown)}. The peers: {', '.join(ALL_PEERS)}.")

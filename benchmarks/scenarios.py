@@ -217,6 +217,13 @@ def _watching(read: Callable[[], int]) -> Iterator[list[int]]:
 
 LOST = (Column("lost_percent", "lost", 1, unit=" %"), Column("disorder", "out of order", 0))
 DJANGO = ("live", "plain")
+CPU_AND_LATENCY = (
+    Column("cpu_us", "CPU", relative=True),
+    Column("cpu_us", "CPU per event", 1, unit=" µs"),
+    Column("p50_ms", "median latency", 1, unit=" ms"),
+    Column("p99_ms", "p99", 1, unit=" ms"),
+    *LOST,
+)
 
 SCENARIOS = {
     scenario.name: scenario
@@ -225,16 +232,20 @@ SCENARIOS = {
             "fanout",
             "CPU of the server per delivered event",
             fanout,
-            (
-                Column("cpu_us", "CPU", relative=True),
-                Column("cpu_us", "CPU per event", 1, unit=" µs"),
-                Column("p50_ms", "median latency", 1, unit=" ms"),
-                Column("p99_ms", "p99", 1, unit=" ms"),
-                *LOST,
-            ),
+            CPU_AND_LATENCY,
             clients=1000,
             events=100,
             hz=8,
+        ),
+        Scenario(
+            "metrics",
+            "What metrics add to the CPU per delivered event",
+            fanout,
+            CPU_AND_LATENCY,
+            clients=1000,
+            events=100,
+            hz=8,
+            rows=("live", "metrics"),
         ),
         Scenario(
             "burst",

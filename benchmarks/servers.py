@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 PROJECT = HERE.parent
 PEERS = HERE / "peers"
 REQUIREMENTS = (
-    "Django", "django-eventstream", "sse-starlette", "starlette",
+    "Django", "django-eventstream", "sse-starlette", "starlette", "prometheus-client",
     "uvicorn", "uvloop", "httptools", "daphne", "hypercorn", "granian",
 )  # fmt: skip
 NCHAN_MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
@@ -42,6 +42,7 @@ ALL_PEERS = {
         Peer("bare", "bare ASGI app", "bare:application"),
         Peer("live", "django-sse-live", "live_site:live", resumes=True),
         Peer("plain", "django-sse-live, without `live_application`", "live_site:plain", resumes=True),
+        Peer("metrics", "django-sse-live, with metrics", "live_site:live", resumes=True),
         Peer("view", "Django view with a queue", "django_view:application"),
         Peer("eventstream", "django-eventstream", "eventstream:application"),
         Peer("starlette", "sse-starlette", "starlette_app:application"),
@@ -55,11 +56,12 @@ def environment(work: Path) -> Path:
     """The Python of a virtual environment with all that is compared; made when first needed."""
     python = work / "venv" / "bin" / "python"
     stamp = work / "venv" / ".installed"
-    if not stamp.exists():
+    wanted = " ".join(REQUIREMENTS)
+    if not stamp.exists() or stamp.read_text() != wanted:
         print(f"Installing what is compared into {work / 'venv'}, once.", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(work / "venv")], check=True)
         subprocess.run([str(python), "-m", "pip", "-q", "install", *REQUIREMENTS], check=True)
-        stamp.touch()
+        stamp.write_text(wanted)
     return python
 
 
@@ -91,6 +93,11 @@ class Workshop:
         variables.pop("DJANGO_SETTINGS_MODULE", None)
         if self.middleware:
             variables["MIDDLEWARE"] = "1"
+        if peer.key == "metrics":
+            files = self.work / "metrics"
+            shutil.rmtree(files, ignore_errors=True)
+            files.mkdir()
+            variables["PROMETHEUS_MULTIPROC_DIR"] = str(files)
         log = self.work / "server.log"
         with log.open("ab") as output:
             process = subprocess.Popen(

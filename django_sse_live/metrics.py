@@ -1,7 +1,8 @@
 """Prometheus metrics, where prometheus-client is installed: the hubs' own counts, read when they are scraped.
 
 Nothing happens here while events are delivered. In prometheus-client's multiprocess mode, where a scrape reads what
-every process has written to files, each writes its counts once a second, on the loop of its hub.
+every process has written to files, each writes its counts once a second, on the loop of its hub, and when its last
+stream has ended with it: what comes after that may be a signal that lets nobody write.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -17,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .backends import get_backend
 from .hub.counts import LATENCY_SECONDS, Latency
-from .hub.hub import Hub, hub_opened
-from .hub.registry import open_hubs, process_counts
+from .hub.hub import Hub, hub_ended, hub_opened
+from .hub.registry import event_published, open_hubs, process_counts
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 WRITE_SECONDS: Final = 1.0
+PUBLISHED: Final = "sse_live_events_published"
 LATENCY: Final = "sse_live_publish_to_write_seconds"
 
 # name → (its one label, what it is). Counters are exposed with _total behind their name.
@@ -31,7 +34,7 @@ COUNTERS: Final[dict[str, tuple[str | None, str]]] = {
     "sse_live_streams_opened": (None, "Streams that were opened"),
     "sse_live_streams_closed": ("reason", "Streams that ended, by what ended them"),
     "sse_live_streams_refused": ("reason", "Requests for a stream that were refused"),
-    "sse_live_events_published": (None, "Events that this process has handed to the bus"),
+    PUBLISHED: (None, "Events that this process has handed to the bus"),
     "sse_live_events_received": (None, "Events that the bus has handed to this process"),
     "sse_live_events_delivered": (None, "Events handed to the server, counted once for each stream"),
     "sse_live_events_replayed": (None, "Of the delivered events, those from before their stream was opened"),
@@ -62,8 +65,11 @@ def connect() -> None:
         return
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
         mirror = Mirror()
-        hub_opened.connect(mirror.follow, weak=False, dispatch_uid="django_sse_live.metrics")
-        atexit.register(mirror.write)
+        hub_opened.connect(mirror.begin, weak=False, dispatch_uid="django_sse_live.metrics")
+        hub_ended.connect(mirror.hub_ended, weak=False, dispatch_uid="django_sse_live.metrics")
+        event_published.connect(mirror.count, weak=False, dispatch_uid="django_sse_live.metrics")
+        atexit.register(mirror.end)
+        os.register_at_fork(after_in_child=mirror.start_anew)
     else:
         from prometheus_client import REGISTRY
 
@@ -77,7 +83,7 @@ def counters() -> dict[str, int | Counter[str]]:
         "sse_live_streams_opened": counts.opened,
         "sse_live_streams_closed": counts.closed,
         "sse_live_streams_refused": counts.refused,
-        "sse_live_events_published": counts.published,
+        PUBLISHED: counts.published,
         "sse_live_events_received": counts.received,
         "sse_live_events_delivered": counts.delivered,
         "sse_live_events_replayed": counts.replayed,
@@ -142,7 +148,10 @@ class Collector:
 
 
 class Mirror:
-    """The same as metrics of prometheus-client's own, which keep the files of the multiprocess mode."""
+    """The same as metrics of prometheus-client's own, which keep the files of the multiprocess mode.
+
+    Called on the loops of hubs and by whoever publishes, in any thread: the lock is for what has been written.
+    """
 
     def __init__(self) -> None:
         from prometheus_client import Counter, Gauge, Histogram
@@ -152,35 +161,72 @@ class Mirror:
             name: Counter(name, text, [label] if label else [], registry=None)
             for name, (label, text) in COUNTERS.items()
         }
-        self._gauges = {
-            name: Gauge(name, text, registry=None, multiprocess_mode="livemin" if name.endswith("_up") else "livesum")
-            for name, text in GAUGES.items()
-        }
+        # Made with the first hub. They are 0 in each process that has them, which would say of one without a hub that
+        # it cannot reach the bus.
+        self._gauges: dict[str, Gauge] = {}
         self._latency = Histogram(LATENCY, LATENCY_HELP, buckets=LATENCY_SECONDS, registry=None)
-        self._lock = threading.Lock()
-        self._pid = 0
+        self.start_anew()
 
-    def follow(self, *, hub: Hub, **_: Any) -> None:
+    def start_anew(self) -> None:
+        """A fork counts from nothing, and has files of its own."""
+        self._lock = threading.Lock()
+        self._written: Counter[tuple[str, str]] = Counter()
+        self._observed = Latency()
+        self._due = 0.0  # of time.monotonic(): when one without a hub writes again
+
+    def begin(self, *, hub: Hub, **_: Any) -> None:
+        from prometheus_client import Gauge
+
+        with self._lock:
+            if not self._gauges:
+                self._gauges = {
+                    name: Gauge(
+                        name,
+                        text,
+                        registry=None,
+                        multiprocess_mode="livemin" if name.endswith("_up") else "livesum",
+                    )
+                    for name, text in GAUGES.items()
+                }
+        self._follow(hub)
+
+    def _follow(self, hub: Hub) -> None:
         self.write()
-        hub.loop.call_later(WRITE_SECONDS, lambda: self.follow(hub=hub))
+        hub.loop.call_later(WRITE_SECONDS, self._follow, hub)
+
+    def count(self, **_: Any) -> None:
+        """Written at once: a process that only publishes may do it once, and may end by os._exit()."""
+        self._counters[PUBLISHED].inc()
+        if time.monotonic() >= self._due and not open_hubs():
+            self.write()
+
+    def hub_ended(self, **_: Any) -> None:
+        if not any(hub.clients for hub in open_hubs()):
+            self.end()
+
+    def end(self) -> None:
+        """Write what may be the last, and take what is so no longer out of what all processes add up to."""
+        from prometheus_client.multiprocess import mark_process_dead
+
+        self.write()
+        with self._lock:
+            self._gauges = {}
+            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
 
     def write(self) -> None:
         """Bring the files up to date with the counts."""
-        if self._pid != os.getpid():  # a fork counts from nothing, and has files of its own
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-            self._written: Counter[tuple[str, str]] = Counter()
-            self._observed = Latency()
         with self._lock:
+            self._due = time.monotonic() + WRITE_SECONDS
             for name, value in counters().items():
                 counter = self._counters[name]
                 if isinstance(value, Counter):
                     for label, count in dict(value).items():
                         self._raise(counter.labels(label), (name, label), count)
-                else:
+                elif name != PUBLISHED:
                     self._raise(counter, (name, ""), value)
-            for name, number in gauges().items():
-                self._gauges[name].set(number)
+            if self._gauges:
+                for name, number in gauges().items():
+                    self._gauges[name].set(number)
             self._observe(process_counts().latency)
 
     def _raise(self, counter: Any, key: tuple[str, str], count: int) -> None:

@@ -1,9 +1,12 @@
 """A Django site with this project in it. ``plain`` is Django's own app; ``live`` has live_application around it.
 
-MIDDLEWARE=1 in the environment puts it behind the middleware of a new Django project.
+MIDDLEWARE=1 in the environment puts it behind the middleware of a new Django project. With PROMETHEUS_MULTIPROC_DIR it
+keeps metrics in the way that costs most, files for several workers, and is scraped once a second.
 """
 
 import os
+import threading
+import time
 
 import django
 from django.conf import settings
@@ -55,6 +58,20 @@ async def empty(request):
     """What a request costs under Django that does nothing."""
     return HttpResponse()
 
+
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+
+    def scrape():
+        while True:
+            generate_latest(registry)
+            time.sleep(1)
+
+    threading.Thread(target=scrape, daemon=True).start()
 
 urlpatterns = [
     path("events/", include("django_sse_live.urls"), {"channels": ["bench"]}),

@@ -21,6 +21,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     ("scenario", "amounts"),
     [
         ("fanout", ["--events", "3", "--hz", "50"]),
+        ("metrics", ["--events", "3", "--hz", "50"]),
         ("burst", ["--events", "100"]),
         ("spread", ["--events", "2", "--hz", "20"]),
         ("neighbour", ["--events", "4", "--hz", "20"]),
@@ -34,7 +35,8 @@ def test_each_scenario_gives_a_table(
 ) -> None:
     pytest.importorskip("uvicorn")
     figures, drawing = tmp_path / "figures.json", tmp_path / "drawing.svg"
-    common = ["--peers", "live", "--clients", "5", "--rounds", "1", "--seconds", "20", "--python", sys.executable]
+    peers = "live,metrics" if scenario == "metrics" else "live"
+    common = ["--peers", peers, "--clients", "5", "--rounds", "1", "--seconds", "20", "--python", sys.executable]
     files = ["--work", str(tmp_path / "work"), "--json", str(figures), "--picture", str(drawing)]
     assert main([scenario, *amounts, *common, *files]) == 0
     assert "| django-sse-live |" in capsys.readouterr().out
@@ -63,6 +65,11 @@ def test_the_picture_is_well_formed() -> None:
 def test_a_connect_is_compared_with_an_empty_view() -> None:
     titles = [peer.title for peer in chosen_peers(SCENARIOS["connect"], "live,plain")]
     assert titles[2:] == ["an empty Django view", "the same within `live_application`"]
+
+
+def test_metrics_are_compared_with_the_same_without_them() -> None:
+    assert [peer.key for peer in chosen_peers(SCENARIOS["metrics"], None)] == ["live", "metrics"]
+    assert "metrics" not in [peer.key for peer in chosen_peers(SCENARIOS["fanout"], None)]
 
 
 def test_an_unknown_peer_is_named() -> None:

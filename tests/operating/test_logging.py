@@ -69,3 +69,21 @@ async def test_the_kinds_do_not_hold_each_other_back(
         "Broadcasted to 1 SSE clients: tick",
         "1 more SSE clients connected within a second. Total clients: 1",
     ]
+
+
+async def test_streams_that_fail_are_summed_up_too_and_as_errors(
+    hub: Hub, connect: Connect, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    settings.SSE_LIVE = {"LOG_LINES_PER_SECOND": 1}
+    caplog.set_level(logging.ERROR, "django_sse_live")
+    reader = connect("a", user_pk="7")
+    for _ in range(3):
+        try:
+            raise ValueError("of the server's own")
+        except ValueError:
+            hub.notices.failed(reader.client)
+    await until(lambda: len(caplog.records) == 2)
+    failed, summary = caplog.records
+    assert failed.exc_info and vars(failed)["client_id"] == reader.client.id and vars(failed)["user_pk"] == "7"
+    assert summary.getMessage().startswith("2 more streams of SSE clients failed within a second.")
+    assert failed.levelno == summary.levelno == logging.ERROR
