@@ -64,7 +64,10 @@ export class FakePage extends EventTarget {
     const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true });
     const page = this;
     define("addEventListener", this.addEventListener.bind(this));
-    define("document", { baseURI: "http://localhost/", get hidden() { return page.isHidden; } });
+    define("document", {
+      baseURI: "http://localhost/", readyState: "complete", get hidden() { return page.isHidden; },
+      createElement: () => new FakeElement(),
+    });
     define("navigator", {
       get onLine() { return page.isOnline; },
       sendBeacon: (...beacon) => page.beacons.push(beacon),
@@ -95,7 +98,7 @@ export class FakePage extends EventTarget {
 
   /** The clock goes on, and no timer fires until it is over. */
   sleep(ms) {
-    mock.timers.tick(ms);
+    tick(ms);
   }
 }
 
@@ -106,15 +109,101 @@ export class FakeStorage {
   keys() { return [...this.#items.keys()]; }
 }
 
+/** What has passed since the test began, and what the clock on the wall was moved by, in ms. */
+let passed = 0;
+let moved = 0;
+
+function tick(ms) {
+  passed += ms;
+  mock.timers.tick(ms);
+}
+
 /** Time passes in steps, so that the clock is right whenever a timer fires. */
 export function pass(ms) {
-  for (; ms > 0; ms -= 1000) mock.timers.tick(Math.min(ms, 1000));
+  for (; ms > 0; ms -= 1000) tick(Math.min(ms, 1000));
+}
+
+/** Somebody sets the clock on the wall. */
+export function moveClock(ms) {
+  moved += ms;
 }
 
 /** Before each test: no connection yet, no page, and a clock that only the test moves. */
 export function resetFakes() {
   mock.restoreAll();
   mock.timers.reset();
-  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_764_150_000_000 });
+  mock.timers.enable({ apis: ["setTimeout"] });
+  passed = moved = 0;
+  mock.method(Date, "now", () => 1_764_150_000_000 + passed + moved);
+  mock.method(performance, "now", () => passed);
+  // https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html: a timeout is a signed 32-bit number
+  const { setTimeout } = globalThis;
+  mock.method(globalThis, "setTimeout", (run, ms) => setTimeout(run, ms > 2 ** 31 - 1 ? 1 : ms));
   FakeEventSource.forget();
+}
+
+/** An element, as far as ours needs one; defined before its module is imported. */
+export class FakeElement extends EventTarget {
+  isConnected = false;
+  shadowRoot = null;
+  textContent = "";
+  children = [];
+  #attributes = new Map();
+
+  getAttribute(name) { return this.#attributes.get(name) ?? null; }
+  hasAttribute(name) { return this.#attributes.has(name); }
+  setAttribute(name, value) { this.#change(name, String(value)); }
+  removeAttribute(name) { this.#change(name, null); }
+
+  #change(name, value) {
+    const before = this.getAttribute(name);
+    if (value === null) this.#attributes.delete(name);
+    else this.#attributes.set(name, value);
+    if (this.constructor.observedAttributes?.includes(name)) this.attributeChangedCallback(name, before, value);
+  }
+
+  append(...nodes) { this.children.push(...nodes); }
+
+  /** As where trusted types are required. */
+  set innerHTML(html) { throw new TypeError("This document requires 'TrustedHTML' assignment."); }
+
+  attachShadow() {
+    this.shadowRoot = new FakeElement();
+    return this.shadowRoot;
+  }
+
+  get text() { return this.textContent || this.children.map(({ text }) => text).join(""); }
+
+  /** Into the page, and out of it. */
+  enter() {
+    this.isConnected = true;
+    return this.connectedCallback();
+  }
+
+  leave() {
+    this.isConnected = false;
+    this.disconnectedCallback();
+  }
+}
+
+/** The globals that elements need; gives what was defined. */
+export function giveDOM() {
+  const defined = new Map();
+  const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  define("HTMLElement", FakeElement);
+  define("CSSStyleSheet", class { replaceSync() {} });
+  define("CustomEvent", class extends Event {
+    constructor(type, { detail, ...init }) {
+      super(type, init);
+      this.detail = detail;
+    }
+  });
+  define("customElements", {
+    get: (name) => defined.get(name),
+    define(name, element) {
+      if (defined.has(name)) throw new DOMException(`the name "${name}" has already been used`, "NotSupportedError");
+      defined.set(name, element);
+    },
+  });
+  return defined;
 }

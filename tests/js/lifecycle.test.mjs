@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, mock, test } from "node:test";
 
-import { FakeEventSource, FakePage, FakeStorage, pass, resetFakes } from "./fakes.mjs";
+import { FakeEventSource, FakePage, FakeStorage, moveClock, pass, resetFakes } from "./fakes.mjs";
 import { SSELive } from "../../django_sse_live/static/django_sse_live/sse-live.js";
 
 let page;
@@ -110,6 +110,56 @@ describe("a page that wakes", () => {
     pass(1);
     assert.equal(connections(), 2);
   });
+
+  for (const [what, nap] of [
+    ["a timer", () => page.sleep(600_000)],
+    ["the network", () => { moveClock(600_000); server().break(); }],
+  ]) {
+    test(`does not take its sleep for a limit of the path, when ${what} shows it`, () => {
+      openConnected();
+      for (let naps = 1; naps <= 4; naps++) {
+        pass(3000);
+        nap();
+        pass(3000);
+        assert.equal(connections(), naps + 1);
+        assert.equal(server().parameters.get("heartbeat"), null);
+        server().connected();
+      }
+    });
+  }
+
+  test("leaves a stream alone whose heartbeats the server would not make rarer, nor more often", () => {
+    for (const granted of [30, 120]) {
+      FakeEventSource.forget();
+      const live = openConnected({}, { heartbeat: granted });
+      page.hide();
+      server().break();
+      pass(2000);
+      assert.ok(server().parameters.get("heartbeat"));
+      server().connected({ heartbeat: granted });
+      pass(1000);
+      page.show();
+      pass(1);
+      assert.equal(connections(), 2);
+      live.close();
+    }
+  });
+
+  test("leaves a stream alone that comes back by itself: it is not there for this page alone", () => {
+    class Shared extends FakeEventSource {
+      static reconnects = true;
+    }
+    const live = openConnected({ EventSource: Shared });
+    page.hide();
+    page.goOffline();
+    page.goOnline();
+    pass(1);
+    assert.equal(server().parameters.get("heartbeat"), null);
+    server().connected();
+    page.show();
+    pass(1);
+    assert.deepEqual([live.state, connections()], ["connected", 2]);
+  });
 });
 
 describe("a network that goes", () => {
@@ -134,6 +184,58 @@ describe("a network that goes", () => {
     assert.equal(live.state, "reconnecting");
     page.goOnline();
     pass(1);
+    assert.equal(connections(), 1);
+  });
+});
+
+describe("a clock that is set", () => {
+  test("back does not blind the watch, and counts no heartbeat as missed", () => {
+    const live = openConnected();
+    const { lastHeartbeat } = live;
+    moveClock(-3_600_000);
+    pass(20_000);
+    server().heartbeat("a:1000-0");
+    assert.deepEqual([live.stats.missedHeartbeats, live.lastHeartbeat], [0, lastHeartbeat + 20_000]);
+    pass(60_000);
+    assert.equal(live.state, "reconnecting");
+    assert.equal(live.stats.connectedMs, 80_000);
+  });
+});
+
+describe("a wait that the server told", () => {
+  async function openToldToWait(seconds) {
+    mock.method(Math, "random", () => 0);
+    mock.method(globalThis, "fetch", async () => ({ status: 503, headers: new Headers({ "Retry-After": String(seconds) }) }));
+    const live = open();
+    server().refuse();
+    await settle();
+    return live;
+  }
+
+  test("is not cut short by a network that goes and comes", async () => {
+    await openToldToWait(120);
+    pass(20_000);
+    page.goOffline();
+    pass(1000);
+    page.goOnline();
+    pass(98_999);
+    assert.equal(connections(), 1);
+    pass(1);
+    assert.equal(connections(), 2);
+  });
+
+  test("is no longer waited for once it is over, even without a network", async () => {
+    await openToldToWait(120);
+    page.goOffline();
+    pass(200_000);
+    page.goOnline();
+    pass(1);
+    assert.equal(connections(), 2);
+  });
+
+  test("of a month does not make a storm", async () => {
+    await openToldToWait(30 * 24 * 3600);
+    pass(60_000);
     assert.equal(connections(), 1);
   });
 });
@@ -202,6 +304,24 @@ describe("a stream that is refused", () => {
     assert.equal(connections(), 2);
   });
 
+  test("for now says so, at first as well as while it is waited for", async () => {
+    const { live, change } = await refused(503, { "Retry-After": "3" });
+    assert.deepEqual([change.state, change.previous, change.reason], ["reconnecting", "connecting", "unavailable"]);
+    pass(4000);
+    server().connected({}, "a:1000-0");
+    const reasons = [];
+    live.on("statechange", ({ state, reason }) => reasons.push([state, reason]));
+    server().break();
+    pass(2000);
+    server().refuse();
+    await settle();
+    pass(4000);
+    server().refuse();
+    await settle();
+    assert.deepEqual(reasons, [["reconnecting", "lost"], ["reconnecting", "unavailable"]]);
+    assert.deepEqual(live.stats.reconnects, { lost: 1 });
+  });
+
   for (const status of [500, 502, 503]) {
     test(`with ${status} and no word when is backed off from`, async () => {
       await refused(status);
@@ -252,6 +372,20 @@ describe("persist", () => {
   });
 });
 
+describe("a storage that cannot be used", () => {
+  const denied = () => { throw new DOMException("denied", "SecurityError"); };
+
+  for (const [what, persist] of [["denied", { getItem: denied, setItem: denied }], ["full", { getItem: () => null, setItem: denied }]]) {
+    test(`because it is ${what} does not matter to the stream`, () => {
+      const live = openConnected({ persist, lastEventId: "a:1-0" });
+      const heard = mock.fn();
+      live.on("tick", heard);
+      server().event("tick", null, "a:1001-0");
+      assert.deepEqual([live.state, live.lastEventId, heard.mock.callCount()], ["connected", "a:1001-0", 1]);
+    });
+  }
+});
+
 describe("statistics", () => {
   test("tell how the stream fared", () => {
     const live = openConnected();
@@ -267,6 +401,19 @@ describe("statistics", () => {
       { connects: 2, reconnects: { lost: 1 }, events: 1, connectedMs: 15_000, lastRecoveryMs: 2000,
         longestRecoveryMs: 2000, missedHeartbeats: 0 },
     );
+  });
+
+  test("do not count the time that the page was frozen as connected", () => {
+    const live = openConnected();
+    pass(10_000);
+    page.fire("freeze");
+    page.sleep(3_600_000);
+    assert.equal(live.stats.connectedMs, 10_000);
+    page.fire("resume");
+    pass(1);
+    server().connected();
+    pass(5000);
+    assert.equal(live.stats.connectedMs, 15_000);
   });
 
   test("count heartbeats that did not come", () => {

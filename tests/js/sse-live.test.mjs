@@ -185,17 +185,55 @@ describe("reconnecting", () => {
     assert.equal(connections(), before + 1);
   });
 
-  test("starts again at 2 s once a connection worked", () => {
-    openConnected();
-    server().break();
-    pass(2000);
-    server().break();
-    pass(4000);
-    server().connected();
-    const before = connections();
-    server().break();
-    pass(2000);
-    assert.equal(connections(), before + 1);
+  for (const [what, works] of [
+    ["brought an event", () => server().event("tick", null, "a:1001-0")],
+    ["brought a heartbeat", () => server().heartbeat("a:1001-0")],
+    ["held for a while", () => pass(6000)],
+  ]) {
+    test(`starts again at 2 s once a connection ${what}`, () => {
+      mock.method(Math, "random", () => 1);
+      openConnected();
+      server().break();
+      pass(2000);
+      server().break();
+      pass(4000);
+      server().connected();
+      works();
+      const before = connections();
+      server().break();
+      pass(1999);
+      assert.equal(connections(), before);
+      pass(1);
+      assert.equal(connections(), before + 1);
+    });
+  }
+
+  test("backs off from a server that says connected and dies, each time", () => {
+    mock.method(Math, "random", () => 1);
+    open();
+    for (const wait of [2000, 3000, 4500, 6750]) {
+      const before = connections();
+      server().connected();
+      server().send({ type: "reset", reason: "unknown_id" }, "a:1-0");
+      server().break();
+      pass(wait - 1);
+      assert.equal(connections(), before, `sooner than ${wait} ms`);
+      pass(1);
+      assert.equal(connections(), before + 1, `later than ${wait} ms`);
+    }
+  });
+
+  test("waits first for as long as the server says, unless the page does", () => {
+    for (const [options, wait] of [[{}, 15_000], [{ retryMs: 500 }, 500]]) {
+      FakeEventSource.forget();
+      const live = openConnected(options, { retry: 15_000 });
+      server().break();
+      pass(wait - 1);
+      assert.equal(connections(), 1);
+      pass(1);
+      assert.equal(connections(), 2);
+      live.close();
+    }
   });
 
   test("stops at close", () => {
@@ -221,6 +259,15 @@ describe("reconnecting", () => {
     server().break();
     pass(2000);
     assert.deepEqual(server().parameters.getAll("token"), ["second"]);
+  });
+
+  test("brings the fresh token of each one that it had", () => {
+    const live = new SSELive("http://localhost/events/?token=a&token=b", { EventSource: FakeEventSource, logger: null });
+    server().connected({ token: "ab", tokens: ["a2", "b2"] });
+    server().break();
+    pass(2000);
+    assert.deepEqual(server().parameters.getAll("token"), ["a2", "b2"]);
+    live.close();
   });
 
   test("keeps the url as it is when no token came", () => {
@@ -313,6 +360,14 @@ describe("goodbye", () => {
     assert.equal(live.state, "disconnected");
     assert.equal(live.lastEventId, "a:1000-0");
     assert.equal(server().readyState, FakeEventSource.CLOSED);
+    pass(120_000);
+    assert.equal(connections(), 1);
+  });
+
+  test("that is final ends the stream, whatever the page makes of it", () => {
+    const live = openConnected({ onEvent(data, { type }) { if (type === "goodbye") throw new Error("the page's own"); } });
+    assert.throws(() => server().send({ type: "goodbye", reason: "disconnected", reconnect: false }, "a:1000-0/end"), /the page's own/);
+    assert.equal(live.state, "disconnected");
     pass(120_000);
     assert.equal(connections(), 1);
   });

@@ -6,7 +6,7 @@ import { join } from "node:path";
 const STATIC = join(import.meta.dirname, "../../django_sse_live/static/django_sse_live");
 const source = (file) => readFileSync(join(STATIC, file), "utf8").replace(/^export /gm, "").replaceAll("import.meta.url", '""');
 const GLOBALS = ["globalThis", "navigator", "BroadcastChannel", "document", "setTimeout", "clearTimeout", "Date",
-  "EventSource", "fetch", "crypto", "URL", "Math"];
+  "EventSource", "fetch", "crypto", "URL", "Math", "performance"];
 const makeTab = new Function(...GLOBALS, `${source("sse-live.js")}\n${source("sse-live-share.js")}\nreturn { SSELive, shared }`);
 
 export function randomFrom(seed) {
@@ -25,6 +25,10 @@ export class World {
   channels = new Set();
   log = [];
   connections = new Set();
+  /** How many streams were asked for. */
+  requests = 0;
+  /** As in a sandboxed frame. */
+  refusesLocks = false;
   /** name → the lock's holder and those who wait for it */
   locks = new Map();
   #queue = [];
@@ -32,7 +36,21 @@ export class World {
   /** From one to the other, nothing overtakes. */
   #lastArrival = new Map();
 
-  constructor(seed) { this.random = randomFrom(seed); }
+  /**
+   * @param {number} seed
+   * @param {object} [server]
+   * @param {number} [server.history] how many events it keeps for those who come back
+   * @param {number} [server.maxChannels] what a stream may have
+   * @param {number} [server.tokenMs] how long a token lives
+   * @param {number} [server.renewMs] how long a stream lives
+   * @param {string[]} [server.own] channels that every stream has without naming them
+   * @param {boolean} [server.namesOwn] whether `connected` says which those are
+   * @param {string[]} [server.snapshot] types of the frames without an id that follow `connected`
+   */
+  constructor(seed, { history = Infinity, maxChannels = 50, tokenMs = Infinity, renewMs = Infinity, own = [], namesOwn = true, snapshot = [] } = {}) {
+    Object.assign(this, { history, maxChannels, tokenMs, renewMs, own, namesOwn, snapshot });
+    this.random = randomFrom(seed);
+  }
 
   between(low, high) { return low + Math.floor(this.random() * (high - low + 1)); }
   pick(list) { return list[this.between(0, list.length - 1)]; }
@@ -78,6 +96,22 @@ export class World {
     for (const connection of this.connections) connection.offer(event);
   }
 
+  sign(channels) { return `${channels}~${this.now + this.tokenMs}`; }
+
+  /** What a url asks for, and why it is refused, if it is. */
+  subscription(url) {
+    const parameters = new URL(url).searchParams;
+    const tokens = parameters.getAll("token").map((token) => token.split("~"));
+    const named = [...parameters.getAll("channel"), ...tokens.flatMap(([channels]) => channels.split(","))];
+    const channels = [...new Set([...this.own, ...named])];
+    let refused = null;
+    if (tokens.some(([, expiry]) => Number(expiry) <= this.now)) refused = [403, "token_expired"];
+    else if (channels.length > this.maxChannels) refused = [400, "too_many_channels"];
+    const fresh = tokens.map(([channels]) => this.sign(channels));
+    const all = tokens.length ? this.sign([...new Set(tokens.flatMap(([channels]) => channels.split(",")))]) : null;
+    return { channels, refused, position: parameters.get("last_event_id"), token: all, ...fresh.length > 1 && { tokens: fresh } };
+  }
+
   /** The path forgets every connection: nothing breaks, and nothing comes any more. */
   muteAll() { for (const connection of this.connections) connection.isMute = true; }
 
@@ -86,32 +120,50 @@ export class World {
 
 class Connection {
   #cursor;
-  isOpen = false;
   isMute = false;
   readyState = 0;
 
   constructor(world, tab, url) {
     Object.assign(this, { world, tab, url });
-    const parameters = new URL(url).searchParams;
-    this.channels = parameters.getAll("channel");
-    this.position = parameters.get("last_event_id");
+    world.requests += 1;
     world.at(world.between(5, 60), () => this.#open());
   }
 
   #open() {
     if (this.readyState === 2 || this.tab.isDead) return;
     const { world } = this;
+    const { refused, channels, position, token, tokens } = world.subscription(this.url);
+    if (refused) {
+      world.send("server", this, () => this.tab.does(() => {
+        if (this.readyState === 2) return;
+        this.readyState = 2;
+        this.onerror?.({});
+      }));
+      return;
+    }
+    this.channels = channels;
     world.connections.add(this);
-    const id = this.position ?? world.head;
-    this.#cursor = Number(/:(\d+)-/.exec(id)[1]);
-    this.#frame({ type: "connected", client_id: "c", channels: this.channels, heartbeat: 30, resumed: Boolean(this.position), token: null },
-      this.position ? "" : id);
-    for (const event of world.log.filter(({ number }) => number > this.#cursor)) this.offer(event);
+    this.#cursor = position ? Number(/:(\d+)-/.exec(position)[1]) : world.log.length;
+    const missed = world.log.slice(this.#cursor);
+    const isGone = this.#cursor < world.log.length - world.history && missed.slice(0, -world.history).some((event) => this.hears(event));
+    this.#frame({ type: "connected", client_id: "c", channels, heartbeat: 30, resumed: Boolean(position), token, tokens,
+      ...world.namesOwn && { own: world.own } }, position ? "" : world.head);
+    if (isGone) this.#frame({ type: "reset", reason: "history_expired" }, world.head);
+    for (const type of world.snapshot) this.#frame({ type, channels, data: null }, "");
+    if (!isGone) for (const event of missed) this.offer(event);
     this.#heartbeat();
+    if (world.renewMs < Infinity) world.at(world.renewMs, () => this.#sayGoodbye());
   }
 
-  offer({ id, channel, number }) {
-    if (this.channels.includes(channel)) this.#frame({ type: "tick", channels: [channel], data: number }, id);
+  hears({ channel }) { return this.channels.includes(channel); }
+
+  offer(event) {
+    if (this.hears(event)) this.#frame({ type: "tick", channels: [event.channel], data: event.number }, event.id);
+  }
+
+  #sayGoodbye() {
+    if (!this.world.connections.delete(this)) return;
+    this.#frame({ type: "goodbye", reason: "max_age", reconnect: true, retry: 100 }, "");
   }
 
   #heartbeat() {
@@ -146,8 +198,20 @@ export class Tab {
   isHung = false;
   #waiting = [];
 
-  constructor(world, name, channels) {
-    Object.assign(this, { world, name, channels, position: world.head, from: world.log.length });
+  /** What else it heard, than ticks. */
+  told = [];
+
+  /**
+   * @param {World} world
+   * @param {string} name
+   * @param {string[]} channels
+   * @param {object} [page]
+   * @param {boolean} [page.isSigned] whether it brings a token, instead of naming its channels
+   * @param {string[]} [page.tokens] these, and no names of channels
+   * @param {string | undefined} [page.position] where its page begins
+   */
+  constructor(world, name, channels, { isSigned = false, tokens = [], ...page } = {}) {
+    Object.assign(this, { world, name, channels, position: world.head, from: world.log.length, ...page });
     world.tabs.push(this);
     const tab = this;
     this.document = { hidden: false, baseURI: "http://localhost/" };
@@ -178,15 +242,29 @@ export class Tab {
     const { SSELive, shared } = makeTab(
       globals, navigator, BroadcastChannel, this.document,
       (run, ms) => this.#setTimeout(run, ms), (timer) => { if (timer) timer.run = null; },
-      { now: () => world.now }, EventSource, async () => ({ status: 200, headers: new Headers() }), crypto, URL,
+      { now: () => world.now }, EventSource, (url) => this.#ask(url), crypto, URL,
       Object.assign(Object.create(Math), { random: world.random, min: Math.min, max: Math.max, floor: Math.floor, abs: Math.abs }),
+      { now: () => world.now },
     );
     const url = new URL("http://localhost/events/");
-    for (const channel of channels) url.searchParams.append("channel", channel);
+    if (isSigned) tokens = [world.sign(channels)];
+    for (const token of tokens) url.searchParams.append("token", token);
+    if (!tokens.length) for (const channel of channels) url.searchParams.append("channel", channel);
     this.live = new SSELive(url.href, {
-      lastEventId: this.position, logger: null, EventSource: shared(SSELive, { group: "g" }),
+      lastEventId: this.position, logger: null,
+      EventSource: shared(SSELive, { group: "g", channels: isSigned ? channels : [] }),
     });
     this.live.on("tick", (number) => this.heard.push(number)).on("reset", () => this.heard.push("reset"));
+    for (const type of world.snapshot) this.live.on(type, () => this.told.push(type));
+    this.live.on("statechange", ({ state, reason }) => this.told.push(state === "connected" ? state : reason));
+  }
+
+  /** HEAD. */
+  #ask(url) {
+    return new Promise((resolve) => this.world.at(this.world.between(5, 60), () => this.does(() => {
+      const [status, error] = this.world.subscription(url).refused ?? [200];
+      resolve({ status, headers: new Headers(error && { "SSE-Live-Error": error }) });
+    })));
   }
 
   /** What comes to a tab that hangs waits, and nothing overtakes it; what comes to one that is gone is gone. */
@@ -257,6 +335,7 @@ function locksOf(world, tab) {
       const lock = lockNamed(name);
       return new Promise((resolve, reject) => {
         const aborted = () => Object.assign(new Error("aborted"), { name: "AbortError" });
+        if (world.refusesLocks) return reject(Object.assign(new Error("an opaque origin"), { name: "SecurityError" }));
         if (signal?.aborted) return reject(aborted());
         const request = {
           tab,

@@ -5,7 +5,8 @@
 // ask for, and a buffer of what came. A member says hello with its position; the leader answers with the frames after it,
 // from the buffer or by going back with the stream, and from then on the member hears each frame as it comes. When the
 // leader goes, the lock passes on, and everyone says hello to the next one. Members drop what they have had already, so
-// that every doubt is settled by sending once more: nothing is lost, and nothing is heard twice.
+// that every doubt is settled by sending once more: nothing is lost, and nothing is heard twice. Who cannot share, where the
+// browser refuses it or the channels of all are more than a stream may have, is told to open a stream of its own.
 
 /** @typedef {import("./sse-live.js").SSELive} SSELive */
 /** @typedef {typeof import("./sse-live.js").SSELive} SSELiveClass */
@@ -20,6 +21,9 @@ const ASK_AGAIN_MS = 15_000;
 const ROLL_CALL_MS = 1_000;
 /** What a leader keeps for tabs that come late. */
 const BUFFER_FRAMES = 1_000;
+
+/** The answers to a request that is for too much: too many channels, too long a url. */
+const TOO_MUCH = new Set([400, 414, 431]);
 
 /** What each tab asks for itself; all other parameters of the url must be the same for tabs to share. */
 const OWN_PARAMETERS = new Set(["channel", "token", "last_event_id", "heartbeat"]);
@@ -51,7 +55,7 @@ class SharedEventSource {
 
   readyState = SharedEventSource.CONNECTING;
   /** @type {((event: {data: string, lastEventId: string}) => void) | null} */ onmessage = null;
-  /** @type {((event: {reason?: string}) => void) | null} */ onerror = null;
+  /** @type {((event: {reason?: string, isAlone?: boolean}) => void) | null} */ onerror = null;
 
   #id = crypto.randomUUID();
   #SSELive;
@@ -116,7 +120,7 @@ class SharedEventSource {
       if (this.#isClosed) return release();
       this.#ended.signal.addEventListener("abort", release);
       whenHeld(release);
-    })).catch((error) => { if (error.name !== "AbortError") throw error; });
+    })).catch(({ name }) => { if (name !== "AbortError") this.#stayAlone(); });
   }
 
   /** Waits in line for the lead. With `steal`, takes it from one who hangs. */
@@ -186,6 +190,7 @@ class SharedEventSource {
     else if (type === "frame" && stream === this.#stream) this.#receive(message);
     else if (type === "lost") this.#fail(SharedEventSource.CONNECTING, message.reason);
     else if (type === "ended") this.#fail(SharedEventSource.CLOSED);
+    else if (type === "alone") this.#stayAlone();
   }
 
   /** @param {number} ms */
@@ -194,9 +199,10 @@ class SharedEventSource {
     if (this.readyState !== SharedEventSource.OPEN) this.#answerTimer = setTimeout(() => this.#hello(), ms);
   }
 
-  /** @param {{stream: string, connected: any, reset: string, missed: Sent[]}} message */
-  #welcome({ stream, connected, reset, missed }) {
+  /** @param {{stream: string, connected: any, head: string, reset: string, missed: Sent[]}} message */
+  #welcome({ stream, connected, head, reset, missed }) {
     this.#stream = stream;
+    this.#position ||= head;
     this.#connected(connected);
     if (reset) this.#receive({ frame: { type: "reset", reason: "history_expired" }, id: reset });
     for (const sent of missed) this.#receive(sent);
@@ -206,16 +212,18 @@ class SharedEventSource {
   #connected(connected) {
     this.readyState = SharedEventSource.OPEN;
     clearTimeout(this.#answerTimer);
-    const token = connected.tokens[tokenKey(this.#channels)] ?? null;
-    if (token) this.#url.searchParams.set("token", token);
-    this.#emit({ ...connected, tokens: undefined, token }, "");
+    const { searchParams } = this.#url;
+    const tokens = searchParams.has("token") ? connected.tokens[tokenKey(this.#channels)] ?? [] : [];
+    if (tokens.length) searchParams.delete("token");
+    for (const token of tokens) searchParams.append("token", token);
+    this.#emit({ ...connected, tokens, token: tokens[0] ?? null }, this.#position);
   }
 
   /** @param {Sent & {isForAll?: boolean}} sent */
   #receive({ frame, id, isForAll = true }) {
     if (this.#isClosed) return;
     if (frame.type !== "reset" && frame.type !== "heartbeat" && this.#SSELive.isAtOrBefore(id, this.#position)) return;
-    if (frame.type === "reset" || !this.#SSELive.isAtOrBefore(id, this.#position)) this.#position = id;
+    this.#position = this.#SSELive.moved(this.#position, frame, id);
     if (isForAll || frame.channels.some((/** @type {string} */ channel) => this.#channels.includes(channel))) {
       this.#emit(frame, id);
     }
@@ -235,6 +243,11 @@ class SharedEventSource {
     onerror?.({ reason });
   }
 
+  /** The page is to open a stream for this tab alone. */
+  #stayAlone() {
+    this.onerror?.({ isAlone: true });
+  }
+
   /** Goes to the end of the line: timers of a hidden page run late, and another one is looked at. */
   yield() {
     this.#endLead();
@@ -248,12 +261,17 @@ class SharedEventSource {
 /** Tabs that hear the same by token need only one of their tokens. @param {string[]} channels */
 const tokenKey = (channels) => JSON.stringify([...new Set(channels)].sort());
 
+/** How much members ask for: their channels, and the tokens for them. @param {Member[]} members */
+const size = (members) => new Set(members.flatMap(({ channels }) => [...channels, tokenKey(channels)])).size;
+
 /** Holds the one stream. */
 class Leader {
   /** @type {Map<string, Member>} */ #members = new Map();
   /** Those whose wishes the present stream was opened with. @type {Set<string>} */ #asked = new Set();
   /** Members that have been let into the present stream. @type {Set<string>} */ #inside = new Set();
-  /** The freshest token for each set of channels. @type {Map<string, string[]>} */ #tokens = new Map();
+  /** What those who live or did when the present stream was opened named. @type {Set<string>} */ #named = new Set();
+  /** The tokens of the present stream, for each set of channels. @type {Map<string, string[]>} */ #tokens = new Map();
+  /** How much the members of one stream may ask for together, as #size counts it: less than what was refused. */ #most = Infinity;
   /** @type {SSELive | null} */ #live = null;
   #stream = "";
   #streams = 0;
@@ -261,6 +279,7 @@ class Leader {
   /** @type {Sent[]} */ #buffer = [];
   /** The buffer holds every event after this position; and the last position that came. */ #floor = "";
   #head = "";
+  /** The last id of the present connection, which a frame without one bears too. */ #lastId = "";
   /** Where the stream was before it went back for somebody. */ #backFrom = "";
   #isClosed = false;
   #isOpening = false;
@@ -297,18 +316,41 @@ class Leader {
   /** A hello. @param {Member} member */
   hear(member) {
     this.#members.set(member.id, member);
+    for (const channel of member.channels) this.#named.add(channel);
     this.#inside.delete(member.id);
     this.#say({ type: "noted", to: member.id });
+    const present = this.#present();
     this.#hearRollCall?.();
     if (this.#isOpening) this.#isStale ||= !this.#hearRollCall;
     else if (document.hidden && !member.isHidden && !this.#connected) this.tab.yield();
-    else if (!this.#live || this.#connected && !this.#covers(member)) this.#open();
-    else if (this.#connected) this.#welcome(member);
+    else if (!this.#live) this.#open();
+    else if (this.#connected && this.#covers(member)) this.#welcome(member);
+    else if (this.#connected) present.then(() => this.#admit(member));
+  }
+
+  /** Opens the stream anew for a member that it does not cover, if one stream can serve it and those who live. @param {Member} member */
+  #admit(member) {
+    if (this.#isClosed || this.#isOpening || !this.#connected || this.#asked.has(member.id)) return;
+    if (this.#fitting().includes(member)) this.#open();
   }
 
   /** Whether the stream has what a member asked for; if it was asked for and not given, to ask again is no use. */
-  #covers(/** @type {Member} */ { id, channels }) {
-    return this.#asked.has(id) || channels.every((channel) => this.#connected.channels.includes(channel));
+  #covers(/** @type {Member} */ { id, channels, parameters }) {
+    return this.#asked.has(id) || channels.every((channel) => this.#connected.channels.includes(channel))
+      && (this.#tokens.has(tokenKey(channels)) || !parameters.some(([name]) => name === "token"));
+  }
+
+  /** The members that one stream can serve, by their age; the others are sent away. The first is this tab's own. */
+  #fitting() {
+    /** @type {Member[]} */ const fitting = [];
+    for (const member of this.#members.values()) {
+      if (!fitting.length || size([...fitting, member]) <= this.#most) fitting.push(member);
+      else {
+        this.#members.delete(member.id);
+        this.#say({ type: "alone", to: member.id });
+      }
+    }
+    return fitting;
   }
 
   /** Opens the stream, for those who are there: the one of before, if any, is another from now on. */
@@ -325,7 +367,7 @@ class Leader {
     this.#live?.close();
     this.#connected = null;
     this.#inside.clear();
-    const members = [...this.#members.values()];
+    const members = this.#fitting();
     const position = this.#earliest(members);
     this.#backFrom = position === this.#head ? "" : this.#head;
     this.#head ||= position;
@@ -335,19 +377,19 @@ class Leader {
       lastEventId: position, adaptive: "path", logger: null, withCredentials: this.withCredentials,
       onEvent: (data, { lastEventId }, frame) => { if (stream === this.#stream) this.#receive(frame, lastEventId); },
     });
-    live.on("statechange", ({ state, reason }) => {
+    live.on("statechange", ({ state, reason, status }) => {
       if (stream !== this.#stream || state === "connected") return;
       this.#connected = null;
-      this.#say(state === "disconnected" ? { type: "ended" } : { type: "lost", reason });
+      if (TOO_MUCH.has(status) && members.length > 1) {
+        this.#most = size(members) - 1;
+        this.#open();
+      } else this.#say(state === "disconnected" ? { type: "ended" } : { type: "lost", reason });
     });
   }
 
   /** Who is there? Members of tabs that have gone are forgotten; those that have not said hello yet are waited for. */
   async #rollCall() {
-    const prefix = `${this.tab.name}/`;
-    const { held = [] } = await navigator.locks.query();
-    const present = new Set(held.flatMap(({ name = "" }) => name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
-    for (const id of this.#members.keys()) if (!present.has(id)) this.#members.delete(id);
+    const present = await this.#present();
     await new Promise((/** @type {any} */ resolve) => {
       const timer = setTimeout(resolve, ROLL_CALL_MS);
       this.#hearRollCall = () => {
@@ -358,6 +400,16 @@ class Leader {
       this.#hearRollCall();
     });
     this.#hearRollCall = null;
+  }
+
+  /** The ids of the tabs that live; members that do not are forgotten. */
+  async #present() {
+    const prefix = `${this.tab.name}/`;
+    const members = [...this.#members.keys()];  // whoever comes while the locks are asked for is not among them yet
+    const { held = [] } = await navigator.locks.query();
+    const present = new Set(held.flatMap(({ name = "" }) => name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
+    for (const id of members) if (!present.has(id)) this.#members.delete(id);
+    return present;
   }
 
   /**
@@ -378,6 +430,7 @@ class Leader {
     const channels = new Set();
     this.#tokens.clear();
     this.#asked = new Set(members.map(({ id }) => id));
+    this.#named = new Set(members.flatMap((member) => member.channels));
     for (const member of members) {
       const tokens = member.parameters.flatMap(([name, value]) => name === "token" ? [value] : []);
       if (tokens.length) this.#tokens.set(tokenKey(member.channels), tokens);
@@ -390,47 +443,68 @@ class Leader {
 
   /** @param {any} frame @param {string} id */
   #receive(frame, id) {
-    switch (frame.type) {
-      case "connected": return this.#nowConnected(frame, id);
-      case "goodbye":
-        // The others need not know that a stream is renewed, only that it is over.
-        if (frame.reconnect === false) this.#say({ type: "frame", frame, id: "" });
-        return;
-      case "reset":
-        if (this.#backFrom) return this.#couldNotGoBack();
-        this.#buffer = [];
-        this.#floor = id;
-        break;
-      case "heartbeat": break;
-      default:
-        this.#buffer.push({ frame, id });
-        if (this.#buffer.length > BUFFER_FRAMES) this.#floor = /** @type {Sent} */ (this.#buffer.shift()).id;
+    const { type } = frame;
+    if (type === "connected") return this.#nowConnected(frame, id);
+    if (type === "goodbye") {
+      // The others need not know that a stream is renewed, only that it is over.
+      if (frame.reconnect === false) this.#say({ type: "frame", frame, id: "" });
+      return;
     }
-    this.#head = id;
+    if (type === "reset") {
+      if (this.#backFrom) return this.#couldNotGoBack();
+      this.#buffer = [];
+      this.#floor = id;
+    } else if (id === this.#lastId) id = "";  // a snapshot's: not to be kept, and no position
+    else if (type !== "heartbeat") {
+      this.#buffer.push({ frame, id });
+      if (this.#buffer.length > BUFFER_FRAMES) this.#floor = /** @type {Sent} */ (this.#buffer.shift()).id;
+    }
+    this.#lastId = id || this.#lastId;
+    this.#head = id || this.#head;
     this.#backFrom = "";
+    for (const member of this.#members.values()) {
+      if (this.#inside.has(member.id)) member.position = this.SSELive.moved(member.position, frame, id);
+    }
     this.#say({ type: "frame", frame, id, isForAll: this.#isForAll(frame) });
   }
 
-  /** Whether a frame is for every tab: one on a channel that none of them named is fixed by the url, or the user's own. */
+  /**
+   * Whether a frame is for every tab: one on a channel that is fixed by the url, or the user's own. Where the server does not
+   * say which those are, they are those that no tab named.
+   */
   #isForAll({ channels = /** @type {string[]} */ ([]) }) {
-    const named = new Set([...this.#members.values()].flatMap((member) => member.channels));
-    return !channels.length || channels.some((/** @type {string} */ channel) => !named.has(channel));
+    const own = this.#connected?.own ?? [];
+    return !channels.length || channels.some((/** @type {string} */ channel) => own.includes(channel) || !this.#named.has(channel));
   }
 
   /** @param {any} frame @param {string} id */
   #nowConnected(frame, id) {
     this.#floor ||= id;
     this.#head ||= id;
-    this.#connected = { ...frame, tokens: this.#freshTokens(frame) };
+    this.#lastId = id;
+    this.#renewTokens(frame);
+    this.#connected = { ...frame, tokens: Object.fromEntries(this.#tokens) };
     if ([...this.#members.values()].some((member) => !this.#covers(member))) return this.#open();
     this.#say({ type: "back", connected: this.#connected });
-    for (const member of this.#members.values()) if (!this.#inside.has(member.id)) this.#welcome(member);
+    for (const member of this.#members.values()) {
+      if (this.#inside.has(member.id)) this.#giveTokens(member);
+      else this.#welcome(member);
+    }
   }
 
-  /** The fresh token of each set of channels, where the server tells them apart. @param {any} frame */
-  #freshTokens({ token, tokens = token ? [token] : [] }) {
-    if (tokens.length !== [...this.#tokens.values()].flat().length) return {};
-    return Object.fromEntries([...this.#tokens].map(([key, old]) => [key, tokens.splice(0, old.length)[0]]));
+  /** Each fresh token takes the place of the old one, where the server tells them apart. @param {any} frame */
+  #renewTokens({ token, tokens = token ? [token] : [] }) {
+    if (tokens.length !== [...this.#tokens.values()].flat().length) return;
+    const fresh = [...tokens];
+    for (const [key, old] of this.#tokens) this.#tokens.set(key, fresh.splice(0, old.length));
+  }
+
+  /** What a member takes from `connected`: the next stream is opened with those. @param {Member} member */
+  #giveTokens(member) {
+    const others = member.parameters.filter(([name]) => name !== "token");
+    const tokens = this.#tokens.get(tokenKey(member.channels));
+    if (!tokens || others.length === member.parameters.length) return;
+    member.parameters = [...others, ...tokens.map((token) => /** @type {[string, string]} */ (["token", token]))];
   }
 
   /** Lets a member into the stream, with what it missed. @param {Member} member */
@@ -440,16 +514,20 @@ class Leader {
     const isCovered = !position || isAtOrBefore(this.#floor, position);
     if (!isCovered && isAtOrBefore(position, this.#floor)) return this.#open();
     this.#inside.add(id);
+    this.#giveTokens(member);
+    member.position = isCovered ? position || this.#head : this.#head;
     const missed = position && isCovered ? this.#buffer.filter((sent) => !isAtOrBefore(sent.id, position)) : [];
-    this.#say({ type: "welcome", to: id, connected: this.#connected, reset: isCovered ? "" : this.#head,
+    this.#say({ type: "welcome", to: id, connected: this.#connected, head: this.#head, reset: isCovered ? "" : this.#head,
       missed: missed.map((sent) => ({ ...sent, isForAll: this.#isForAll(sent.frame) })) });
   }
 
   /** The stream went back for somebody, and what they missed is gone. That is for them to know, and for nobody else. */
   #couldNotGoBack() {
+    this.#stream = "";  // what follows comes once more, after the members that it is for were told
     for (const member of this.#members.values()) {
+      if (this.SSELive.isAtOrBefore(this.#backFrom, member.position)) continue;
       // An id of no epoch: to be welcomed with a reset.
-      if (!this.SSELive.isAtOrBefore(this.#backFrom, member.position)) member.position = "gone";
+      member.position = "gone";
     }
     this.#open();
   }

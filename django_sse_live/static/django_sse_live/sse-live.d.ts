@@ -5,6 +5,15 @@
  */
 export declare function isAtOrBefore(id: string, other: string): boolean;
 /**
+ * A position after a frame: it never goes back, but for a reset.
+ * @param {string} position
+ * @param {{type: string}} frame
+ * @param {string} id the frame's; "" for one without
+ */
+declare function moved(position: string, { type }: {
+    type: string;
+}, id: string): string;
+/**
  * The interval to ask the server for. Proxies and firewalls cut a connection that idles too long for them; hidden pages
  * can do with fewer heartbeats. The rule:
  *
@@ -142,6 +151,7 @@ export type Options = {
 export declare class SSELive extends EventTarget {
     #private;
     static isAtOrBefore: typeof isAtOrBefore;
+    static moved: typeof moved;
     /** Called at each `reset`: events were lost that cannot be had again, so fetch the state anew. */
     onReset: ((data: any, event: MessageEvent) => void) | undefined;
     /**
@@ -202,12 +212,16 @@ declare const SSELiveElement_base: {
  * Attributes: `src`; `token`, `last-event-id` and `stats-url` as in {@link Options}; `persist`, "local" or "session"; the words
  * for the four states, `text-connecting` and so on, English by default. With `share`, a name that is different for each user,
  * the tabs of that name share one connection, and `channels` names those that the token grants, one a line. It sets `state`.
+ * Where `src` or `channels` change, the stream is another one.
  */
 export declare class SSELiveElement extends SSELiveElement_base {
     #private;
+    static observedAttributes: string[];
     /** The stream, once connected. @type {SSELive | null} */ live: SSELive | null;
     connectedCallback(): Promise<void>;
     /** Moving an element disconnects it and connects it again at once: that must not cost the stream. */
     disconnectedCallback(): void;
+    /** @param {string} name @param {string | null} before @param {string | null} now */
+    attributeChangedCallback(name: string, before: string | null, now: string | null): void;
 }
 export {};

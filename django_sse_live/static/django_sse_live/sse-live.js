@@ -13,6 +13,10 @@ const CHECK_MS = 30_000;
 const DEAD_AFTER_INTERVALS = 2;
 /** What a frame may be late by before its interval counts as missed. */
 const LATE = 1.25;
+/** A connection that held this long worked, also if it said nothing; the waits begin anew after it. */
+const STEADY_MS = 5_000;
+/** Timers that are longer than this fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 /** A question why the stream was refused gets no longer than this, in ms. */
 const ASK_MS = 10_000;
 
@@ -31,6 +35,22 @@ export function isAtOrBefore(id, other) {
   const [, otherEpoch, otherMs, otherSequence] = EVENT_ID.exec(other) ?? [];
   return epoch !== undefined && epoch === otherEpoch && (+ms - +otherMs || +sequence - +otherSequence) <= 0;
 }
+
+/**
+ * A position after a frame: it never goes back, but for a reset.
+ * @param {string} position
+ * @param {{type: string}} frame
+ * @param {string} id the frame's; "" for one without
+ */
+function moved(position, { type }, id) {
+  return id && (type === "reset" || !isAtOrBefore(id, position)) ? id : position;
+}
+
+/** @param {string} pathname @param {string[]} channels */
+const persistKey = (pathname, channels) => `sse-live:${pathname}?${channels}`;
+
+/** @param {any} EventSource */
+const isSelfHealing = (EventSource) => Boolean(EventSource?.reconnects);
 
 const isOffline = () => globalThis.navigator?.onLine === false;
 
@@ -129,6 +149,7 @@ export class HeartbeatPolicy {
  */
 export class SSELive extends EventTarget {
   static isAtOrBefore = isAtOrBefore;
+  static moved = moved;
 
   /** @type {URL} */ #url;
   /** @type {Options} */ #options;
@@ -138,11 +159,13 @@ export class SSELive extends EventTarget {
   /** What was delivered before this connection: its replay may overlap it. */ #delivered = "";
   #clientId = "";
   #lastHeartbeat = 0;
+  /** From performance.now() to ms since 1970. */ #offsetMs = 0;
   #heartbeatMs = HEARTBEAT_MS;
   #heartbeat = new HeartbeatPolicy();
   /** The interval that this connection asked for; 0 for none. */ #askedMs = 0;
   /** Waits since the last connection that worked. */ #waits = 0;
-  /** Whether the present wait was told by the server: then nothing cuts it short. */ #isTold = false;
+  /** The first wait that the server would have. */ #retryMs = RETRY_MS;
+  /** The server told us to wait until then: nothing but sleep cuts that short. */ #notBefore = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #retryTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #monitorTimer;
   /** When that timer is due. */ #monitorDue = 0;
@@ -151,7 +174,8 @@ export class SSELive extends EventTarget {
   /** Aborted when the stream ends: takes the page's listeners off. */ #ended = new AbortController();
   #stats = { connects: 0, reconnects: /** @type {Record<string, number>} */ ({}), events: 0, missedHeartbeats: 0,
     connectedMs: 0, lastRecoveryMs: 0, longestRecoveryMs: 0 };
-  /** When the present state began, and when the last loss was. */ #since = Date.now();
+  /** When the present state began (never, if the page sleeps in it), why, and when the last loss was. */ #since = 0;
+  #reason = "";
   #lostAt = 0;
 
   /** Called at each `reset`: events were lost that cannot be had again, so fetch the state anew. */
@@ -166,10 +190,11 @@ export class SSELive extends EventTarget {
     super();
     this.#url = new URL(url, globalThis.document?.baseURI);
     const { pathname, searchParams } = this.#url;
-    this.#options = { retryMs: RETRY_MS, maxRetryMs: MAX_RETRY_MS, adaptive: true, logger: console,
-      persistKey: `sse-live:${pathname}?${searchParams.getAll("channel")}`, ...options };
+    this.#options = { adaptive: true, logger: console,
+      persistKey: persistKey(pathname, searchParams.getAll("channel")), ...options };
     if (options.token) searchParams.set("token", options.token);
-    this.#lastEventId = options.persist?.getItem(this.#options.persistKey ?? "") || options.lastEventId || "";
+    this.#lastEventId = this.#stored() || options.lastEventId || "";
+    this.#since = this.#now();
     this.onReset = options.onReset;
     for (const type of ["online", "offline", "visibilitychange", "pagehide", "pageshow", "freeze", "resume"]) {
       globalThis.addEventListener?.(
@@ -183,7 +208,7 @@ export class SSELive extends EventTarget {
   get state() { return this.#state; }
 
   /** When the last sign of life came, in ms since 1970; every frame is one. */
-  get lastHeartbeat() { return this.#lastHeartbeat; }
+  get lastHeartbeat() { return Math.round(this.#lastHeartbeat); }
 
   /** The position up to which events have been delivered; "" before the first is known. */
   get lastEventId() { return this.#lastEventId; }
@@ -197,8 +222,17 @@ export class SSELive extends EventTarget {
   /** How the stream fared so far: times in ms, and reconnects counted by their reason. */
   get stats() {
     const { reconnects, connectedMs, ...rest } = this.#stats;
-    const present = this.#state === "connected" ? Date.now() - this.#since : 0;
-    return { ...rest, reconnects: { ...reconnects }, connectedMs: connectedMs + present, heartbeatMs: this.#heartbeatMs };
+    return { ...rest, reconnects: { ...reconnects }, connectedMs: Math.round(connectedMs + this.#connectedMs), heartbeatMs: this.#heartbeatMs };
+  }
+
+  /** How long this connection has held. */
+  get #connectedMs() { return this.#state === "connected" ? Math.max(0, this.#now() - this.#since) : 0; }
+
+  /** In ms since 1970, and never back: a sleep counts, which performance.now() may leave out, and a clock set back does not. */
+  #now() {
+    const ms = performance.now();
+    this.#offsetMs = Math.max(this.#offsetMs, Date.now() - ms);
+    return this.#offsetMs + ms;
   }
 
   /**
@@ -237,10 +271,11 @@ export class SSELive extends EventTarget {
   startHeartbeatMonitoring() {
     clearTimeout(this.#monitorTimer);
     if (!this.#source) return;
-    const left = this.#lastHeartbeat + DEAD_AFTER_INTERVALS * this.#heartbeatMs - Date.now();
+    const now = this.#now();
+    const left = this.#lastHeartbeat + DEAD_AFTER_INTERVALS * this.#heartbeatMs - now;
     if (left <= 0) return this.#fellSilent();
     const wait = Math.min(left, this.#heartbeatMs, CHECK_MS);
-    this.#monitorDue = Date.now() + wait;
+    this.#monitorDue = now + wait;
     this.#monitorTimer = setTimeout(() => this.startHeartbeatMonitoring(), wait);
   }
 
@@ -252,17 +287,18 @@ export class SSELive extends EventTarget {
     this.#askedMs = wishMs === this.#heartbeat.usualMs ? 0 : wishMs;
     if (this.#askedMs) url.searchParams.set("heartbeat", String(Math.floor(this.#askedMs / 1000)));
     this.#delivered = this.#lastEventId;
-    this.#isTold = false;
+    this.#notBefore = 0;
     const { EventSource = globalThis.EventSource, withCredentials = false } = this.#options;
     const source = this.#source = new EventSource(url.href, { withCredentials });
     source.onmessage = (event) => this.#receive(event);
     source.onerror = (event) => this.#broke(source, url.href, event);
-    this.#lastHeartbeat = Date.now();  // so that a server which accepts and then says nothing is noticed too
+    this.#lastHeartbeat = this.#now();  // so that a server which accepts and then says nothing is noticed too
     this.startHeartbeatMonitoring();
   }
 
   #wish() {
-    const { adaptive } = this.#options;
+    const { adaptive, EventSource = globalThis.EventSource } = this.#options;
+    if (isSelfHealing(EventSource)) return this.#heartbeat.usualMs;  // the stream is not for this page alone
     const isHidden = adaptive !== "path" && Boolean(globalThis.document?.hidden);
     return adaptive ? this.#heartbeat.wish(isHidden) : this.#heartbeat.usualMs;
   }
@@ -272,7 +308,7 @@ export class SSELive extends EventTarget {
     const frame = JSON.parse(text);
     const { type } = frame;
     const isControl = CONTROL.test(type);
-    const silentMs = Date.now() - this.#lastHeartbeat;
+    const silentMs = this.#now() - this.#lastHeartbeat;
     this.#stats.missedHeartbeats += Math.floor(silentMs / (this.#heartbeatMs * LATE));
     this.#lastHeartbeat += silentMs;
     this.#heartbeat.heard(silentMs);
@@ -282,19 +318,35 @@ export class SSELive extends EventTarget {
     if (isNews && id && !isFinal) this.#lastEventId = id;
 
     if (type === "connected") this.#connected(frame);
-    if (isControl || isNews) this.#deliver(type, isControl ? frame : frame.data, id, frame);
-    if (isFinal) this.#end(frame.reason);
-    else if (type === "goodbye") this.#reconnect(frame.reason, frame.retry);
-    this.#options.persist?.setItem(this.#options.persistKey ?? "", this.#lastEventId);
+    else if (type !== "goodbye" && type !== "reset") this.#waits = 0;  // one that dies of its first words does not work
+    try {
+      if (isControl || isNews) this.#deliver(type, isControl ? frame : frame.data, id, frame);
+    } finally {
+      if (isFinal) this.#end(frame.reason);
+      else if (type === "goodbye") this.#reconnect(frame.reason, frame.retry);
+      this.#store();
+    }
   }
 
-  /** @param {{client_id: string, heartbeat?: number, token?: string | null}} frame */
-  #connected({ client_id, heartbeat = HEARTBEAT_MS / 1000, token }) {
+  #stored() {
+    const { persist, persistKey = "" } = this.#options;
+    try { return persist?.getItem(persistKey); } catch { /* denied: as if nothing had been kept */ }
+  }
+
+  #store() {
+    const { persist, persistKey = "" } = this.#options;
+    try { persist?.setItem(persistKey, this.#lastEventId); } catch { /* denied, or full: the next page goes on from an earlier position */ }
+  }
+
+  /** @param {{client_id: string, heartbeat?: number, retry?: number, token?: string | null, tokens?: string[]}} frame */
+  #connected({ client_id, heartbeat = HEARTBEAT_MS / 1000, retry = RETRY_MS, token, tokens = token ? [token] : [] }) {
     this.#clientId = client_id;
     this.#heartbeatMs = heartbeat * 1000;
     this.#heartbeat.connected(this.#heartbeatMs, this.#askedMs > 0);
-    this.#waits = 0;
-    if (token) this.#url.searchParams.set("token", token);
+    this.#retryMs = retry;
+    // Each by itself, where there were several: one for all of them would not tell what belongs to whom.
+    if (tokens.length) this.#url.searchParams.delete("token");
+    for (const each of tokens) this.#url.searchParams.append("token", each);
     this.#stats.connects += 1;
     this.startHeartbeatMonitoring();
     this.#become("connected", "connected");
@@ -318,13 +370,18 @@ export class SSELive extends EventTarget {
     if (type === "reset") this.onReset?.(data, event);
   }
 
-  /** @param {any} source @param {string} url @param {any} event one that reconnects may say why */
-  #broke(source, url, { reason = "lost" } = {}) {
-    if (source.constructor.reconnects && source.readyState !== source.constructor.CLOSED) {
+  /** @param {any} source @param {string} url @param {any} event one that reconnects may say why, or that it cannot share */
+  #broke(source, url, { reason = "lost", isAlone = false } = {}) {
+    if (isAlone) {
+      this.#drop();
+      this.#options.EventSource = undefined;
+      return this.#open();
+    }
+    if (isSelfHealing(source.constructor) && source.readyState !== source.constructor.CLOSED) {
       clearTimeout(this.#monitorTimer);
       return this.#become("reconnecting", reason);
     }
-    if (this.#state === "connected") this.#heartbeat.broke(Date.now() - this.#lastHeartbeat);
+    if (this.#state === "connected" && !this.#isLate) this.#heartbeat.broke(this.#now() - this.#lastHeartbeat);
     // An EventSource that gave up was refused; one that did not lost its network.
     if (source.readyState === 2) this.#ask(url);
     else this.#reconnect("lost");
@@ -332,15 +389,17 @@ export class SSELive extends EventTarget {
 
   #fellSilent() {
     this.#stats.missedHeartbeats += DEAD_AFTER_INTERVALS;
-    if (this.#state === "connected") this.#heartbeat.fellSilent();
-    // A timer that comes late: the machine slept, or the page did. Nobody has waited for the server meanwhile.
-    this.#reconnect("silent", Date.now() - this.#monitorDue > 5_000 ? 0 : undefined);
+    if (this.#state === "connected" && !this.#isLate) this.#heartbeat.fellSilent();
+    this.#reconnect("silent", this.#isLate ? 0 : undefined);
   }
+
+  /** A timer that comes late: the machine slept, or the page did. Nobody has waited for the server meanwhile. */
+  get #isLate() { return this.#now() - this.#monitorDue > 5_000; }
 
   /** Why was the stream refused? EventSource does not say. @param {string} url */
   async #ask(url) {
     this.#drop();
-    this.#become("reconnecting", "lost");
+    if (this.#state === "connected") this.#become("reconnecting", "lost");
     /** @type {Response | undefined} */ let answer;
     try {
       answer = await fetch(url, {
@@ -367,15 +426,17 @@ export class SSELive extends EventTarget {
   #reconnect(reason, toldMs) {
     if (this.#state === "disconnected") return;
     this.#drop();
-    const waitMs = toldMs ?? this.#backoff();
-    this.#isTold = waitMs === toldMs && waitMs > 0;
+    if (this.#connectedMs > STEADY_MS) this.#waits = 0;
+    const now = this.#now();
+    if (toldMs) this.#notBefore = now + toldMs;
+    const waitMs = Math.max(toldMs ?? this.#backoff(), this.#notBefore - now);
     this.#waits += 1;
-    if (!isOffline()) this.#retryTimer = setTimeout(() => this.#open(), waitMs);
+    if (!isOffline()) this.#retryTimer = setTimeout(() => this.#open(), Math.min(waitMs, MAX_TIMER_MS));
     this.#become("reconnecting", reason);
   }
 
   #backoff() {
-    const { retryMs = RETRY_MS, maxRetryMs = MAX_RETRY_MS } = this.#options;
+    const { retryMs = this.#retryMs, maxRetryMs = MAX_RETRY_MS } = this.#options;
     return this.#waits ? Math.random() * Math.min(maxRetryMs, retryMs * RETRY_GROWTH ** this.#waits) : retryMs;
   }
 
@@ -391,14 +452,17 @@ export class SSELive extends EventTarget {
 
   #sleep() {
     this.#drop();
-    this.#isTold = false;
+    this.#notBefore = 0;
+    this.#stats.connectedMs += this.#connectedMs;
+    this.#since = Infinity;
   }
 
   /** Reconnects now, not at the next look, if the stream may have died unnoticed or its heartbeats are too rare by now. */
   #wake() {
-    const isFresh = Date.now() - this.#lastHeartbeat < this.#heartbeatMs * LATE;
-    const isOften = this.#askedMs <= this.#wish();
-    if (this.#source ? isFresh && isOften : this.#isTold) return;
+    const isFresh = this.#now() - this.#lastHeartbeat < this.#heartbeatMs * LATE;
+    // Of what was asked for, the server may have granted less.
+    const everyMs = this.#state === "connected" ? Math.min(this.#askedMs, this.#heartbeatMs) : this.#askedMs;
+    if (this.#source && isFresh && everyMs <= this.#wish()) return;
     this.#reconnect("woke", 0);
   }
 
@@ -431,20 +495,22 @@ export class SSELive extends EventTarget {
    */
   #become(state, reason, status) {
     const previous = this.#state;
-    if (state === previous) return;
-    const now = Date.now();
+    // That the server cannot take us now is news also to a page that waits for it.
+    if (state === previous && (reason === this.#reason || reason !== "unavailable")) return;
+    const now = this.#now();
     if (previous === "connected") {
-      this.#stats.connectedMs += now - this.#since;
+      this.#stats.connectedMs += this.#connectedMs;
       this.#lostAt = now;
       if (state === "reconnecting") this.#stats.reconnects[reason] = (this.#stats.reconnects[reason] ?? 0) + 1;
     } else if (state === "connected" && this.#lostAt) {
-      this.#stats.lastRecoveryMs = now - this.#lostAt;
-      this.#stats.longestRecoveryMs = Math.max(this.#stats.longestRecoveryMs, now - this.#lostAt);
+      this.#stats.lastRecoveryMs = Math.round(now - this.#lostAt);
+      this.#stats.longestRecoveryMs = Math.max(this.#stats.longestRecoveryMs, this.#stats.lastRecoveryMs);
     }
     this.#state = state;
     this.#since = now;
+    this.#reason = reason;
     if (state === "connected") this.#options.logger?.info("Real-time connection established");
-    if (state === "reconnecting") this.#options.logger?.warn("Connection lost, reconnecting...");
+    if (state === "reconnecting" && state !== previous) this.#options.logger?.warn("Connection lost, reconnecting...");
     this.dispatchEvent(new MessageEvent("statechange", { data: { state, previous, reason, status } }));
   }
 }
@@ -484,10 +550,16 @@ const whenPageIsReady = () => document.readyState === "complete" ? Promise.resol
  * Attributes: `src`; `token`, `last-event-id` and `stats-url` as in {@link Options}; `persist`, "local" or "session"; the words
  * for the four states, `text-connecting` and so on, English by default. With `share`, a name that is different for each user,
  * the tabs of that name share one connection, and `channels` names those that the token grants, one a line. It sets `state`.
+ * Where `src` or `channels` change, the stream is another one.
  */
 export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
+  static observedAttributes = ["src", "channels", "state"];
+
   /** The stream, once connected. @type {SSELive | null} */ live = null;
   /** @type {HTMLElement | undefined} */ #text;
+  /** What is shown. @type {State | ""} */ #state = "";
+  /** The stream of before, gone on with as long as the page says nothing else. @type {SSELive | null} */ #left = null;
+  /** What the page said when the present stream began, or that one. @type {Record<string, string | undefined>} */ #said = {};
 
   async connectedCallback() {
     if (!this.shadowRoot) this.#draw();
@@ -503,10 +575,25 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
       if (this.isConnected || !this.live) return;
       this.live.close();
       // Put back later, it goes on from where it was.
-      this.setAttribute("src", this.live.url);
-      this.removeAttribute("token");
-      this.setAttribute("last-event-id", this.live.lastEventId);
+      this.#left = this.live;
       this.live = null;
+    });
+  }
+
+  /** @param {string} name @param {string | null} before @param {string | null} now */
+  attributeChangedCallback(name, before, now) {
+    if (name === "state") {
+      // Who brings the page up to date with one from the server takes off what only we know.
+      if (this.#state && now !== this.#state) this.setAttribute("state", this.#state);
+    } else queueMicrotask(() => {
+      // Once, when all attributes have been changed.
+      const { live } = this;
+      if (!this.isConnected || !live || this.#isSaid("src") && this.#isSaid("channels")) return;
+      this.#left = live;
+      this.live = null;
+      live.close();
+      this.#show("connecting");
+      this.#connect();
     });
   }
 
@@ -515,40 +602,78 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     const style = new CSSStyleSheet();  // unlike a <style>, allowed under a strict Content-Security-Policy
     style.replaceSync(STYLE);
     root.adoptedStyleSheets = [style];
-    root.innerHTML = `<span part="status" role="status" aria-live="polite"><span part="light"></span><span part="text"></span></span>`;
-    this.#text = /** @type {HTMLElement} */ (root.querySelector("[part=text]"));
+    // Node by node: innerHTML is not allowed where trusted types are required.
+    const [status, light, text] = ["status", "light", "text"].map((part) => {
+      const span = document.createElement("span");
+      span.setAttribute("part", part);
+      return span;
+    });
+    status.setAttribute("role", "status");
+    status.setAttribute("aria-live", "polite");
+    status.append(light, text);
+    root.append(status);
+    this.#text = text;
   }
 
+  /** @param {string} name */
+  #attribute(name) { return this.getAttribute(name) ?? undefined; }
+
+  /** Whether an attribute is what it was when the stream began. @param {string} name */
+  #isSaid(name) { return this.#attribute(name) === this.#said[name]; }
+
   async #connect() {
-    const attribute = (/** @type {string} */ name) => this.getAttribute(name) ?? undefined;
-    const [src = "", group, place] = ["src", "share", "persist"].map(attribute);
-    const channels = attribute("channels")?.split("\n") ?? [];
-    const EventSource = group ? await this.#shared(group, channels) : undefined;
+    const group = this.#attribute("share");
+    const shared = group && await this.#importShared();
     if (!this.isConnected || this.live) return;
-    this.live = new SSELive(src, {
-      token: attribute("token"),
-      lastEventId: attribute("last-event-id"),
-      statsUrl: attribute("stats-url"),
-      persist: place ? (place === "session" ? sessionStorage : localStorage) : null,
-      ...channels.length && { persistKey: `sse-live:${src}?${channels}` },
-      ...EventSource && { EventSource },
+    const left = this.#left;
+    const isSame = left && ["src", "token", "channels"].every((name) => this.#isSaid(name));
+    const lastEventId = left && this.#isSaid("last-event-id") ? left.lastEventId : this.#attribute("last-event-id");
+    this.#said = Object.fromEntries(["src", "token", "channels", "last-event-id"].map((name) => [name, this.#attribute(name)]));
+    const { src = "", token } = this.#said;
+    const channels = this.#said.channels?.split("\n") ?? [];
+    const { pathname, searchParams } = new URL(src, document.baseURI);
+    const live = this.live = new SSELive(isSame ? left.url : src, {
+      token: isSame ? undefined : token,
+      lastEventId,
+      statsUrl: this.#attribute("stats-url"),
+      persist: this.#storage(),
+      persistKey: persistKey(pathname, [...searchParams.getAll("channel"), ...channels]),
+      ...shared && { EventSource: shared(SSELive, { group, channels }) },
       onEvent: (data, { type, lastEventId: id }) => this.#dispatch(type, data, id),
     });
-    this.live.on("statechange", (data) => {
+    this.#left = null;
+    this.#show(live.state);
+    live.on("statechange", (data) => {
+      if (live !== this.live) return;
       this.#show(data.state);
       this.#dispatch("statechange", data, "");
     });
   }
 
-  /** The page names the file, whose name may carry a hash. @param {string} group @param {string[]} channels */
-  async #shared(group, channels) {
-    const file = new URL(this.getAttribute("share-src") ?? "sse-live-share.js", this.hasAttribute("share-src") ? document.baseURI : import.meta.url);
-    const { shared } = await import(file.href);
-    return shared(SSELive, { group, channels });
+  /** Null where the browser allows none. */
+  #storage() {
+    const place = this.#attribute("persist");
+    try {
+      return place ? (place === "session" ? sessionStorage : localStorage) : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** The page names the file, whose name may carry a hash. Where it cannot be had, the page has a stream of its own. */
+  async #importShared() {
+    const source = this.#attribute("share-src");
+    try {
+      const file = new URL(source ?? "sse-live-share.js", source === undefined ? import.meta.url : document.baseURI);
+      return (await import(file.href)).shared;
+    } catch (error) {
+      console.warn("This page shares no stream:", error);
+    }
   }
 
   /** @param {State} state */
   #show(state) {
+    this.#state = state;
     this.setAttribute("state", state);
     if (this.#text) this.#text.textContent = this.getAttribute(`text-${state}`) ?? WORDS[state];
   }
@@ -559,4 +684,5 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   }
 }
 
-globalThis.customElements?.define("sse-live", SSELiveElement);
+// A page may load this file under two names, one with a hash: one element is enough.
+if (!globalThis.customElements?.get("sse-live")) globalThis.customElements?.define("sse-live", SSELiveElement);
