@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
 from random import random
 from typing import TYPE_CHECKING, Final, Literal
@@ -108,7 +108,7 @@ class Client:
         self.cursor: Cursor
         self._epoch, self.cursor = (hub.log.epoch, hub.log.head) if isinstance(last_id, str) else last_id
         self._tokens, self._own = tokens, own
-        self.initial: list[bytes] = []  # frames to be sent right after connected
+        self.initial: Sequence[bytes] = ()  # frames to be sent right after connected
         self._history: list[Event] | None = None  # to be sent before anything from the log; the newest first
         self._to_replay = 0  # how many of the next events from the log are older than this stream
 
@@ -179,7 +179,7 @@ class Client:
         if reset is not None:
             self._frames.append(reset_frame(self.form, id=log.head_id, reason=reset))
         self._frames += self.initial
-        self.initial, self._tokens, self._own = [], (), ()
+        self.initial, self._tokens, self._own = (), (), ()
         self._audience = hub.join(self)
 
     def take(self) -> bytes | None:
