@@ -49,7 +49,7 @@ class LiveSettings:
     allowed_origins: tuple[str, ...] = ()  # CORS, with credentials, for streams read from other origins
     json_encoder: type[JSONEncoder] = DjangoJSONEncoder  # a dotted path is imported
     status_token: str | None = None  # "Authorization: Bearer …" with it opens the status page to who is not staff
-    # Of clients that come, of those that go, and of broadcasts; the rest of a second is summed up. None: no limit.
+    # Of clients that come, that go, that fail, and of broadcasts; the rest of a second is summed up. None: no limit.
     log_lines_per_second: int | None = 100
     presence_channels: tuple[str, ...] = ()  # fnmatchcase patterns of the channels whose users are known: presence()
     presence_seconds: float = 10  # workers say so often that they live; one that is silent three times as long is dead

@@ -103,4 +103,5 @@ def _on_setting_changed(*, setting: str, **_: Any) -> None:
 def connect() -> None:
     """Called once, when the app is ready."""
     setting_changed.connect(_on_setting_changed, dispatch_uid="django_sse_live.backends")
-    os.register_at_fork(after_in_child=_after_fork)
+    if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+        os.register_at_fork(after_in_child=_after_fork)

@@ -143,8 +143,8 @@ class EventStream:
                 if client.close_reason is not None:
                     break
                 await client.wait()
-        except BaseException:  # cancelled: the client went away
-            client.leave()
+        except BaseException as error:
+            client.leave("error" if isinstance(error, Exception) else "client")  # cancelled: the client went away
             raise
         client.leave()
         raise StopAsyncIteration

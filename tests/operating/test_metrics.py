@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from django.core.asgi import get_asgi_application
+from django.test import AsyncRequestFactory
 from prometheus_client import REGISTRY, generate_latest
 
 from django_sse_live import abroadcast, disconnect_clients
+from django_sse_live.asgi import live_application
 from django_sse_live.hub.counts import Latency
 from django_sse_live.hub.hub import Hub
 from django_sse_live.metrics import COUNTERS, GAUGES, LATENCY
@@ -85,6 +90,26 @@ async def test_streams_are_counted_by_what_ended_them(hub: Hub, connect: Connect
     assert grown["sse_live_events_published_total"] == 0  # a disconnection is not an event
 
 
+async def test_a_stream_that_fails_is_counted_as_an_error(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["news"]}
+    grown = Growth()
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop() if messages else await asyncio.get_running_loop().create_future()
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            raise ValueError("of the server's own")
+
+    headers = [(b"accept", b"text/event-stream")]
+    scope = AsyncRequestFactory()._base_scope(path="/events/", query_string=b"channel=news", headers=headers)
+    await asyncio.wait_for(live_application(get_asgi_application())(scope, receive, send), 10)
+    assert grown["sse_live_streams_closed_total{error}"] == 1
+    assert grown["sse_live_streams_closed_total{client}"] == 0
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
 async def test_refusals_are_counted_by_reason(visitor: Visitor) -> None:
     grown = Growth()
     await visitor.ask("channel=secret")
@@ -145,7 +170,6 @@ async def test_the_bus_is_down_while_it_is_away(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_counts_outlive_the_loop_that_counted() -> None:
-    import asyncio
     import threading
 
     from django_sse_live.backends import running_hub

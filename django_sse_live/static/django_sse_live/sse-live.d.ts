@@ -97,7 +97,7 @@ export type Options = {
      */
     withCredentials?: boolean;
     /**
-     * the first wait before a new connection
+     * the first wait before a new connection; by default the server's
      */
     retryMs?: number;
     /**
@@ -109,7 +109,8 @@ export type Options = {
      */
     logger?: Pick<Console, "info" | "warn"> | null;
     /**
-     * one that sets its static `reconnects` comes back from an error by itself
+     * one that sets its static `reconnects` comes back from an error by itself; where
+     * the error says `isAlone`, the browser's own takes its place
      */
     EventSource?: typeof EventSource;
 };
@@ -136,10 +137,11 @@ export type Options = {
  * @property {boolean | "path"} [adaptive] see {@link HeartbeatPolicy}; "path": whether the page is hidden does not matter;
  *   false: the server's interval always
  * @property {boolean} [withCredentials] send cookies to another origin too
- * @property {number} [retryMs] the first wait before a new connection
+ * @property {number} [retryMs] the first wait before a new connection; by default the server's
  * @property {number} [maxRetryMs] the longest such wait
  * @property {Pick<Console, "info" | "warn"> | null} [logger] the console; null for silence
- * @property {typeof EventSource} [EventSource] one that sets its static `reconnects` comes back from an error by itself
+ * @property {typeof EventSource} [EventSource] one that sets its static `reconnects` comes back from an error by itself; where
+ *   the error says `isAlone`, the browser's own takes its place
  */
 /**
  * A live stream. Dispatches each event of the stream as a `MessageEvent` of its type, with the decoded `data` and

@@ -1,7 +1,10 @@
 // One live stream from the server, kept alive: SSELive, and the <sse-live> element that shows how it fares.
 // Knows the wire of django-sse-live (its envelope form) and nothing of what the events mean.
 
-/** The waits before a new connection, in ms: the first as it stands, later ones anything up to a limit that grows. */
+/**
+ * The waits before a new connection, in ms: the first as it stands, where neither the server nor the page says another; later
+ * ones anything up to a limit that grows.
+ */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 30_000;
 /** By this factor: slow enough that a crowd is back soon after its server, spread over the while, with no long tail. */
@@ -134,10 +137,11 @@ export class HeartbeatPolicy {
  * @property {boolean | "path"} [adaptive] see {@link HeartbeatPolicy}; "path": whether the page is hidden does not matter;
  *   false: the server's interval always
  * @property {boolean} [withCredentials] send cookies to another origin too
- * @property {number} [retryMs] the first wait before a new connection
+ * @property {number} [retryMs] the first wait before a new connection; by default the server's
  * @property {number} [maxRetryMs] the longest such wait
  * @property {Pick<Console, "info" | "warn"> | null} [logger] the console; null for silence
- * @property {typeof EventSource} [EventSource] one that sets its static `reconnects` comes back from an error by itself
+ * @property {typeof EventSource} [EventSource] one that sets its static `reconnects` comes back from an error by itself; where
+ *   the error says `isAlone`, the browser's own takes its place
  */
 
 /**
