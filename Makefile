@@ -2,16 +2,21 @@
 # make test    every test that this machine can run
 # make lint    style and types
 # make docs    the documentation, in docs/_build
+# make release-check    whether a release could be tagged now; RELEASING.md
 #
 # Both need Python 3.10 or newer and make the virtual environment that they need. Choices, all of them optional:
 #   PYTHON=python3.12            the interpreter
 #   DJANGO='Django~=5.2.0'       the Django version
+#   WITH=uvloop                  what is installed besides
+#   CONSTRAINTS=constraints-lowest.txt    the versions that are tested with
 #   ADDRESS=0.0.0.0 PORT=8080    where the example listens
 #   PYTEST_ARGS='-x tests/hub'   what pytest is told besides
 
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
 DJANGO ?=
+WITH ?=
+CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
 
 # Candidates are run, not only looked for: a pyenv shim stands in PATH for versions that it then refuses to start, and some
@@ -26,7 +31,8 @@ INTERPRETER := $(word 1,$(FOUND))
 VERSION := $(word 2,$(FOUND))
 
 # One environment for the example, one for each combination that is tested. The stamp is made after all is installed.
-TAG := $(VERSION)$(if $(DJANGO),-$(shell printf %s '$(DJANGO)' | tr -cs 'A-Za-z0-9.' '-'))
+CHOICES := $(strip $(DJANGO) $(WITH) $(filter-out constraints.txt,$(CONSTRAINTS)))
+TAG := $(VERSION)$(if $(CHOICES),-$(shell printf %s '$(CHOICES)' | tr -cs 'A-Za-z0-9.' '-'))
 DEMO_VENV := .venv
 TEST_VENV := .venv-test-$(TAG)
 DEMO_STAMP := $(DEMO_VENV)/.installed-$(TAG)
@@ -36,7 +42,7 @@ DOCS_STAMP := $(TEST_VENV)/.installed-docs
 JS_TESTS = $(wildcard tests/js/*.test.js tests/js/*.test.mjs)
 JS_STAMP := tests/js/node_modules/.installed
 
-.PHONY: help demo test lint docs clean python
+.PHONY: help demo test lint docs release-check clean python
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -66,17 +72,21 @@ lint: $(TEST_STAMP)
 
 docs: $(DOCS_STAMP)
 	$(TEST_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs docs/_build
+	$(TEST_VENV)/bin/python -m pytest -q tests/docs/test_site.py
 	@echo 'The documentation is in docs/_build/index.html.'
+
+release-check: $(TEST_STAMP)
+	@$(TEST_VENV)/bin/python .ci/release_check.py
 
 clean:
 	rm -rf .venv .venv-test-* tests/js/node_modules build dist docs/_build *.egg-info example_project/db.sqlite3* example_project/staticfiles
 
 $(DEMO_STAMP): EXTRAS := channels
 $(TEST_STAMP): EXTRAS := test
-$(DEMO_STAMP) $(TEST_STAMP): setup.cfg pyproject.toml | python
+$(DEMO_STAMP) $(TEST_STAMP): setup.cfg pyproject.toml $(CONSTRAINTS) | python
 	@echo 'Python $(VERSION) ($(INTERPRETER)): installing what is needed into $(@D), once.'
 	@"$(INTERPRETER)" -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --editable '.[$(EXTRAS)]' $(if $(DJANGO),'$(DJANGO)')
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]' $(if $(DJANGO),'$(DJANGO)') $(WITH)
 	@touch $@
 
 $(DOCS_STAMP): $(TEST_STAMP)
@@ -85,7 +95,8 @@ $(DOCS_STAMP): $(TEST_STAMP)
 
 # Other SSE libraries, to be tried with: without npm or a network, the tests that need one are skipped, by name.
 $(JS_STAMP): tests/js/package.json
-	@if command -v npm >/dev/null && npm install --prefix $(<D) --silent --no-audit --no-fund; then touch $@; fi
+	@if command -v npm >/dev/null && npm install --prefix $(<D) --silent --no-audit --no-fund \
+		&& npm install --prefix $(<D)/spa --silent --no-audit --no-fund; then touch $@; fi
 
 python:
 	@[ -n '$(INTERPRETER)' ] || { \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import os
 import platform
@@ -21,7 +22,9 @@ SERVERS = ("uvicorn", "daphne", "hypercorn", "granian")
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    result.add_argument("scenario", choices=SCENARIOS, help="what to measure")
+    result.add_argument(
+        "scenario", choices=SCENARIOS, help="what to measure; or bus, jobs, many, messages, refresh: each has a --help"
+    )
     result.add_argument("--peers", help=f"which servers, with commas, of: {', '.join(ALL_PEERS)}")
     result.add_argument("--server", choices=SERVERS, default="uvicorn", help="the ASGI server under the Python ones")
     result.add_argument("--rounds", type=int, default=3, help="medians are taken of so many (default 3)")
@@ -31,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--bytes", type=int, dest="size", help="padding in each event")
     result.add_argument("--seconds", type=float, default=60, help="how long the events are waited for")
     result.add_argument("--middleware", action="store_true", help="behind the middleware of a new Django project")
+    result.add_argument("--profile", type=Path, metavar="DIRECTORY", help="what cProfile finds in the servers")
     result.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the first column")
     result.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
     result.add_argument("--python", type=Path, help="one that has all that is compared; else an environment is made")
@@ -39,7 +43,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] in (["bus"], ["jobs"], ["many"], ["messages"], ["refresh"]):
+        # What they need, the others do not.
+        return int(importlib.import_module(f"benchmarks.{given[0]}").main(given[1:]))
+    options = parser().parse_args(given)
     scenario = SCENARIOS[options.scenario]
     work = work_directory(options.work.absolute())
     python = options.python or environment(work)
@@ -51,7 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
         scenario.size if options.size is None else options.size,
         options.seconds,
     )
-    workshop = Workshop(work, python, options.server, middleware=options.middleware)
+    workshop = Workshop(
+        work, python, options.server, middleware=options.middleware, has_sessions=scenario.name == "reconnect"
+    )
+    workshop.profile = options.profile
     rounds = measure(scenario, plan, workshop, chosen_peers(scenario, options.peers), options.rounds)
     if not rounds:
         return 1

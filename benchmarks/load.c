@@ -5,8 +5,10 @@
  * It is told what to do on stdin, one command a line, and answers each with one line of JSON on stdout:
  *   open AT_ONCE EVENTS   connect every client, AT_ONCE of them under way at a time; each is to hear EVENTS events
  *   wait SECONDS          read until everyone has heard that many, or the time is up
+ *   end SECONDS           read until every connection has ended, or the time is up
  *   close                 close every connection; what a client heard is forgotten, its last event id is not
- * A client that is opened again sends its last event id along.
+ * A client that is opened again sends its last event id along, and the ticket, if "ticket":"…" stood in what it read.
+ * LOAD_HEADER in the environment is a header of every request, such as "Cookie: sessionid=…".
  *
  * The data of each event holds "at":[NUMBER,NANOSECONDS] once; NANOSECONDS is CLOCK_MONOTONIC when it was published.
  * NUMBER grows from event to event: what comes twice or in another order is counted as disorder.
@@ -30,6 +32,7 @@ enum { SEEK, NUMBER, NANOSECONDS };
 
 #define ID_MAX 80
 #define LINE_MAX 100
+#define TICKET_MAX 2048
 #define SAMPLES_MAX (1u << 22)
 #define NUMBERS_MAX (1u << 16)
 
@@ -42,17 +45,20 @@ typedef struct {
   int64_t number, previous;
   uint64_t nanoseconds;
   char line[LINE_MAX], id[ID_MAX];
+  uint8_t ticket_matched;
+  uint16_t ticket_length;
+  char *ticket; /* kept from one connection to the next */
 } Client;
 
-static const char MARK[] = "\"at\":[";
+static const char MARK[] = "\"at\":[", TICKET[] = "\"ticket\":\"";
 
 static Client *clients;
 static int client_count, at_once, epoll;
-static const char *path, *address;
+static const char *path, *address, *header;
 static struct sockaddr_in server;
 static uint32_t expected;
 static int started, opening, ready, failed, closed, served; /* clients */
-static uint64_t opened_at, ready_at, first_at, last_at, events, disorder;
+static uint64_t opened_at, ready_at, first_at, last_at, events, disorder, goodbyes;
 static uint32_t *samples, sample_count; /* microseconds from publication to arrival */
 static uint64_t number_first[NUMBERS_MAX], number_last[NUMBERS_MAX];
 static uint64_t now_ns, connections;
@@ -94,10 +100,22 @@ static void line_ended(Client *c) {
     const char *value = c->line[3] == ' ' ? c->line + 4 : c->line + 3;
     if (strlen(value) < ID_MAX) strcpy(c->id, value);
   }
+  if (!strcmp(c->line, "event: goodbye")) goodbyes++;
   c->column = 0;
 }
 
+static void ticket_byte(Client *c, char b) {
+  if (TICKET[c->ticket_matched]) {
+    c->ticket_matched = b == TICKET[c->ticket_matched] ? c->ticket_matched + 1 : b == TICKET[0];
+    c->ticket_length = 0;
+  } else if (b == '"' || c->ticket_length == TICKET_MAX - 1) {
+    c->ticket[c->ticket_length] = 0;
+    c->ticket_matched = 0;
+  } else c->ticket[c->ticket_length++] = b;
+}
+
 static void body_byte(Client *c, char b) {
+  if (c->ticket) ticket_byte(c, b);
   if (b == '\n') line_ended(c);
   else {
     if (c->column < LINE_MAX - 1) c->line[c->column] = b;
@@ -162,16 +180,17 @@ static void feed(Client *c, const char *data, ssize_t length) {
 
 static void start(Client *c) {
   static int sources;
-  char source[32], id[ID_MAX];
+  char source[32], id[ID_MAX], *ticket = c->ticket;
   memcpy(id, c->id, ID_MAX);
   memset(c, 0, sizeof *c);
+  c->ticket = ticket;
   memcpy(c->id, id, ID_MAX);
   c->previous = -1;
   c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   if (c->fd < 0) { perror("load: socket"); failed++; return; }
   if (!strncmp(address, "127.", 4)) {
     /* A source address has some 28,000 ports, and each rests for a minute after its connection was closed. */
-    if (connections++ % 10000 == 0) sources++;
+    if (!c->ticket && connections++ % 10000 == 0) sources++; /* a ticket is good from where it was given */
     struct sockaddr_in from = {.sin_family = AF_INET};
     snprintf(source, sizeof source, "127.%d.%d.1", 1 + getpid() % 200, 1 + sources % 250);
     inet_pton(AF_INET, source, &from.sin_addr);
@@ -185,13 +204,15 @@ static void start(Client *c) {
 }
 
 static void ask(Client *c) {
-  char request[512];
+  char request[4096];
   int error = 0;
   socklen_t size = sizeof error;
   getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
   int length = snprintf(request, sizeof request,
-                        "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n%s%s%s\r\n",
-                        path, address, ntohs(server.sin_port), *c->id ? "Last-Event-ID: " : "", c->id, *c->id ? "\r\n" : "");
+                        "GET %s%s%s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n%s%s%s%s%s\r\n",
+                        path, c->ticket && *c->ticket ? "&ticket=" : "", c->ticket ? c->ticket : "", address,
+                        ntohs(server.sin_port), *c->id ? "Last-Event-ID: " : "", c->id, *c->id ? "\r\n" : "", header,
+                        *header ? "\r\n" : "");
   if (error || write(c->fd, request, length) != length) { drop(c); return; }
   struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
   epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e);
@@ -232,9 +253,9 @@ static void report(void) {
     if (number_first[i]) spans[n++] = number_last[i] - number_first[i];
   qsort(spans, n, sizeof *spans, by_size);
   qsort(samples, sample_count, sizeof *samples, by_size_32);
-  printf("{\"events\":%lu,\"expected\":%lu,\"disorder\":%lu,\"closed\":%d,\"since_open_s\":%.4f,\"span_s\":%.4f,"
+  printf("{\"events\":%lu,\"expected\":%lu,\"disorder\":%lu,\"closed\":%d,\"goodbyes\":%lu,\"since_open_s\":%.4f,\"span_s\":%.4f,"
          "\"first_to_last_ms\":%.3f,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n",
-         (unsigned long)events, (unsigned long)ready * expected, (unsigned long)disorder, closed,
+         (unsigned long)events, (unsigned long)ready * expected, (unsigned long)disorder, closed, (unsigned long)goodbyes,
          last_at ? (last_at - opened_at) / 1e9 : 0.0, last_at ? (last_at - first_at) / 1e9 : 0.0,
          n ? spans[n / 2] / 1e6 : 0.0, percentile_ms(.5), percentile_ms(.99), percentile_ms(1));
   free(spans);
@@ -244,7 +265,7 @@ static void open_all(int many, uint32_t each) {
   at_once = many;
   expected = each;
   started = opening = ready = failed = closed = served = 0;
-  events = disorder = first_at = last_at = ready_at = 0;
+  events = disorder = goodbyes = first_at = last_at = ready_at = 0;
   sample_count = 0;
   memset(number_first, 0, sizeof number_first);
   memset(number_last, 0, sizeof number_last);
@@ -269,7 +290,11 @@ int main(int argc, char **argv) {
   clients = calloc(client_count, sizeof *clients);
   samples = malloc(SAMPLES_MAX * sizeof *samples);
   epoll = epoll_create1(0);
-  for (int i = 0; i < client_count; i++) clients[i].fd = -1;
+  header = getenv("LOAD_HEADER") ? getenv("LOAD_HEADER") : "";
+  for (int i = 0; i < client_count; i++) {
+    clients[i].fd = -1;
+    if (strchr(path, '?')) clients[i].ticket = calloc(TICKET_MAX, 1);
+  }
   while (fgets(line, sizeof line, stdin)) {
     int many = 0;
     unsigned each = 0;
@@ -279,6 +304,10 @@ int main(int argc, char **argv) {
       uint64_t until = now() + (uint64_t)(seconds * 1e9);
       /* Who has been cut off hears no more; the rest is waited for. */
       while (served + closed < ready && now() < until) step();
+      report();
+    } else if (sscanf(line, "end %lf", &seconds) == 1) {
+      uint64_t until = now() + (uint64_t)(seconds * 1e9);
+      while (closed < ready && now() < until) step();
       report();
     } else if (!strncmp(line, "close", 5)) {
       for (int i = 0; i < client_count; i++) { clients[i].is_ready = 0; drop(&clients[i]); }

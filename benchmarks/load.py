@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,15 +15,12 @@ HERE = Path(__file__).parent
 
 
 def load_command(work: Path) -> list[str]:
-    """The command of the load generator: load.c, compiled; without a compiler its Python twin, and a warning."""
+    """The command of the load generator: load.c, compiled."""
     compiler = shutil.which("gcc") or shutil.which("cc") or shutil.which("clang")
     if compiler is None or not sys.platform.startswith("linux"):
-        print(
-            "warning: no C compiler on a Linux: the load is made by Python, which costs more than what it measures. "
-            "CPU and memory of the servers stay comparable; times and rates do not.",
-            file=sys.stderr,
+        raise SystemExit(
+            "The benchmarks need Linux and a C compiler for their load (Debian: apt-get install gcc libc6-dev)."
         )
-        return [sys.executable, str(HERE / "load_fallback.py")]
     source = HERE / "load.c"
     program = work / f"load-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
     if not program.exists():
@@ -33,9 +31,10 @@ def load_command(work: Path) -> list[str]:
 class Load:
     """So many clients of one server. The methods are the commands described in load.c."""
 
-    def __init__(self, command: list[str], port: int, path: str, clients: int) -> None:
+    def __init__(self, command: list[str], port: int, path: str, clients: int, header: str = "") -> None:
         self._process = subprocess.Popen(
             [*command, "127.0.0.1", str(port), path, str(clients)],
+            env={**os.environ, "LOAD_HEADER": header},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -49,8 +48,15 @@ class Load:
         self._process.communicate()
 
     def open(self, *, at_once: int = 128, events: int = 0) -> dict[str, Any]:
+        self.start_opening(at_once, events)
+        return self.opened()
+
+    def start_opening(self, at_once: int, events: int) -> None:
+        """So that several of these open at one time; get the answer with opened()."""
         self._say(f"open {at_once} {events}")
-        answer = self._answer()
+
+    def opened(self) -> dict[str, Any]:
+        answer = self.waited()
         if not answer["open"]:
             raise RuntimeError("No client got a stream: see what the server has written.")
         return answer
@@ -58,6 +64,10 @@ class Load:
     def start_waiting(self, seconds: float) -> None:
         """So that the clients read while this process does something else; get the answer with waited()."""
         self._say(f"wait {seconds}")
+
+    def start_ending(self, seconds: float) -> None:
+        """The same, until the server has closed every connection."""
+        self._say(f"end {seconds}")
 
     def waited(self) -> dict[str, Any]:
         return self._answer()

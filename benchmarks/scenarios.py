@@ -56,11 +56,12 @@ def fanout(server: Server, plan: Plan) -> Figures:
     with Load(plan.load, server.port, "/events/", plan.clients) as load:
         load.open(events=plan.events)
         time.sleep(0.5)
-        before = server.cpu_seconds()
+        before, kernel_before = server.cpu_seconds(), server.kernel_seconds()
         heard = _publish_and_wait(server, load, plan)
-        spent = server.cpu_seconds() - before
+        spent, in_kernel = server.cpu_seconds() - before, server.kernel_seconds() - kernel_before
     return {
         "cpu_us": spent * 1e6 / max(1, heard["events"]),
+        "kernel_us": in_kernel * 1e6 / max(1, heard["events"]),
         "p50_ms": heard["p50_ms"],
         "p99_ms": heard["p99_ms"],
         "lost_percent": _lost_percent(heard),
@@ -167,6 +168,31 @@ def resume(server: Server, plan: Plan) -> Figures:
     }
 
 
+def reconnect(server: Server, plan: Plan) -> Figures:
+    """As resume(), by pages of our own client, which bring the tickets that they were given."""
+    is_ours = server.peer.application.startswith("live_site")
+    header = server.ask("/enter") if is_ours and server.has_sessions else ""
+    with Load(plan.load, server.port, "/events/?format=envelope", plan.clients, header) as load:
+        first = load.open(at_once=plan.clients)
+        load.wait(1)
+        load.close()
+        time.sleep(2)
+        server.publish(plan.events, 0, plan.size)
+        time.sleep(1)
+        before = server.cpu_seconds()
+        opened = load.open(at_once=plan.clients, events=plan.events)
+        heard = load.wait(plan.seconds)
+        spent = server.cpu_seconds() - before
+    return {
+        "cpu_ms": spent * 1e3 / opened["open"],
+        "seconds": heard["since_open_s"],
+        "first_s": first["seconds"],
+        "tickets_percent": 100 * int(server.ask("/tickets")) / opened["open"] if is_ours else 0.0,
+        "lost_percent": _lost_percent(heard),
+        "disorder": heard["disorder"],
+    }
+
+
 def probe(port: int, seconds: float, path: str = "/empty/", pause: float = 0.005) -> list[float]:
     """How long each of many requests took, one after the other on one connection, in seconds."""
     times: list[float] = []
@@ -220,6 +246,7 @@ DJANGO = ("live", "plain")
 CPU_AND_LATENCY = (
     Column("cpu_us", "CPU", relative=True),
     Column("cpu_us", "CPU per event", 1, unit=" µs"),
+    Column("kernel_us", "of it in the kernel", 1, unit=" µs"),
     Column("p50_ms", "median latency", 1, unit=" ms"),
     Column("p99_ms", "p99", 1, unit=" ms"),
     *LOST,
@@ -327,6 +354,22 @@ SCENARIOS = {
             clients=5000,
             events=100,
             rows=DJANGO,
+        ),
+        Scenario(
+            "reconnect",
+            "Everyone comes back at once, with tickets",
+            reconnect,
+            (
+                Column("cpu_ms", "CPU", relative=True),
+                Column("cpu_ms", "CPU per client", 2, unit=" ms"),
+                Column("seconds", "until all have what they missed", 2, unit=" s"),
+                Column("first_s", "first connects", 2, unit=" s"),
+                Column("tickets_percent", "by ticket", 1, unit=" %"),
+                *LOST,
+            ),
+            clients=10_000,
+            events=20,
+            rows=("bare", "live"),
         ),
     )
 }

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 PROJECT = HERE.parent
 PEERS = HERE / "peers"
 REQUIREMENTS = (
-    "Django", "django-eventstream", "sse-starlette", "starlette", "prometheus-client",
+    "Django", "django-eventstream", "sse-starlette", "starlette", "prometheus-client", "redis",
     "uvicorn", "uvloop", "httptools", "daphne", "hypercorn", "granian",
 )  # fmt: skip
 NCHAN_MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
@@ -74,25 +74,34 @@ def work_directory(path: Path) -> Path:
 class Workshop:
     """Where servers are made: a directory for what they need, a Python, and the ASGI server under which they run."""
 
-    def __init__(self, work: Path, python: Path, server: str = "uvicorn", *, middleware: bool = False) -> None:
+    profile: Path | None = None  # the directory where cProfile writes what each server's main thread did
+
+    def __init__(
+        self, work: Path, python: Path, server: str = "uvicorn", *, middleware: bool = False, has_sessions: bool = False
+    ) -> None:
         self.work = work
         self.python = python
         self.server = server
         self.middleware = middleware
+        self.has_sessions = has_sessions  # in a database, where there is middleware that looks at them
+        self.variables: dict[str, str] = {}  # of the servers that are started from now on
 
-    def start(self, peer: Peer) -> Server:
-        """Start it on a free port. Raises Missing."""
-        port = _free_port()
+    def start(self, peer: Peer, port: int | None = None) -> Server:
+        """Start it, on a free port if none is given. Raises Missing."""
+        port = port or _free_port()
         if peer.key == "nchan":
             command = self._nchan(port)
         elif peer.key == "better-sse":
             command = self._better_sse(port)
         else:
-            command = self._asgi(peer.application, port)
+            command = self._asgi(peer, port)
         variables = {**os.environ, "PYTHONPATH": f"{PROJECT}{os.pathsep}{PEERS}"}
         variables.pop("DJANGO_SETTINGS_MODULE", None)
+        variables.update(self.variables)
         if self.middleware:
             variables["MIDDLEWARE"] = "1"
+        if self.middleware and self.has_sessions:
+            variables["DATABASE"] = str(self.work / "sessions.sqlite3")
         if peer.key == "metrics":
             files = self.work / "metrics"
             shutil.rmtree(files, ignore_errors=True)
@@ -103,9 +112,11 @@ class Workshop:
             process = subprocess.Popen(
                 command, cwd=self.work, env=variables, stdout=output, stderr=output, start_new_session=True
             )
-        return Server(peer, process, port, log)
+        server = Server(peer, process, port, log, has_sessions="DATABASE" in variables)
+        server.is_profiled = self.profile is not None
+        return server
 
-    def _asgi(self, application: str, port: int) -> list[str]:
+    def _asgi(self, peer: Peer, port: int) -> list[str]:
         python = str(self.python)
         commands: dict[str, list[str]] = {
             "uvicorn": [
@@ -118,7 +129,11 @@ class Workshop:
                 "--backlog", "4096", "--host", "127.0.0.1", "--port", str(port),
             ],
         }  # fmt: skip
-        return [python, "-m", *commands[self.server], application]
+        profiler = []
+        if self.profile is not None:
+            self.profile.mkdir(exist_ok=True)
+            profiler = ["-m", "cProfile", "-o", str((self.profile / f"{peer.key}.prof").absolute())]
+        return [python, *profiler, "-m", *commands[self.server], peer.application]
 
     def _better_sse(self, port: int) -> list[str]:
         node, npm = shutil.which("node"), shutil.which("npm")
@@ -149,7 +164,12 @@ class Workshop:
 class Server:
     """A running peer. Leaving the ``with`` block ends it."""
 
-    def __init__(self, peer: Peer, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    is_profiled = False
+
+    def __init__(
+        self, peer: Peer, process: subprocess.Popen[bytes], port: int, log: Path, *, has_sessions: bool = False
+    ) -> None:
+        self.has_sessions = has_sessions
         self.peer = peer
         self.port = port
         self._process = process
@@ -171,11 +191,21 @@ class Server:
         raise RuntimeError(f"{self.peer.title} did not start: see {self._log}.")
 
     def __exit__(self, *_: object) -> None:
+        if self.is_profiled:
+            self._process.send_signal(signal.SIGINT)  # after SIGTERM Uvicorn ends by that signal, and writes no profile
+            self.wait(30)
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         self._process.wait()
+
+    def stop(self) -> None:
+        """As a deploy does; does not wait."""
+        self._process.terminate()
+
+    def wait(self, seconds: float) -> None:
+        self._process.wait(seconds)
 
     def publish(self, events: int, hz: float, size: int) -> None:
         """Begin to publish; ``hz`` 0 is as fast as it can."""
@@ -185,10 +215,17 @@ class Server:
         url = f"http://127.0.0.1:{self.port}/publish?events={events}&hz={hz:g}&bytes={size}"
         urllib.request.urlopen(url, timeout=120).close()
 
+    def ask(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=120) as answer:
+            return str(answer.read().decode())
+
     # What it costs: of the process and its children. Linux.
 
     def cpu_seconds(self) -> float:
         return self._sum(_cpu_seconds)
+
+    def kernel_seconds(self) -> float:
+        return self._sum(lambda pid: _kernel_ticks(pid) / os.sysconf("SC_CLK_TCK"))
 
     def memory_kib(self) -> float:
         return self._sum(lambda pid: _field(f"/proc/{pid}/smaps_rollup", "Pss:"))
@@ -257,6 +294,10 @@ def _family(pid: int) -> list[int]:
 def _cpu_seconds(pid: int) -> float:
     # The CPU-time clock of another process, in nanoseconds: its number is made as in the C macro MAKE_PROCESS_CPUCLOCK.
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def _kernel_ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[12])
 
 
 def _field(path: str, key: str) -> float:

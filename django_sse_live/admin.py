@@ -6,6 +6,7 @@ For another admin site: ``site.register(LiveConnection, LiveConnectionAdmin)``.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib import admin, messages
@@ -25,7 +26,9 @@ from .events import RESERVED_PREFIX
 from .http.views import EventStreamView
 from .hub.clients import Client
 from .hub.hub import Hub
+from .jobs import find_job
 from .models import LiveConnection
+from .namespaces import current_namespace, use_namespace
 from .workers import FILTER_MAX_LENGTH, WATCH_CHANNEL, worker_of
 
 if TYPE_CHECKING:
@@ -33,14 +36,15 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin
 
-NAMES: Final = 500  # of users, in one answer
+NAMES_MAX: Final = 500  # of users, in one answer
 TEST_EVENT: Final = "test"
 
 
 class WatchView(EventStreamView):
-    """The page's own stream. Whoever opens it is asked for the permission each time, so for as long as it lasts."""
+    """The page's own stream. Each time it opens, and so for as long as it lasts, its user needs the permission."""
 
     model_admin: Any = None
+    _hears_workers = True
 
     def get_channels(self, request: HttpRequest) -> Iterable[str]:
         if not self.model_admin.admin_site.has_permission(request) or not self.model_admin.has_view_permission(request):
@@ -55,13 +59,11 @@ class WatchView(EventStreamView):
             del response.headers[name]
         return response
 
-    dispatch.login_required = False  # type: ignore[attr-defined]  # get_channels() says who may, to an EventSource too
-
     async def _make_client(self, hub: Hub, request: ASGIRequest) -> Client:
         client = await super()._make_client(hub, request)
-        # No user's auth_digest(): so this stream is ended whenever its user is saved, which may be without is_staff,
-        # and whoever comes back is asked for the permission again.
-        client.auth = WATCH_CHANNEL
+        # No user's auth_marks(): so this stream is ended whenever its user is saved, which may be without is_staff,
+        # and a client that comes back is asked for the permission again.
+        client.info = replace(client.info, auth=WATCH_CHANNEL)
         return client
 
     async def get_initial_events(  # type: ignore[override]
@@ -113,6 +115,7 @@ class LiveConnectionAdmin(ModelAdmin):
             "title": _("Live connections"),
             "opts": self.opts,
             "text": text,
+            "namespace": current_namespace(request),
             "user_found": user,
             "filter": text if user is None else f"user:{user.pk}",
             "may_act": self.has_change_permission(request),
@@ -124,14 +127,14 @@ class LiveConnectionAdmin(ModelAdmin):
 
     @method_decorator(require_safe)
     def names_view(self, request: HttpRequest) -> HttpResponse:
-        """?user=1&user=2: what they are called, and where their pages are. For who may see users; else no names."""
+        """?user=1&user=2: their names and the urls of their pages; nothing for a user who may not see users."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if not _may_see_users(request):
             return JsonResponse({})
         users = get_user_model()
         found = {}
-        for pk in request.GET.getlist("user")[:NAMES]:
+        for pk in request.GET.getlist("user")[:NAMES_MAX]:
             try:
                 value = users._meta.pk.to_python(pk)
                 users._meta.pk.run_validators(value)  # a number may be larger than the database takes
@@ -155,17 +158,24 @@ class LiveConnectionAdmin(ModelAdmin):
 
     @method_decorator(require_POST)
     def disconnect_view(self, request: HttpRequest) -> HttpResponseBase:
-        """``client`` or ``user``: end that stream, or all streams of that user, on every worker."""
+        """``client`` or ``user``: end that stream, or all streams of that user, on every worker. ``job``: stop it."""
         self._check_may_act(request)
-        client, user = request.POST.get("client"), request.POST.get("user")
-        if client:
-            disconnect_clients(client_id=client[:200])
-            self._log(request, client, "Disconnected the stream.")
-            return self._answer(request, _("The stream is told to end."))
-        if user:
-            disconnect_clients(user=user[:200])
-            self._log(request, f"user:{user}", "Disconnected the user.")
-            return self._answer(request, _("All streams of this user are told to end."))
+        with use_namespace(current_namespace(request)):
+            if client := request.POST.get("client"):
+                disconnect_clients(client_id=client[:200])
+                self._log(request, client, "Disconnected the stream.")
+                return self._answer(request, _("The stream is told to end."))
+            if user := request.POST.get("user"):
+                disconnect_clients(user=user[:200])
+                self._log(request, f"user:{user}", "Disconnected the user.")
+                return self._answer(request, _("All streams of this user are told to end."))
+            if id := request.POST.get("job"):
+                job = find_job(id[:32])
+                if job is None:
+                    return self._answer(request, _("This job is not known any more."), 400)
+                job.cancel()
+                self._log(request, job.channel, "Stopped the job.")
+                return self._answer(request, _("The job is told to stop."))
         return self._answer(request, _("Nothing was chosen."), 400)
 
     @method_decorator(require_POST)
@@ -176,7 +186,8 @@ class LiveConnectionAdmin(ModelAdmin):
         if channel.startswith(RESERVED_PREFIX):
             return self._answer(request, _("This channel is not for events."), 400)
         try:
-            broadcast(channel, TEST_EVENT, {"text": request.POST.get("text", "")[:1000]})
+            with use_namespace(current_namespace(request)):
+                broadcast(channel, TEST_EVENT, {"text": request.POST.get("text", "")[:1000]})
         except ValueError as error:
             return self._answer(request, str(error), 400)
         self._log(request, channel, "Sent a test event.")

@@ -6,7 +6,8 @@ Everything is validated and encoded here, at the call, so that an error points a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -14,20 +15,24 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from .backends import get_backend
+from .backends import get_backend, publish_event
 from .conf import live_settings
 from .events import (
     CONTROL_CHANNEL,
     RESERVED_PREFIX,
     Event,
-    encode_json,
+    plain_text,
     validate_channels,
     validate_name,
     validate_type,
 )
-from .hub.hub import DISCONNECT
+from .hub.control import DISCONNECT
 from .hub.registry import count_published
-from .identity import session_digest, user_channel, user_pk
+from .identity import scope_name, session_digest, user_channel, user_pk
+from .namespaces import current_namespace, namespace_condition, scope_event
+from .wire import encode_json
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
 
 # For captures: the connection may be one of another thread, and so none that django.db.connections shows them.
 publication_waits: Signal = Signal()  # connection, publication
@@ -52,8 +57,7 @@ def broadcast(
 async def abroadcast(channel: str | Iterable[str], type: str, data: Any = None) -> None:
     """broadcast() from a coroutine; now, since a coroutine is never inside a transaction."""
     event = _json_event(channel, type, data)
-    count_published()
-    await get_backend().apublish(event)
+    await asend_event(event)
 
 
 def broadcast_text(
@@ -95,12 +99,20 @@ def disconnect_clients(
     channel: str | None = None,
     client_id: str | None = None,
     session_key: str | None = None,
+    on_commit: bool = True,
+    using: str | None = None,
 ) -> None:
     """End the streams that meet every given condition, on every worker, with a goodbye that is final. Not a ban.
 
-    ``user``: a saved user or a primary key. ValueError if no condition is given: that would end everything.
+    It keeps its place among the broadcasts: what was broadcast before it is heard first, and inside a transaction it
+    waits for the commit, as they do. A rollback leaves the streams open.
+
+    ``user``: a saved user or a primary key.
+    ``on_commit``: False ends them now, even inside a transaction.
+    ``using``: the database whose commit is awaited.
+    ValueError if no condition is given: that would end everything.
     """
-    get_backend().publish(_disconnect_event(user, channel, client_id, session_key))
+    send_event(_disconnect_event(user, channel, client_id, session_key), on_commit, using)
 
 
 async def adisconnect_clients(
@@ -110,7 +122,7 @@ async def adisconnect_clients(
     client_id: str | None = None,
     session_key: str | None = None,
 ) -> None:
-    """disconnect_clients() from a coroutine."""
+    """disconnect_clients() from a coroutine; now."""
     await get_backend().apublish(_disconnect_event(user, channel, client_id, session_key))
 
 
@@ -121,12 +133,17 @@ def stream_position() -> str:
 
 
 def send_event(event: Event, on_commit: bool = True, using: str | None = None) -> None:
+    """Publish a validated event after the commit, or now. Where the bus has a part in the transaction, errors of its
+    database leave this function: the transaction is broken then. ValueError for one over EVENT_MAX_BYTES."""
+    _check_size(event)
+    scope_event(event)
     publish = Publication(event)
     if on_commit:
         alias = DEFAULT_DB_ALIAS if using is None else using
         connection = connections[alias]
         # Asked first: outside atomic() transaction.on_commit() would open a connection, and from a coroutine raise.
         if connection.in_atomic_block:
+            publish.enlisted = get_backend().enlist(event, alias)
             transaction.on_commit(publish, using=alias, robust=True)
             publication_waits.send(sender=None, connection=connection, publication=publish)
             return
@@ -139,6 +156,14 @@ def send_event(event: Event, on_commit: bool = True, using: str | None = None) -
     publish()
 
 
+async def asend_event(event: Event) -> None:
+    """Publish a validated event from a coroutine; now. ValueError for one over EVENT_MAX_BYTES."""
+    _check_size(event)
+    scope_event(event)
+    count_published()
+    await get_backend().apublish(event)
+
+
 class Publication:
     """An event that is published when it is called, such as after a commit; once, as captureOnCommitCallbacks() of
     Django's TestCase leaves in the queue what it has called."""
@@ -148,16 +173,33 @@ class Publication:
         # not seen on its instances.
         self.__qualname__ = "broadcast"
         self.is_control: bool = event.type.startswith(RESERVED_PREFIX)
+        self.enlisted: Callable[[], None] | None = None  # what Backend.enlist() gave: the event is the bus's already
         self._event = event
-        self._is_published = False
+        self._is_done = False
 
     def __call__(self) -> None:
-        if self._is_published:
+        if self._is_done or (self.enlisted is None and not self.complete()):
             return
-        self._is_published = True
+        self._is_done = True
         if not self.is_control:
             count_published()
-        get_backend().publish(self._event)
+        if self.enlisted is not None:
+            self.enlisted()
+        else:
+            publish_event(self._event)
+
+    def complete(self) -> bool:
+        """Give the event what is known only after the commit. Whether it is to be published."""
+        if not self._is_done:
+            is_late = self._event.finish is not None
+            self._is_done = not self._event.complete()
+            if is_late and not self._is_done:
+                try:
+                    _check_size(self._event)
+                except ValueError:
+                    logger.exception("A saved row is not told to its pages.")
+                    self._is_done = True
+        return not self._is_done
 
 
 def _json_event(channel: str | Iterable[str], type: str, data: Any) -> Event:
@@ -180,7 +222,16 @@ def _text_event(channel: str | Iterable[str], type: str, text: str) -> Event:
         text.encode()
     except UnicodeEncodeError as error:
         raise _explained(error, channels, type, "has no UTF-8 form") from error
-    return Event(channels, type, str(text), is_text=True)
+    return Event(channels, type, plain_text(text), is_text=True)
+
+
+def _check_size(event: Event) -> None:
+    most = live_settings().event_max_bytes
+    if event.data_bytes > most:
+        raise ValueError(
+            f"The event {event.type!r} on channel {', '.join(map(repr, event.names))} has {event.data_bytes:,} bytes; "
+            f'SSE_LIVE["EVENT_MAX_BYTES"] is {most:,}. Send what the page needs to ask for the rest, such as an id.'
+        )
 
 
 def _explained(error: Exception, channels: tuple[str, ...], type: str, problem: str) -> Exception:
@@ -196,16 +247,16 @@ def _class_name(value: object) -> str:
 
 
 def _disconnect_event(user: Any, channel: str | None, client_id: str | None, session_key: str | None) -> Event:
-    conditions: dict[str, str] = {}
+    conditions = namespace_condition(by_user=user is not None)
     if user is not None:
         conditions["user_pk"] = user_pk(user)
     if channel is not None:
-        conditions["channel"] = validate_name("channel", channel)
+        conditions["channel"] = scope_name(current_namespace(), validate_name("channel", channel))
     if client_id is not None:
         conditions["client_id"] = client_id
     if session_key is not None:
         conditions["session"] = session_digest(session_key)
-    if not conditions:
+    if conditions.keys() <= {"namespace"}:
         raise ValueError(
             "disconnect_clients() needs at least one condition: user=…, channel=…, client_id=… or session_key=…."
         )

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, cast
+import threading
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.http import HttpRequest, StreamingHttpResponse
-from django.utils.module_loading import import_string
+from django.core.cache import caches
+from django.core.cache.backends.db import DatabaseCache
+from django.core.exceptions import ImproperlyConfigured
 
 from .backends import get_backend
-from .conf import MEMORY_BACKEND, live_settings
-from .http.responses import EventStreamResponse
-from .hub.clients import Client
-from .model_broadcasts import live_model
+from .conf import MEMORY_BACKEND, live_settings, management_command
+from .live_model_checks import check_live_models
+
+DATABASE_APP = "django_sse_live.database"
+CACHE_MIN_ENTRIES = 10_000  # two for each message of ten minutes, four for each job
 
 
 def register() -> None:
-    for check in (check_settings, check_asgi, check_live_models, check_middleware):
+    for check in (check_settings, check_backend, check_asgi, check_live_models, check_messages_cache, check_jobs_cache):
         checks.register(check, "sse_live")
     checks.register(check_workers, "sse_live")
     checks.register(check_workers_of_deployment, "sse_live", deploy=True)
@@ -35,12 +35,33 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[ch
         live_settings()
         get_backend()
     except ImproperlyConfigured as error:
-        return [
-            checks.Error(
-                str(error), hint="The keys of SSE_LIVE are listed in django_sse_live/conf.py.", id="sse_live.E001"
-            )
-        ]
+        if management_command() == "runserver" and threading.current_thread() is not threading.main_thread():
+            # Of an error the autoreloader prints a traceback first. Either way it waits for the settings to change.
+            print(f"sse_live.E001: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        hint = "Every key of SSE_LIVE, with what it takes, is in django_sse_live/conf.py."
+        return [checks.Error(str(error), hint=hint, id="sse_live.E001")]
     return []
+
+
+def check_backend(
+    app_configs: Sequence[AppConfig] | None, databases: Collection[str] | None = None, **_: Any
+) -> list[checks.CheckMessage]:
+    try:
+        backend = get_backend()
+    except ImproperlyConfigured:
+        return []  # check_settings() tells
+    messages = backend.check(databases or ())
+    if apps.is_installed(DATABASE_APP) and live_settings().backend == MEMORY_BACKEND:
+        messages.append(
+            checks.Warning(
+                f"{DATABASE_APP!r} is installed, but SSE_LIVE uses the memory backend, which reaches no other process.",
+                hint='Set SSE_LIVE["BACKEND"] to "django_sse_live.database.DatabaseBackend", or take the app out of '
+                "INSTALLED_APPS.",
+                id="sse_live.W015",
+            )
+        )
+    return messages
 
 
 def check_asgi(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
@@ -52,12 +73,15 @@ def check_asgi(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks
                 id="sse_live.W001",
             )
         ]
-    if settings.DEBUG and not apps.is_installed("daphne"):
+    speaks_wsgi = settings.DEBUG and not apps.is_installed("daphne")
+    if speaks_wsgi and management_command() in (None, "check", "runserver"):  # elsewhere it is of no concern
         return [
             checks.Warning(
                 "runserver speaks WSGI: it will answer each event stream with 501.",
-                hint='Install daphne and put "daphne" first in INSTALLED_APPS, or develop on another ASGI server, such '
-                'as "uvicorn yourproject.asgi:application --reload"; then silence this check.',
+                hint='Install daphne and put "daphne" first in INSTALLED_APPS. Or develop on another ASGI server, such '
+                'as "uvicorn yourproject.asgi:application --reload", and silence this check; that server has no static '
+                "files unless asgi.py says application = ASGIStaticFilesHandler(application), from "
+                "django.contrib.staticfiles.handlers.",
                 id="sse_live.W002",
             )
         ]
@@ -65,13 +89,11 @@ def check_asgi(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks
 
 
 def check_workers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
-    """The memory backend, where this very environment asks for several workers."""
-    number = re.search(r"\s(?:--workers|-w)[ =]?(\d+)\b", " ".join(sys.argv)) or re.fullmatch(
-        r"(\d+)", os.environ.get("WEB_CONCURRENCY", "").strip()
-    )
-    if number is None or int(number[1]) < 2:
+    """The memory backend, where WEB_CONCURRENCY, which Uvicorn and Gunicorn read, asks for several workers."""
+    number = os.environ.get("WEB_CONCURRENCY", "").strip()
+    if not number.isdecimal() or int(number) < 2:
         return []
-    return _memory_does_not_reach(f"{number[1]} workers are asked for, by WEB_CONCURRENCY or on the command line")
+    return _memory_does_not_reach(f"WEB_CONCURRENCY asks for {number} workers")
 
 
 def check_workers_of_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
@@ -89,60 +111,59 @@ def _memory_does_not_reach(because: str) -> list[checks.CheckMessage]:
     return [
         checks.Warning(
             f"SSE_LIVE uses the memory backend, which carries events within one process alone; {because}.",
-            hint='Set SSE_LIVE["BACKEND"] to "django_sse_live.backends.redis_streams.RedisStreamsBackend" or '
-            '"django_sse_live.backends.channel_layer.ChannelLayerBackend"; with one worker, silence this check.',
+            hint='Set SSE_LIVE["BACKEND"] to "django_sse_live.database.DatabaseBackend", which needs no other server, '
+            'or to "django_sse_live.backends.redis_streams.RedisStreamsBackend"; with one worker, silence this check.',
             id="sse_live.W005",
         )
     ]
 
 
-def check_live_models(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
-    errors: list[checks.CheckMessage] = []
-    for live in live_model.registrations:
-        for name in live.fields or ():
-            try:
-                live.model._meta.get_field(name)
-            except FieldDoesNotExist:
-                if not hasattr(live.model, name):
-                    errors.append(
-                        checks.Error(
-                            f"@live_model names the field {name!r}, which {live.model.__name__} does not have.",
-                            hint="Each of fields is the name of a model field or of an attribute.",
-                            obj=live.model,
-                            id="sse_live.E002",
-                        )
-                    )
-    return errors
+# What keeps nothing, or has no atomic add(): it asks, and then writes.
+_UNFIT_CACHES = ("django.core.cache.backends.dummy.", "django.core.cache.backends.filebased.")
+_LOCAL_CACHE = "django.core.cache.backends.locmem."
 
 
-# By name, since only what rewrites bodies is worth trying out.
-_REWRITES_BODIES = re.compile("gzip|brotli|zstd|compress|minif", re.IGNORECASE)
+def check_messages_cache(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
+    """Whether MESSAGES_CACHE can keep a message from running twice."""
+    unfit = "a cache that cannot keep a message from running twice"
+    local = "a message that is sent again to another worker would run twice"
+    small = "messages that are sent again could run twice"
+    return _check_cache("MESSAGES_CACHE", ("E007", unfit), ("E008", local), ("W016", small))
 
 
-def check_middleware(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
-    """Hand an event stream to each middleware that compresses or minifies, and see whether it comes out untouched.
-
-    Django's own, and whatever else looks for a Content-Encoding first, leaves it alone.
-    """
-    return [
-        checks.Warning(
-            f"{path} rewrites event streams: events would be held back in its buffer.",
-            hint='Make it skip responses that have a Content-Encoding header, or the content type "text/event-stream"; '
-            "or leave compression to the web server.",
-            id="sse_live.W003",
-        )
-        for path in getattr(settings, "MIDDLEWARE", [])
-        if _REWRITES_BODIES.search(path) and _rewrites_streams(path)
-    ]
+def check_jobs_cache(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
+    """Whether JOBS_CACHE can hold jobs. Where it names none, the default one is looked at when a job begins."""
+    unfit = "a cache that cannot hold jobs, and cannot keep one from running twice"
+    local = "a job would be known to one process alone"
+    small = "running jobs could be lost"
+    return _check_cache("JOBS_CACHE", ("E011", unfit), ("E012", local), ("W017", small))
 
 
-def _rewrites_streams(path: str) -> bool:
-    request = HttpRequest()
-    request.method = "GET"
-    request.META.update(HTTP_ACCEPT_ENCODING="gzip, br, zstd", HTTP_ACCEPT="text/event-stream")
-    response = EventStreamResponse(cast(Client, SimpleNamespace()), request)  # never streamed, so nobody is needed
+def _check_cache(
+    key: str, unfit: tuple[str, str], local: tuple[str, str], small: tuple[str, str]
+) -> list[checks.CheckMessage]:
     try:
-        result = import_string(path)(lambda request: response)(request)
-    except Exception:
-        return False  # it needs more than a check can give it; its own errors are not ours to report
-    return isinstance(result, StreamingHttpResponse) and not (result is response and response.is_untouched)
+        alias = getattr(live_settings(), key.lower())
+        reaches_others = get_backend().reaches_other_processes
+    except ImproperlyConfigured:
+        return []  # check_settings() tells
+    if alias is None:
+        return []
+    cache = caches[alias]
+    path = " ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in type(cache).__mro__)
+    hint = "Use Redis, memcached or a database cache with MAX_ENTRIES raised, or None with one process."
+    if any(name in path for name in _UNFIT_CACHES):
+        return [checks.Error(f'SSE_LIVE["{key}"] is {alias!r}, {unfit[1]}.', hint=hint, id=f"sse_live.{unfit[0]}")]
+    if _LOCAL_CACHE in path and reaches_others:
+        problem = f'SSE_LIVE["{key}"] is {alias!r}, a cache of one process, beside a bus for several: {local[1]}.'
+        return [checks.Error(problem, hint=hint, id=f"sse_live.{local[0]}")]
+    entries = int(settings.CACHES[alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))
+    if isinstance(cache, DatabaseCache) and entries < CACHE_MIN_ENTRIES:
+        return [
+            checks.Warning(
+                f'SSE_LIVE["{key}"] is {alias!r}, a database cache that drops entries above {entries}: {small[1]}.',
+                hint=f'Set its OPTIONS["MAX_ENTRIES"] to {CACHE_MIN_ENTRIES} or more.',
+                id=f"sse_live.{small[0]}",
+            )
+        ]
+    return []

@@ -6,10 +6,13 @@ Nothing here knows what the values are used for.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from functools import cache
 from json import JSONEncoder
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -22,109 +25,93 @@ SECRET_MIN_LENGTH = 16
 MEMORY_BACKEND = "django_sse_live.backends.memory.MemoryBackend"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveSettings:
-    """The validated values of ``settings.SSE_LIVE``; each key there is an attribute here, in small letters."""
-
-    backend: str = MEMORY_BACKEND  # dotted path of the bus between workers, as in CACHES
-    options: Mapping[str, Any] = field(default_factory=dict)  # given to the backend; it says which it knows
-    heartbeat_seconds: float = 30  # every client hears one this often, unless it asks for another interval …
-    heartbeat_min_seconds: float = 5  # … which is held between these two
-    heartbeat_max_seconds: float = 120
-    retry_ms: int = 2000  # the browser's first wait before it reconnects
-    history_events: int = 10_000  # a worker's log ends at whichever of the three bounds is reached first
-    history_seconds: float = 600
-    history_bytes: int = 16 * 1024 * 1024
-    max_clients: int = 20_000  # open streams per worker
-    max_clients_per_user: int | None = 20  # per worker; None is no limit
-    max_clients_per_address: int | None = None  # per worker; behind a proxy, of use only with PROXY_COUNT
-    proxy_count: int = 0  # proxies that each append to X-Forwarded-For; 0: the address is the connection's own
-    max_channels: int = 50  # per stream
-    max_opening: int = 64  # streams inside Django's request handling at once; each takes a thread for that moment
-    send_timeout_seconds: float = 30  # a send that hangs this long ends the stream
-    max_age_seconds: float | None = 3600  # a stream older than this (±10 %) is told goodbye and resumes; None for never
-    public_channels: tuple[str, ...] = ()  # fnmatchcase patterns of channels that anyone may name in ?channel=
-    authorize: Callable[..., Any] | None = None  # (request, channel) -> bool, sync or async; a dotted path is imported
-    token_max_age_seconds: float = 86_400  # life of a signed subscription
-    allowed_origins: tuple[str, ...] = ()  # CORS, with credentials, for streams read from other origins
-    json_encoder: type[JSONEncoder] = DjangoJSONEncoder  # a dotted path is imported
-    status_token: str | None = None  # "Authorization: Bearer …" with it opens the status page to who is not staff
-    # Of clients that come, that go, that fail, and of broadcasts; the rest of a second is summed up. None: no limit.
-    log_lines_per_second: int | None = 100
-    presence_channels: tuple[str, ...] = ()  # fnmatchcase patterns of the channels whose users are known: presence()
-    presence_seconds: float = 10  # workers say so often that they live; one that is silent three times as long is dead
-    presence_grace_seconds: float = 5  # who comes back within this time has not left
+def option_place(name: str) -> str:
+    """How errors name one of the OPTIONS."""
+    return f'SSE_LIVE["OPTIONS"]["{name}"]'
 
 
-def _refuse(key: str, value: object, wanted: str) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f'SSE_LIVE["{key}"] is {value!r}; it must be {wanted}.')
+def refuse(place: str, value: object, wanted: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{place} is {value!r}; it must be {wanted}.")
 
 
-def _number(minimum: float, *, whole: bool = False, optional: bool = False) -> Callable[[str, Any], Any]:
+def number(minimum: float, *, whole: bool = False, optional: bool = False) -> Callable[[str, Any], Any]:
     wanted = f"a {'whole ' if whole else ''}number of at least {minimum:g}" + (" or None" if optional else "")
     kinds = (int,) if whole else (int, float)
 
-    def check(key: str, value: Any) -> Any:
+    def check(place: str, value: Any) -> Any:
         if value is None and optional:
             return None
         if isinstance(value, bool) or not isinstance(value, kinds) or not minimum <= value < float("inf"):
-            raise _refuse(key, value, wanted)
+            raise refuse(place, value, wanted)
         return value
 
     return check
 
 
 def _strings(example: str) -> Callable[[str, Any], tuple[str, ...]]:
-    def check(key: str, value: Any) -> tuple[str, ...]:
+    def check(place: str, value: Any) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple, set)) or not all(isinstance(item, str) and item for item in value):
-            raise _refuse(key, value, f'a list of strings, such as ["{example}"]')
+            raise refuse(place, value, f'a list of strings, such as ["{example}"]')
         return tuple(value)
 
     return check
 
 
-def _dotted_path(key: str, value: Any) -> str:
+def _dotted_path(place: str, value: Any) -> str:
     if not isinstance(value, str) or "." not in value:
-        raise _refuse(key, value, f'a dotted path such as "{MEMORY_BACKEND}"')
+        raise refuse(place, value, f'a dotted path such as "{MEMORY_BACKEND}"')
     return value
 
 
-def _options(key: str, value: Any) -> Mapping[str, Any]:
+def _options(place: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise _refuse(key, value, "a dict")
+        raise refuse(place, value, "a dict")
     return value
 
 
-def _imported(key: str, value: Any) -> Any:
+def _imported(place: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
         return import_string(value)
     except ImportError as error:
-        raise ImproperlyConfigured(f'SSE_LIVE["{key}"] is {value!r}, which cannot be imported: {error}') from error
+        raise ImproperlyConfigured(f"{place} is {value!r}, which cannot be imported: {error}") from error
 
 
-def _authorize(key: str, value: Any) -> Callable[..., Any] | None:
-    value = _imported(key, value)
-    if value is not None and not callable(value):
-        raise _refuse(
-            key, value, 'None, a callable (request, channel) -> bool, or its dotted path "app.module.function"'
-        )
-    return value  # type: ignore[no-any-return]
+def _callable(signature: str) -> Callable[[str, Any], Callable[..., Any] | None]:
+    def check(place: str, value: Any) -> Callable[..., Any] | None:
+        value = _imported(place, value)
+        if value is not None and not callable(value):
+            raise refuse(place, value, f'None, a callable {signature}, or its dotted path "app.module.function"')
+        return value  # type: ignore[no-any-return]
+
+    return check
 
 
-def _json_encoder(key: str, value: Any) -> type[JSONEncoder]:
-    value = _imported(key, value)
-    if not (isinstance(value, type) and issubclass(value, JSONEncoder)):
-        raise _refuse(key, value, "the dotted path of a subclass of json.JSONEncoder")
+def _cache_alias(place: str, value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or value not in settings.CACHES):
+        raise refuse(place, value, f"None, or one of the caches in CACHES: {', '.join(settings.CACHES)}")
     return value
 
 
-def _secret(key: str, value: Any) -> str | None:
+def truth(place: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise refuse(place, value, "True or False")
+    return value
+
+
+def _json_encoder(place: str, value: Any) -> type[JSONEncoder]:
+    value = _imported(place, value)
+    if not (isinstance(value, type) and issubclass(value, JSONEncoder)):
+        raise refuse(place, value, "the dotted path of a subclass of json.JSONEncoder")
+    return value
+
+
+def _secret(place: str, value: Any) -> str | None:
     if value is not None and not (isinstance(value, str) and len(value) >= SECRET_MIN_LENGTH and value.isascii()):
-        # Its value is nobody's business, also in a log.
+        # Its value must stand in no message and no log.
         raise ImproperlyConfigured(
-            f'SSE_LIVE["{key}"] must be None or a secret of at least {SECRET_MIN_LENGTH} ASCII characters, such as '
+            f"{place} must be None or a secret of at least {SECRET_MIN_LENGTH} ASCII characters, such as "
             'python -c "import secrets; print(secrets.token_urlsafe())" prints.'
         )
     return value
@@ -133,13 +120,13 @@ def _secret(key: str, value: Any) -> str | None:
 _ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 
 
-def _origins(key: str, value: Any) -> tuple[str, ...]:
-    origins = _strings("https://app.example.com")(key, value)
+def _origins(place: str, value: Any) -> tuple[str, ...]:
+    origins = _strings("https://app.example.com")(place, value)
     for origin in origins:
         usual_port = ":443" if origin.startswith("https:") else ":80"
         if not _ORIGIN.fullmatch(origin) or origin.endswith(usual_port):
-            raise _refuse(
-                key,
+            raise refuse(
+                place,
                 value,
                 'a list of origins as browsers write them, each "https://host" or "https://host:port", in small '
                 "letters, without the scheme's usual port, a path or *",
@@ -147,36 +134,78 @@ def _origins(key: str, value: Any) -> tuple[str, ...]:
     return origins
 
 
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "BACKEND": _dotted_path,
-    "OPTIONS": _options,
-    "HEARTBEAT_SECONDS": _number(0.1),
-    "HEARTBEAT_MIN_SECONDS": _number(0.1),
-    "HEARTBEAT_MAX_SECONDS": _number(0.1),
-    "RETRY_MS": _number(1, whole=True),
-    "HISTORY_EVENTS": _number(1, whole=True),
-    "HISTORY_SECONDS": _number(0),
-    "HISTORY_BYTES": _number(1024, whole=True),
-    "MAX_CLIENTS": _number(0, whole=True),
-    "MAX_CLIENTS_PER_USER": _number(1, whole=True, optional=True),
-    "MAX_CLIENTS_PER_ADDRESS": _number(1, whole=True, optional=True),
-    "PROXY_COUNT": _number(0, whole=True),
-    "MAX_CHANNELS": _number(1, whole=True),
-    "MAX_OPENING": _number(1, whole=True),
-    "SEND_TIMEOUT_SECONDS": _number(0.1),
-    "MAX_AGE_SECONDS": _number(0.1, optional=True),
-    "PUBLIC_CHANNELS": _strings("news"),
-    "AUTHORIZE": _authorize,
-    "TOKEN_MAX_AGE_SECONDS": _number(1),
-    "ALLOWED_ORIGINS": _origins,
-    "JSON_ENCODER": _json_encoder,
-    "STATUS_TOKEN": _secret,
-    "LOG_LINES_PER_SECOND": _number(1, whole=True, optional=True),
-    "PRESENCE_CHANNELS": _strings("room.*"),
-    "PRESENCE_SECONDS": _number(0.1),
-    "PRESENCE_GRACE_SECONDS": _number(0),
+def _setting(default: Any, check: Callable[[str, Any], Any]) -> Any:
+    """A key of SSE_LIVE: its default, and what validates a given value: (place, value) -> the value in force."""
+    factory = {"default_factory": lambda: default} if isinstance(default, dict) else {"default": default}
+    return field(metadata={"check": check}, **factory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSettings:
+    """The validated values of ``settings.SSE_LIVE``; each key there is an attribute here, in small letters."""
+
+    backend: str = _setting(MEMORY_BACKEND, _dotted_path)  # dotted path of the bus between workers, as in CACHES
+    options: Mapping[str, Any] = _setting({}, _options)  # given to the backend; it says which it knows
+    # every client hears one this often, unless it asks for another interval …
+    heartbeat_seconds: float = _setting(30, number(0.1))
+    heartbeat_min_seconds: float = _setting(5, number(0.1))  # … which is held between these two
+    heartbeat_max_seconds: float = _setting(120, number(0.1))
+    retry_ms: int = _setting(2000, number(1, whole=True))  # the browser's first wait before it reconnects
+    # pages that all fetch for one event spread that over so long for each: four times what drawing one takes, so that
+    # a quarter of a core draws them and the rest is for other views
+    refresh_cost_ms: int = _setting(30, number(0, whole=True))
+    # a worker's log ends at whichever of the three bounds is reached first
+    history_events: int = _setting(10_000, number(1, whole=True))
+    history_seconds: float = _setting(600, number(0))
+    history_bytes: int = _setting(16 * 1024 * 1024, number(1024, whole=True))
+    # data and markup of one event, as UTF-8; a larger one is refused at the call
+    event_max_bytes: int = _setting(1024 * 1024, number(1024, whole=True))
+    max_clients: int = _setting(20_000, number(0, whole=True))  # open streams per worker
+    # per worker; None is no limit
+    max_clients_per_user: int | None = _setting(20, number(1, whole=True, optional=True))
+    # per worker; behind a proxy, of use only with PROXY_COUNT
+    max_clients_per_address: int | None = _setting(None, number(1, whole=True, optional=True))
+    # proxies that each append to X-Forwarded-For; 0: the address is the connection's own
+    proxy_count: int = _setting(0, number(0, whole=True))
+    max_channels: int = _setting(50, number(1, whole=True))  # per stream
+    # streams inside Django's request handling at once; each takes a thread for that moment
+    max_opening: int = _setting(64, number(1, whole=True))
+    send_timeout_seconds: float = _setting(30, number(0.1))  # a send that hangs this long ends the stream
+    # a stream older than this (±10 %) is told goodbye and resumes; None for never
+    max_age_seconds: float | None = _setting(3600, number(0.1, optional=True))
+    # fnmatchcase patterns of channels that anyone may name in ?channel=
+    public_channels: tuple[str, ...] = _setting((), _strings("news"))
+    # (request, channel) -> bool, sync or async; a dotted path is imported
+    authorize: Callable[..., Any] | None = _setting(None, _callable("(request, channel) -> bool"))
+    # (request, or None where something is published) -> str: the tenant; a dotted path is imported
+    namespace: Callable[..., Any] | None = _setting(None, _callable("(request or None) -> str"))
+    # with NAMESPACE: a primary key is the same user in every namespace, for limits, disconnects and revocations
+    shared_users: bool = _setting(False, truth)
+    token_max_age_seconds: float = _setting(86_400, number(1))  # life of a signed subscription
+    tickets: bool = _setting(True, truth)  # a stream that breaks goes on without new checks, as long as it would have
+    # CORS, with credentials, for streams read from other origins
+    allowed_origins: tuple[str, ...] = _setting((), _origins)
+    json_encoder: type[JSONEncoder] = _setting(DjangoJSONEncoder, _json_encoder)  # a dotted path is imported
+    # alias in CACHES: which messages have run, for all workers; None: a table of each process
+    messages_cache: str | None = _setting(None, _cache_alias)
+    # alias in CACHES: the state of jobs, for all processes; None: the default one
+    jobs_cache: str | None = _setting(None, _cache_alias)
+    job_text_max_bytes: int = _setting(256 * 1024, number(1, whole=True))  # of one job, as UTF-8
+    max_running_messages: int = _setting(64, number(1, whole=True))  # handlers of messages at once, per worker
+    # bearer token that opens the status page to users who are not staff
+    status_token: str | None = _setting(None, _secret)
+    # Of clients that come, that go, that fail, and of broadcasts; the rest of a second is summed up. None: no limit.
+    log_lines_per_second: int | None = _setting(100, number(1, whole=True, optional=True))
+    # fnmatchcase patterns of the channels whose users are known: presence()
+    presence_channels: tuple[str, ...] = _setting((), _strings("room.*"))
+    # workers say so often that they live; one that is silent three times as long is dead
+    presence_seconds: float = _setting(10, number(0.1))
+    presence_grace_seconds: float = _setting(5, number(0))  # who comes back within this time has not left
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    setting.name.upper(): setting.metadata["check"] for setting in fields(LiveSettings)
 }
-assert {key.lower() for key in _CHECKS} == {f.name for f in fields(LiveSettings)}
 
 
 @cache
@@ -190,14 +219,22 @@ def live_settings() -> LiveSettings:
         raise ImproperlyConfigured(f"SSE_LIVE must be a dict, not {type(given).__name__}.")
     unknown = sorted(str(key) for key in given.keys() - _CHECKS.keys())
     if unknown:
-        raise ImproperlyConfigured(
-            f"SSE_LIVE has no key {', '.join(map(repr, unknown))}. The keys are: {', '.join(sorted(_CHECKS))}."
-        )
-    values = {key.lower(): _CHECKS[key](key, value) for key, value in given.items()}
+        near = sorted({key for name in unknown for key in get_close_matches(name.upper(), _CHECKS, 1)})
+        hint = f"Did you mean {', '.join(near)}?" if near else f"The keys are: {', '.join(sorted(_CHECKS))}."
+        raise ImproperlyConfigured(f"SSE_LIVE has no key {', '.join(map(repr, unknown))}. {hint}")
+    values = {key.lower(): _CHECKS[key](f'SSE_LIVE["{key}"]', value) for key, value in given.items()}
     result = LiveSettings(**values)
     if result.heartbeat_min_seconds > result.heartbeat_max_seconds:
-        raise _refuse("HEARTBEAT_MIN_SECONDS", result.heartbeat_min_seconds, "at most HEARTBEAT_MAX_SECONDS")
+        raise refuse('SSE_LIVE["HEARTBEAT_MIN_SECONDS"]', result.heartbeat_min_seconds, "at most HEARTBEAT_MAX_SECONDS")
     return result
+
+
+def management_command() -> str | None:
+    """The command's name in a process of manage.py or django-admin; None in a server, a worker or a run of pytest."""
+    program, *arguments = [*sys.argv, ""]
+    path = Path(program)
+    is_django = path.name in ("manage.py", "django-admin") or path.parts[-2:] == ("django", "__main__.py")
+    return arguments[0] if is_django and arguments else None
 
 
 def _forget(*, setting: str, **_: Any) -> None:

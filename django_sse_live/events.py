@@ -1,31 +1,34 @@
-"""What an event is, its id, and how it looks on the wire.
+"""What an event is, its id, and the names that it may have.
 
 Pure data and pure functions: nothing here knows of hubs, requests or buses.
-The wire is the event stream of the HTML standard: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from datetime import datetime, timezone
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
-Form = Literal["named", "envelope"]
+from .identity import namespace_of, plain_name
+from .wire import compact_json, event_field, frame, line
 
-ENVELOPES: Final = 8  # of an event on several channels, kept: one for each choice of them that somebody hears
+ENVELOPES_MAX: Final = 8  # of an event on several channels, kept: one for each choice of them that somebody hears …
+ENVELOPES_BYTES_MAX: Final = 2048  # … as far as they fit in here; one is kept however long it is
+CHANNELS_SCANNED_MAX: Final = 64  # an event on more of them is asked by a table which of them somebody hears
 NAME_MAX_LENGTH: Final = 200
-RESERVED_TYPES: Final = frozenset({"connected", "heartbeat", "reset", "goodbye"})
+# The stream's own frames, and what the browser client and an EventSource tell a page under the same roof.
+RESERVED_TYPES: Final = frozenset(
+    {"connected", "heartbeat", "reset", "goodbye", "answer", "statechange", "error", "open", "stale", "patched"}
+)
 RESERVED_PREFIX: Final = "sse."
 NOW_PREFIX: Final = "sse.now."  # of control events that are worth nothing later: a backend need not keep them
 CONTROL_CHANNEL: Final = "sse.control"  # what workers tell each other; nobody listens to it
-FINAL_ID_SUFFIX: Final = "/end"  # stands behind the id of a goodbye that is final; who brings it back gets a 204
 
 # Control characters (Unicode category Cc) would end a line of the stream; surrogates have no UTF-8 form.
 _FORBIDDEN_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ID = re.compile(r"([0-9a-z]{1,32}):([0-9]{1,15})-([0-9]{1,20})", re.ASCII)
+_Bodies = dict[tuple[str, ...], bytes] | bytes | None  # of an event on several channels, by those that are heard
 _SEQUENCE_BITS: Final = 64  # as wide as the sequence in a Redis stream's id
 _SEQUENCE_MASK: Final = (1 << _SEQUENCE_BITS) - 1
 
@@ -34,11 +37,28 @@ class Event:
     """One event on its way to everyone who hears one of its channels.
 
     Made by broadcast() with its data already encoded; gets its position and id from the backend, once, under the
-    publisher's lock. After that nothing changes but the two cached wire forms. Those are filled by whichever hub needs
-    them first: two loops may both encode, and both get the same bytes.
+    publisher's lock. After that nothing changes but ``spread_ms`` and the cached wire forms. Those are filled by
+    whichever hub needs them first: two loops may both encode, and both get the same bytes.
+
+    An event with ``finish`` is not complete: its data or its patch can be known only after the commit. Its
+    publisher calls ``complete()`` first, and drops it where the answer is False.
     """
 
-    __slots__ = ("channels", "type", "payload", "is_text", "position", "id", "_named", "_envelopes")
+    __slots__ = (
+        "channels",
+        "type",
+        "payload",
+        "patch",
+        "spread_ms",
+        "is_text",
+        "finish",
+        "position",
+        "id",
+        "_named",
+        "_envelopes",
+        "_lines",
+        "_places",
+    )
 
     def __init__(
         self,
@@ -46,18 +66,27 @@ class Event:
         type: str,
         payload: str,
         *,
+        patch: str | None = None,
         is_text: bool = False,
+        finish: Callable[[Event], bool] | None = None,
         position: int = 0,
         id: str = "",
     ) -> None:
-        self.channels: tuple[str, ...] = channels
+        self.channels: tuple[str, ...] = channels  # with their namespace, where NAMESPACE is set: see ``names``
         self.type: str = type
         self.payload: str = payload  # JSON text, or the text itself
+        self.patch: str | None = patch  # JSON text without a line break: what the event changes on a page
+        self.spread_ms: int = 0  # of a patch: over how long pages are to spread what they fetch because of it
         self.is_text: bool = is_text
+        # After the commit, once: gives the event the payload and patch of the row as it is then. False: do not send it.
+        # Never raises. Until then the event has what is right without it: a plain payload, and a refresh for a patch.
+        self.finish: Callable[[Event], bool] | None = finish
         self.position: int = position
         self.id: str = id
         self._named: bytes | None = None
-        self._envelopes: dict[tuple[str, ...], bytes] | bytes | None = None
+        self._places: dict[str, int] | None = None  # channel → place among them, where there are many
+        self._envelopes: _Bodies = None
+        self._lines: _Bodies = None
 
     def __repr__(self) -> str:
         return f"<Event {self.type!r} on {', '.join(self.channels)} id={self.id!r}>"
@@ -68,20 +97,49 @@ class Event:
         return self.payload if self.is_text else json.loads(self.payload)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The channels as the project and its browsers know them: without their namespace."""
+        return tuple([plain_name(channel) for channel in self.channels])
+
+    @property
+    def namespace(self) -> str:
+        """Whose event it is, where NAMESPACE is set; else ""."""
+        return namespace_of(self.channels[0])
+
+    @property
+    def data_bytes(self) -> int:
+        """Of its data and its patch, as UTF-8."""
+        return _utf8_length(self.payload) + (0 if self.patch is None else _utf8_length(self.patch))
+
+    @property
     def size(self) -> int:
         """About how many bytes the log keeps alive for this event, its wire forms included."""
         payload = self.payload
-        return 2 * (len(payload) if payload.isascii() else len(payload.encode())) + 512
+        # Not data_bytes: this is asked of each event that a client has missed.
+        size = 512 + 2 * (len(payload) if payload.isascii() else _utf8_length(payload))
+        if self.patch is not None:
+            size += 2 * _utf8_length(self.patch)
+        count = len(self.channels)
+        if count > 1:
+            size += ENVELOPES_BYTES_MAX // 2 + sum(map(len, self.channels)) + count * 80
+            if count > CHANNELS_SCANNED_MAX:
+                size += count * 80
+        return size
+
+    def complete(self) -> bool:
+        """Run ``finish``, if that was not done yet. Whether the event is to be sent."""
+        finish, self.finish = self.finish, None
+        return finish is None or finish(self)
 
     def stamp(self, epoch: str, position: int) -> None:
         self.position = position
         self.id = format_id(epoch, position)
 
     def named(self) -> bytes:
-        """The form for plain EventSource: the type in the event field."""
+        """The form for plain EventSource: the type in the event field. A patch is for our own client alone."""
         body = self._named
         if body is None:
-            body = self._named = frame(self.payload, id=self.id, event=self.type)
+            body = self._named = frame(self.payload, id=self.id, event=event_field(self.type))
         return body
 
     def envelope(self, heard: frozenset[str]) -> bytes:
@@ -90,96 +148,62 @@ class Event:
         Only the channels in ``heard`` are named: an event on several channels does not tell a listener of one of them
         what the others are called.
         """
-        if len(self.channels) == 1:
-            body = self._envelopes
-            if body is None:
-                body = self._envelopes = self._encode_envelope(self.channels)
-            return body  # type: ignore[return-value]
-        if self._envelopes is None:
-            self._envelopes = {}
-        visible = tuple(channel for channel in self.channels if channel in heard)
-        forms: dict[tuple[str, ...], bytes] = self._envelopes  # type: ignore[assignment]
-        body = forms.get(visible)
-        if body is None:
-            body = self._encode_envelope(visible)
-            if len(forms) < ENVELOPES:
-                forms[visible] = body
+        known = self._envelopes
+        if isinstance(known, bytes):  # most often: of one channel
+            return known
+        known, body = self._body(known, heard, self._encode_envelope)
+        self._envelopes = known
         return body
 
+    def lines(self, heard: frozenset[str]) -> bytes:
+        """The envelope for a carrier that has messages of its own: one JSON object with the id inside, and a line
+        break."""
+        known = self._lines
+        if isinstance(known, bytes):
+            return known
+        known, body = self._body(known, heard, self._encode_line)
+        self._lines = known
+        return body
+
+    def _body(
+        self, known: _Bodies, heard: frozenset[str], encode: Callable[[tuple[str, ...]], bytes]
+    ) -> tuple[_Bodies, bytes]:
+        """What is known of a form from now on, and the body for those who hear these channels."""
+        if len(self.channels) == 1:
+            body = encode(self.channels)
+            return body, body
+        forms: dict[tuple[str, ...], bytes] = {} if known is None else known  # type: ignore[assignment]
+        visible = self._visible(heard)
+        body = forms.get(visible, b"")
+        if not body:
+            body = encode(visible)
+            if not forms or (len(forms) < ENVELOPES_MAX and len(body) * (len(forms) + 1) <= ENVELOPES_BYTES_MAX):
+                forms[visible] = body
+        return forms, body
+
+    def _visible(self, heard: frozenset[str]) -> tuple[str, ...]:
+        """Those of the channels, in their order, that are heard."""
+        if len(self.channels) <= CHANNELS_SCANNED_MAX:
+            return tuple([channel for channel in self.channels if channel in heard])
+        places = self._places
+        if places is None:
+            places = self._places = {channel: place for place, channel in enumerate(self.channels)}
+        return tuple(sorted([channel for channel in heard if channel in places], key=places.__getitem__))
+
     def _encode_envelope(self, channels: tuple[str, ...]) -> bytes:
-        data = _compact(self.payload) if self.is_text else self.payload
-        return frame(f'{{"type":{_compact(self.type)},"channels":{_compact(channels)},"data":{data}}}', id=self.id)
+        return frame(f"{{{self._members(channels)}}}", id=self.id)
 
+    def _encode_line(self, channels: tuple[str, ...]) -> bytes:
+        return line(f'{{"id":"{self.id}",{self._members(channels)}}}')
 
-def frame(data: str, *, id: str | None = None, event: str | None = None, retry_ms: int | None = None) -> bytes:
-    """One block of an event stream. A line break in ``data`` (CR, LF or CRLF) begins another ``data:`` line."""
-    head = ""
-    if retry_ms is not None:
-        head = f"retry: {retry_ms}\n"
-    if id is not None:
-        head += f"id: {id}\n"
-    if event is not None:
-        head += f"event: {event}\n"
-    if "\n" in data or "\r" in data:
-        data = data.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
-    return f"{head}data: {data}\n\n".encode()
-
-
-def _control(
-    form: Form, type: str, fields: dict[str, Any], *, id: str | None = None, retry_ms: int | None = None
-) -> bytes:
-    data = _compact({"type": type, **fields})
-    return frame(data, id=id, event=type if form == "named" else None, retry_ms=retry_ms)
-
-
-def connected_frame(
-    form: Form,
-    *,
-    id: str | None,
-    retry_ms: int,
-    client_id: str,
-    channels: Iterable[str],
-    heartbeat_seconds: float,
-    resumed: bool,
-    tokens: tuple[str, ...],
-    own: tuple[str, ...] = (),
-) -> bytes:
-    """The first frame of a stream. It has an id only for a client that brought none, so that one that saw nothing yet
-    can still resume; any other is cut off safely between this frame and its replay. ``tokens``: the fresh one for all
-    that was signed, then, where the client brought several, the one for each. ``own``: channels that need none. What
-    only our own client makes use of is in the envelope alone."""
-    fields: dict[str, Any] = {
-        "client_id": client_id,
-        "channels": list(channels),
-        "heartbeat": heartbeat_seconds,
-        "resumed": resumed,
-        "token": tokens[0] if tokens else None,
-    }
-    if len(tokens) > 1:
-        fields["tokens"] = tokens[1:]
-    if form == "envelope":
-        fields["retry"] = retry_ms  # an EventSource does not show the field of that name
-        if own:
-            fields["own"] = own
-    return _control(form, "connected", fields, id=id, retry_ms=retry_ms)
-
-
-def reset_frame(form: Form, *, id: str, reason: str) -> bytes:
-    return _control(form, "reset", {"reason": reason}, id=id)
-
-
-def heartbeat_frame(form: Form, *, id: str) -> bytes:
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return _control(form, "heartbeat", {"timestamp": now}, id=id)
-
-
-def goodbye_frame(form: Form, *, reason: str, retry_ms: int | None, id: str | None = None) -> bytes:
-    """The last frame. With ``retry_ms`` the client comes back after that many milliseconds; with None it is final."""
-    if retry_ms is None:
-        final_id = None if id is None else id + FINAL_ID_SUFFIX
-        return _control(form, "goodbye", {"reason": reason, "reconnect": False}, id=final_id)
-    fields = {"reason": reason, "reconnect": True, "retry": retry_ms}
-    return _control(form, "goodbye", fields, retry_ms=retry_ms)
+    def _members(self, channels: tuple[str, ...]) -> str:
+        data = compact_json(self.payload) if self.is_text else self.payload
+        patch = "" if self.patch is None else f',"patch":{self.patch}'
+        if self.spread_ms:
+            patch += f',"spread":{self.spread_ms}'
+        type = compact_json(self.type)
+        names = [plain_name(channel) for channel in channels]
+        return f'"type":{type},"channels":{compact_json(names)},"data":{data}{patch}'
 
 
 def format_id(epoch: str, position: int) -> str:
@@ -206,16 +230,30 @@ def position_milliseconds(position: int) -> int:
     return position >> _SEQUENCE_BITS
 
 
+def plain_text(text: str) -> str:
+    """The text itself of an enum's member, of SafeString, or of any other subclass of str: each may write itself
+    differently in an f-string, in JSON, or on a bus."""
+    return str.__str__(text)
+
+
 def validate_name(kind: Literal["channel", "event type"], name: object) -> str:
-    """The name itself. TypeError or ValueError says what is wrong with it."""
+    """The name itself, as plain text. TypeError or ValueError says what is wrong with it."""
     if not isinstance(name, str):
         raise TypeError(f"The {kind} must be a str, not {type(name).__name__}: {name!r}.")
+    name = plain_text(name)
     if not 0 < len(name) <= NAME_MAX_LENGTH:
         raise ValueError(
             f"The {kind} must have 1 to {NAME_MAX_LENGTH} characters; this one has {len(name)}: {name[:50]!r}."
         )
     if _FORBIDDEN_IN_NAMES.search(name):
         raise ValueError(f"The {kind} must have no control characters (line breaks, tabs, NUL …): {name!r}.")
+    if kind == "channel" and ", " in name:
+        each = [part.strip() for part in name.split(",") if part.strip()]
+        tag = " ".join(f'"{part}"' for part in each)
+        raise ValueError(
+            f"The channel {name!r} reads like several. Write them one by one: {each!r}, or {{% sse_live {tag} %}} in a "
+            'template. The name of one channel has no ", " in it.'
+        )
     return name
 
 
@@ -223,8 +261,9 @@ def validate_type(type: object) -> str:
     name = validate_name("event type", type)
     if name in RESERVED_TYPES or name.startswith(RESERVED_PREFIX):
         raise ValueError(
-            f"The event type {name!r} is reserved for the stream itself, as are {', '.join(sorted(RESERVED_TYPES))} "
-            f'and all that begin with "{RESERVED_PREFIX}". Choose another, such as "my_{name}".'
+            f"The event type {name!r} is reserved for the stream itself and its client in the browser, as are "
+            f'{", ".join(sorted(RESERVED_TYPES))} and all that begin with "{RESERVED_PREFIX}". Choose another, such as '
+            f'"my_{name.removeprefix(RESERVED_PREFIX)}".'
         )
     return name
 
@@ -242,22 +281,25 @@ def validate_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(validate_name("channel", name) for name in names))
 
 
-@lru_cache(maxsize=8)
-def _encoder(encoder_class: Any, ensure_ascii: bool) -> json.JSONEncoder:
-    # NaN and Infinity are not JSON: JSON.parse() in the browser would throw.
-    return encoder_class(ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":"))  # type: ignore[no-any-return]
+def received_event(
+    channels: object, type: object, payload: object, *, patch: object = None, is_text: object = False
+) -> Event:
+    """An event as it came over a bus, where anything may have been written. TypeError, ValueError or
+    RecursionError for what broadcast() never sends."""
+    if not isinstance(channels, (list, tuple)):
+        raise TypeError("its channels are no list")
+    if not isinstance(payload, str) or not isinstance(is_text, bool):
+        raise TypeError("its data is no text")
+    if patch is not None and not (isinstance(patch, str) and isinstance(json.loads(patch), dict)):
+        raise TypeError("its patch is no object")
+    name = validate_name("event type", type)
+    names = tuple(dict.fromkeys(channels))
+    validate_channels(map(plain_name, names))  # a namespace stands in front of a name, behind a separator
+    event = Event(names, name, payload, patch=patch, is_text=is_text)
+    if name.startswith(RESERVED_PREFIX) and not isinstance(event.data, dict):
+        raise TypeError("a control event whose data is no object")
+    return event
 
 
-def encode_json(data: Any, encoder_class: type[json.JSONEncoder]) -> str:
-    """Compact JSON text that has a UTF-8 form. TypeError or ValueError if ``data`` is not JSON-able."""
-    encoder: Any = encoder_class
-    text = _encoder(encoder, False).encode(data)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, from broken input; JSON can carry it, escaped
-        text = _encoder(encoder, True).encode(data)
-    return text
-
-
-def _compact(value: Any) -> str:
-    return encode_json(value, json.JSONEncoder)
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

@@ -1,16 +1,20 @@
-"""How a user, a session and an address are written down: in channel names, in tokens, in the registry.
+"""How a user, a session, an address and a namespace are written down: in channel names, in tokens, in the registry.
 
 Pure functions; nothing here looks anything up.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address
 from typing import Any, Final
 
+from django.conf import settings
 from django.utils.crypto import salted_hmac
 
+NAMESPACE_SEPARATOR: Final = "\x1f"  # no name of a channel may have it: validate_name()
+NAMESPACE_MAX_LENGTH: Final = 63  # what PostgreSQL allows for the name of a schema
 USER_PREFIX: Final = "user:"  # channels that are never public: one's own, or by token
 
 
@@ -27,9 +31,50 @@ def user_channel(user: Any) -> str:
     return USER_PREFIX + user_pk(user)
 
 
+def validate_namespace(namespace: object) -> str:
+    """The namespace itself. TypeError or ValueError says what is wrong with it."""
+    if not isinstance(namespace, str):
+        raise TypeError(
+            f'SSE_LIVE["NAMESPACE"] must return a str, not {type(namespace).__name__}: {namespace!r}. '
+            "Where no tenant is known, return a namespace that is nobody's, or raise LookupError."
+        )
+    if len(namespace) > NAMESPACE_MAX_LENGTH or not (namespace.isprintable()):
+        raise ValueError(
+            f"A namespace has at most {NAMESPACE_MAX_LENGTH} characters, all of them printable: {namespace[:80]!r}."
+        )
+    return str(namespace)
+
+
+def scope_name(namespace: str, name: str) -> str:
+    """A name (of a channel, a user) as workers, the log and the bus know it: with its namespace, if it has one."""
+    return f"{namespace}{NAMESPACE_SEPARATOR}{name}" if namespace else name
+
+
+def plain_name(scoped: str) -> str:
+    """The name as the project and its browsers know it."""
+    return scoped.rpartition(NAMESPACE_SEPARATOR)[2]
+
+
+def namespace_of(scoped: str) -> str:
+    """The namespace of a scoped name; "" for one that has none."""
+    return scoped.rpartition(NAMESPACE_SEPARATOR)[0]
+
+
 def session_digest(session_key: str) -> str:
     """Stands for a session where the key itself must not be seen: on the bus, in the registry, in the admin."""
-    return salted_hmac("django_sse_live.session", session_key, algorithm="sha256").hexdigest()[:32]
+    # Not keyed: while SECRET_KEY is being changed, workers have different ones. A session key cannot be guessed.
+    return sha256(f"django_sse_live.session:{session_key}".encode()).hexdigest()[:32]
+
+
+def as_digest(user_pk: str | None, namespace: str) -> str:
+    """Stands for a user, or for nobody, in a browser that keeps messages to be sent later: whose they are."""
+    name = scope_name(namespace, f"user:{user_pk}" if user_pk is not None else "nobody")
+    return _as_digest(name, settings.SECRET_KEY)
+
+
+@lru_cache(maxsize=4096)
+def _as_digest(name: str, key: str | bytes) -> str:
+    return salted_hmac("django_sse_live.as", name, key, algorithm="sha256").hexdigest()[:32]
 
 
 def auth_digests(user: Any) -> list[str]:
@@ -37,12 +82,18 @@ def auth_digests(user: Any) -> list[str]:
     SECRET_KEY_FALLBACKS does. A password change makes another. Empty for a user model that has none."""
     if not _has_auth_hash(user):
         return []
-    return [auth_digest(user), *map(_digest, user.get_session_auth_fallback_hash())]
+    return [_digest(user.get_session_auth_hash()), *map(_digest, user.get_session_auth_fallback_hash())]
 
 
-def auth_digest(user: Any) -> str:
-    """The first of auth_digests(), by which the streams from before a password change are told from those after it."""
-    return _digest(user.get_session_auth_hash()) if _has_auth_hash(user) else ""
+def auth_marks(user: Any) -> str:
+    """All of auth_digests(), by which the streams from before a password change are told from those after it, also by
+    workers that have another SECRET_KEY for the present and this one among their SECRET_KEY_FALLBACKS."""
+    return " ".join(auth_digests(user))
+
+
+def have_auth_in_common(marks: str, others: str) -> bool:
+    """Whether two auth_marks() are of the same password."""
+    return marks == others or not set(marks.split()).isdisjoint(others.split())
 
 
 def _has_auth_hash(user: Any) -> bool:

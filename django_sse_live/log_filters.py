@@ -1,4 +1,5 @@
-"""HideTokens: a logging filter for the access logs of servers, whose lines show the url of a stream with its token."""
+"""HideTokens: a logging filter for the access logs of servers, whose lines show the url of a stream with its token and
+its ticket."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import logging
 import re
 from typing import Any, Final
 
-_TOKEN: Final = re.compile(r"([?&]token=)[^&\s\"']+")
+_TOKEN: Final = re.compile(r"([?&](?:token|ticket)=)[^&\s\"']+")
 
 
 class HideTokens(logging.Filter):
-    """Writes ``?token=…`` in place of a token, in the message and in its arguments.
+    """Writes ``?token=…`` in place of a token, and the same for a ticket, in the message and in its arguments.
 
     LOGGING = {
         "version": 1,

@@ -12,15 +12,17 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from .backends import get_backend
 from .hub.counts import LATENCY_SECONDS, Latency
+from .hub.failures import guarded, report_failure
 from .hub.hub import Hub, hub_ended, hub_opened
-from .hub.registry import event_published, open_hubs, process_counts
+from .hub.registry import count_of_published, open_hubs, process_counts, process_part, when_published
+from .jobs.writers import Writers
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -29,33 +31,72 @@ WRITE_SECONDS: Final = 1.0
 PUBLISHED: Final = "sse_live_events_published"
 LATENCY: Final = "sse_live_publish_to_write_seconds"
 
-# name → (its one label, what it is). Counters are exposed with _total behind their name.
-COUNTERS: Final[dict[str, tuple[str | None, str]]] = {
-    "sse_live_streams_opened": (None, "Streams that were opened"),
-    "sse_live_streams_closed": ("reason", "Streams that ended, by what ended them"),
-    "sse_live_streams_refused": ("reason", "Requests for a stream that were refused"),
-    PUBLISHED: (None, "Events that this process has handed to the bus"),
-    "sse_live_events_received": (None, "Events that the bus has handed to this process"),
-    "sse_live_events_delivered": (None, "Events handed to the server, counted once for each stream"),
-    "sse_live_events_replayed": (None, "Of the delivered events, those from before their stream was opened"),
-    "sse_live_resets": ("reason", "Streams that were told that they have missed events"),
-    "sse_live_heartbeats": (None, "Heartbeats handed to the server"),
-    "sse_live_sent_bytes": (None, "Bytes of event streams handed to the server"),
-    "sse_live_bus_outages": (None, "How often the bus could not be reached"),
-    "sse_live_bus_dropped_events": (None, "Events given up because too many waited for the bus"),
+# name → (its one label, what it is, where it is: in Counts, or elsewhere). Exposed with _total behind the name.
+COUNTERS: Final[dict[str, tuple[str | None, str, str | Callable[[], Any]]]] = {
+    "sse_live_streams_opened": (None, "Streams that were opened", "opened"),
+    "sse_live_streams_closed": ("reason", "Streams that ended, by what ended them", "closed"),
+    "sse_live_streams_refused": ("reason", "Requests for a stream that were refused", "refused"),
+    "sse_live_tickets_accepted": (None, "Streams that went on by their ticket, without Django", "tickets"),
+    "sse_live_tickets_refused": ("reason", "Tickets that were of no use, so that Django was asked", "tickets_refused"),
+    PUBLISHED: (None, "Events that this process has handed to the bus", "published"),
+    "sse_live_events_received": (None, "Events that the bus has handed to this process", "received"),
+    "sse_live_events_delivered": (None, "Events handed to the server, counted once for each stream", "delivered"),
+    "sse_live_events_replayed": (
+        None,
+        "Of the delivered events, those from before their stream was opened",
+        "replayed",
+    ),
+    "sse_live_resets": ("reason", "Streams that were told that they have missed events", "resets"),
+    "sse_live_heartbeats": (None, "Heartbeats handed to the server", "heartbeats"),
+    "sse_live_sent_bytes": (None, "Bytes of event streams handed to the server", "bytes"),
+    "sse_live_signals_dropped": (
+        None,
+        "Django signals that were not sent, since their receivers are too slow",
+        "signals_dropped",
+    ),
+    "sse_live_messages": (None, "Messages that browsers have sent", "messages"),
+    "sse_live_message_answers": ("status", "Messages that a handler answered, by the status of its answer", "answers"),
+    "sse_live_messages_refused": ("reason", "Messages that were given to no handler", "messages_refused"),
+    "sse_live_jobs_started": (None, "Jobs that this process has begun or taken", lambda: process_part(Writers).started),
+    "sse_live_jobs_ended": (
+        "state",
+        "Of these, those that are over, by how they ended",
+        lambda: process_part(Writers).ended,
+    ),
+    "sse_live_bus_outages": (None, "How often the bus could not be reached", lambda: get_backend().outages),
+    "sse_live_bus_dropped_events": (
+        None,
+        "Events given up because too many waited for the bus",
+        lambda: get_backend().dropped,
+    ),
 }
-GAUGES: Final[dict[str, str]] = {
-    "sse_live_streams": "Streams that are open",
-    "sse_live_streams_lagging": "Streams whose client has let a send wait for more than a second",
-    "sse_live_log_events": "Events in the log from which streams are served",
-    "sse_live_log_bytes": "About how many bytes the log keeps",
-    "sse_live_bus_up": "1 while this process can reach the bus",
-    "sse_live_bus_buffered_events": "Events that wait for the bus to be back",
+GAUGES: Final[dict[str, tuple[str, Callable[[], int]]]] = {
+    "sse_live_streams": ("Streams that are open", lambda: sum(len(hub.clients) for hub in open_hubs())),
+    "sse_live_streams_websocket": (
+        "Of these, those that a WebSocket carries",
+        lambda: sum(hub.fan_out.count_form("lines") for hub in open_hubs()),
+    ),
+    "sse_live_streams_lagging": (
+        "Streams whose client has let a send wait for more than a second",
+        lambda: sum(hub.lagging for hub in open_hubs()),
+    ),
+    "sse_live_log_events": (
+        "Events in the log from which streams are served",
+        lambda: sum(len(hub.log) for hub in open_hubs()),
+    ),
+    "sse_live_log_bytes": ("About how many bytes the log keeps", lambda: sum(hub.log.bytes for hub in open_hubs())),
+    "sse_live_jobs_running": ("Jobs that this process writes", lambda: process_part(Writers).count),
+    "sse_live_bus_up": ("1 while this process can reach the bus", lambda: int(get_backend().is_available)),
+    "sse_live_bus_buffered_events": ("Events that wait for the bus to be back", lambda: get_backend().buffered),
 }
-LATENCY_HELP: Final = (
-    "From an event's publication to when it was handed to the server for every client that was waiting for it; "
-    "the oldest event of each fan-out of a channel, counted once for the fan-out"
-)
+MESSAGES: Final = "sse_live_message_seconds"
+HISTOGRAMS: Final[dict[str, str]] = {
+    LATENCY: (
+        "From an event's publication to when it was handed to the server for every client that was waiting for it; "
+        "the oldest event of each fan-out of a channel, counted once for the fan-out"
+    ),
+    MESSAGES: "How long the handlers of messages ran",
+}
 
 
 @cache
@@ -67,9 +108,8 @@ def connect() -> None:
         mirror = Mirror()
         hub_opened.connect(mirror.begin, weak=False, dispatch_uid="django_sse_live.metrics")
         hub_ended.connect(mirror.hub_ended, weak=False, dispatch_uid="django_sse_live.metrics")
-        event_published.connect(mirror.count, weak=False, dispatch_uid="django_sse_live.metrics")
+        when_published(mirror.count)
         atexit.register(mirror.end)
-        os.register_at_fork(after_in_child=mirror.start_anew)
     else:
         from prometheus_client import REGISTRY
 
@@ -78,33 +118,19 @@ def connect() -> None:
 
 def counters() -> dict[str, int | Counter[str]]:
     """The value of each of COUNTERS now, by its label's value where it has a label."""
-    counts, backend = process_counts(), get_backend()
+    counts = process_counts()
     return {
-        "sse_live_streams_opened": counts.opened,
-        "sse_live_streams_closed": counts.closed,
-        "sse_live_streams_refused": counts.refused,
-        PUBLISHED: counts.published,
-        "sse_live_events_received": counts.received,
-        "sse_live_events_delivered": counts.delivered,
-        "sse_live_events_replayed": counts.replayed,
-        "sse_live_resets": counts.resets,
-        "sse_live_heartbeats": counts.heartbeats,
-        "sse_live_sent_bytes": counts.bytes,
-        "sse_live_bus_outages": backend.outages,
-        "sse_live_bus_dropped_events": backend.dropped,
+        name: getattr(counts, where) if isinstance(where, str) else where() for name, (_, _, where) in COUNTERS.items()
     }
 
 
 def gauges() -> dict[str, int]:
-    hubs, backend = open_hubs(), get_backend()
-    return {
-        "sse_live_streams": sum(len(hub.clients) for hub in hubs),
-        "sse_live_streams_lagging": sum(hub.lagging for hub in hubs),
-        "sse_live_log_events": sum(len(hub.log) for hub in hubs),
-        "sse_live_log_bytes": sum(hub.log.bytes for hub in hubs),
-        "sse_live_bus_up": int(backend.is_available),
-        "sse_live_bus_buffered_events": backend.buffered,
-    }
+    return {name: value() for name, (_, value) in GAUGES.items()}
+
+
+def histograms() -> dict[str, Latency]:
+    counts = process_counts()
+    return {LATENCY: counts.latency, MESSAGES: counts.message_seconds}
 
 
 class Collector:
@@ -114,91 +140,95 @@ class Collector:
         return self._families()
 
     def collect(self) -> Iterator[Metric]:
-        return self._families(counters(), gauges(), process_counts().latency)
+        return self._families(counters(), gauges(), histograms())
 
     def _families(
         self,
         counted: dict[str, Any] | None = None,
         gauged: dict[str, int] | None = None,
-        latency: Latency | None = None,
+        observed: dict[str, Latency] | None = None,
     ) -> Iterator[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        for name, (label, text) in COUNTERS.items():
+        for name, (label, text, _) in COUNTERS.items():
             counter = CounterMetricFamily(name, text, labels=[label] if label else [])
             if counted is not None:
                 values = dict(counted[name]) if label else {"": counted[name]}
                 for value, count in values.items():
                     counter.add_metric([value] if label else [], count)
             yield counter
-        for name, text in GAUGES.items():
+        for name, (text, _) in GAUGES.items():
             gauge = GaugeMetricFamily(name, text, labels=[])
             if gauged is not None:
                 gauge.add_metric([], gauged[name])
             yield gauge
-        histogram = HistogramMetricFamily(LATENCY, LATENCY_HELP, labels=[])
-        if latency is not None:
-            total = 0
-            buckets: list[Any] = []
-            for bound, count in zip([*map(str, LATENCY_SECONDS), "+Inf"], list(latency.counts), strict=True):
-                total += count
-                buckets.append((bound, total))
-            histogram.add_metric([], buckets, sum_value=sum(latency.sums))
-        yield histogram
+        for name, text in HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(name, text, labels=[])
+            if observed is not None:
+                total = 0
+                buckets: list[Any] = []
+                for bound, count in zip([*map(str, LATENCY_SECONDS), "+Inf"], list(observed[name].counts), strict=True):
+                    total += count
+                    buckets.append((bound, total))
+                histogram.add_metric([], buckets, sum_value=sum(observed[name].sums))
+            yield histogram
+
+
+class _Written:
+    """What one process has written. Another process has files of its own, and begins from nothing."""
+
+    def __init__(self) -> None:
+        self.pid: int = os.getpid()
+        self.lock = threading.RLock()
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.observed: dict[str, Latency] = {name: Latency() for name in HISTOGRAMS}
+        self.due = 0.0  # of time.monotonic(): when a process without a hub writes everything again
+        # Made with the first hub. They are 0 in each process that has them, which would say of one without a hub that
+        # it cannot reach the bus.
+        self.gauges: dict[str, Any] = {}
+        self.has_hub = False
+        self.has_failed = False  # the last time; the log has it
+        self.writer = 0  # the thread that is writing
+        self.is_stale = False  # that thread was interrupted by something that counted
 
 
 class Mirror:
     """The same as metrics of prometheus-client's own, which keep the files of the multiprocess mode.
 
-    Called on the loops of hubs and by whoever publishes, in any thread: the lock is for what has been written.
+    Called on the loops of hubs and on the way of each broadcast, in any thread. Nothing is raised from here: that a
+    file cannot be written is logged once, and tried again. A broadcast that interrupts a write, from a finalizer or a
+    signal handler, leaves its count to that write: the locks of prometheus-client are not re-entrant.
     """
 
     def __init__(self) -> None:
-        from prometheus_client import Counter, Gauge, Histogram
+        from prometheus_client import Counter, Histogram
 
         # In no registry: what is scraped is read from the files.
         self._counters = {
             name: Counter(name, text, [label] if label else [], registry=None)
-            for name, (label, text) in COUNTERS.items()
+            for name, (label, text, _) in COUNTERS.items()
         }
-        # Made with the first hub. They are 0 in each process that has them, which would say of one without a hub that
-        # it cannot reach the bus.
-        self._gauges: dict[str, Gauge] = {}
-        self._latency = Histogram(LATENCY, LATENCY_HELP, buckets=LATENCY_SECONDS, registry=None)
-        self.start_anew()
+        self._histograms = {
+            name: Histogram(name, text, buckets=LATENCY_SECONDS, registry=None) for name, text in HISTOGRAMS.items()
+        }
+        self._written = _Written()
 
-    def start_anew(self) -> None:
-        """A fork counts from nothing, and has files of its own."""
-        self._lock = threading.Lock()
-        self._written: Counter[tuple[str, str]] = Counter()
-        self._observed = Latency()
-        self._due = 0.0  # of time.monotonic(): when one without a hub writes again
+    def _here(self) -> _Written:
+        if self._written.pid != os.getpid():
+            self._written = _Written()
+        return self._written
 
     def begin(self, *, hub: Hub, **_: Any) -> None:
-        from prometheus_client import Gauge
-
-        with self._lock:
-            if not self._gauges:
-                self._gauges = {
-                    name: Gauge(
-                        name,
-                        text,
-                        registry=None,
-                        multiprocess_mode="livemin" if name.endswith("_up") else "livesum",
-                    )
-                    for name, text in GAUGES.items()
-                }
+        self._here().has_hub = True
         self._follow(hub)
 
     def _follow(self, hub: Hub) -> None:
-        self.write()
         hub.loop.call_later(WRITE_SECONDS, self._follow, hub)
+        self.write()
 
-    def count(self, **_: Any) -> None:
+    def count(self) -> None:
         """Written at once: a process that only publishes may do it once, and may end by os._exit()."""
-        self._counters[PUBLISHED].inc()
-        if time.monotonic() >= self._due and not open_hubs():
-            self.write()
+        self.write(only_published=time.monotonic() < self._here().due or bool(open_hubs()))
 
     def hub_ended(self, **_: Any) -> None:
         if not any(hub.clients for hub in open_hubs()):
@@ -209,37 +239,72 @@ class Mirror:
         from prometheus_client.multiprocess import mark_process_dead
 
         self.write()
-        with self._lock:
-            self._gauges = {}
-            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+        written = self._here()
+        with written.lock:
+            written.gauges, written.has_hub = {}, False
+            guarded(mark_process_dead, os.getpid())
 
-    def write(self) -> None:
+    def write(self, *, only_published: bool = False) -> None:
         """Bring the files up to date with the counts."""
-        with self._lock:
-            self._due = time.monotonic() + WRITE_SECONDS
-            for name, value in counters().items():
-                counter = self._counters[name]
-                if isinstance(value, Counter):
-                    for label, count in dict(value).items():
-                        self._raise(counter.labels(label), (name, label), count)
-                elif name != PUBLISHED:
-                    self._raise(counter, (name, ""), value)
-            if self._gauges:
-                for name, number in gauges().items():
-                    self._gauges[name].set(number)
-            self._observe(process_counts().latency)
+        written, thread = self._here(), threading.get_ident()
+        if written.writer == thread:
+            written.is_stale = True
+            return
+        with written.lock:
+            written.writer = thread
+            try:
+                self._write(written, only_published)
+                written.has_failed = False
+            except Exception:
+                if not written.has_failed:
+                    written.has_failed = True
+                    report_failure("The metrics of django_sse_live cannot be written; it is tried again.")
+            finally:
+                written.writer = 0
+        if written.is_stale:
+            written.is_stale = False
+            self.write(only_published=True)
 
-    def _raise(self, counter: Any, key: tuple[str, str], count: int) -> None:
-        if count > self._written[key]:
-            counter.inc(count - self._written[key])
-            self._written[key] = count
+    def _write(self, written: _Written, only_published: bool) -> None:
+        if only_published:
+            self._raise(written, self._counters[PUBLISHED], (PUBLISHED, ""), count_of_published())
+            return
+        written.due = time.monotonic() + WRITE_SECONDS
+        for name, value in counters().items():
+            counter = self._counters[name]
+            if isinstance(value, Counter):
+                for label, count in dict(value).items():
+                    self._raise(written, counter.labels(label), (name, label), count)
+            else:
+                self._raise(written, counter, (name, ""), value)
+        for name, observed in histograms().items():
+            self._observe(written, name, observed)
+        if written.has_hub and not written.gauges:
+            written.gauges = _make_gauges()
+        if written.gauges:
+            for name, number in gauges().items():
+                written.gauges[name].set(number)
 
-    def _observe(self, latency: Latency) -> None:
+    def _raise(self, written: _Written, counter: Any, key: tuple[str, str], count: Any) -> None:
+        if count > written.counts[key]:
+            counter.inc(count - written.counts[key])
+            written.counts[key] = count
+
+    def _observe(self, written: _Written, name: str, latency: Latency) -> None:
         """Those of a bucket that are new, each as their mean: it is in the same bucket, and their sum is the same."""
-        before, self._observed = self._observed, latency
+        before, written.observed[name] = written.observed[name], latency
         for bucket, bound in enumerate([*LATENCY_SECONDS, float("inf")]):
             count = latency.counts[bucket] - before.counts[bucket]
             if count > 0:
                 mean = min((latency.sums[bucket] - before.sums[bucket]) / count, bound)
                 for _ in range(count):
-                    self._latency.observe(mean)
+                    self._histograms[name].observe(mean)
+
+
+def _make_gauges() -> dict[str, Any]:
+    from prometheus_client import Gauge
+
+    return {
+        name: Gauge(name, text, registry=None, multiprocess_mode="livemin" if name.endswith("_up") else "livesum")
+        for name, (text, _) in GAUGES.items()
+    }

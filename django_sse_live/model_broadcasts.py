@@ -1,86 +1,37 @@
-"""Saves and deletes become broadcasts: @live_model.
+"""Saves and deletes become broadcasts: @live_model, and what it has registered.
 
-Listens to post_save and post_delete; hands over to broadcast(). Knows nothing of streams.
+Signals are heard in model_signals.py; what becomes of them is up to row_events.py. Knows nothing of streams.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
-from django.core.exceptions import FieldDoesNotExist
 from django.db import router
 from django.db.models import Model, QuerySet
-from django.db.models.fields.files import FieldFile
-from django.db.models.signals import class_prepared, post_delete, post_save, pre_delete
 
-from .broadcasting import broadcast
-from .events import validate_type
+from .events import plain_text, validate_type
+from .live_models import (
+    ACTIONS,
+    Action,
+    ChannelSource,
+    ContextSource,
+    Insert,
+    LiveModel,
+    Payload,
+    TargetSource,
+    check_patches,
+    element_of,
+)
+from .row_events import Change
+from .rows import QuerySource, Rows
 
-logger: logging.Logger = logging.getLogger("django_sse_live")
-
-Action = Literal["created", "updated", "deleted"]
-ChannelSource = str | Iterable[str] | Callable[[Any], "str | Iterable[str] | None"]
-Payload = Callable[[Any, Action], Any]
 ModelClass = TypeVar("ModelClass", bound=type[Model])
 
-ACTIONS: tuple[Action, ...] = ("created", "updated", "deleted")
+INSTANCES_RENDERED_MAX: Final = 100  # by one live_model.broadcast(): of more, pages fetch their regions anew
 _DEFAULT = "\0default"  # no event type can be this
-
-
-class LiveModel:
-    """What one registration says: which channel, which event types, which payload."""
-
-    __slots__ = ("model", "channel", "types", "fields", "payload")
-
-    def __init__(
-        self,
-        model: type[Model],
-        channel: ChannelSource,
-        types: dict[Action, str | None],
-        fields: Sequence[str] | None,
-        payload: Payload | None,
-    ) -> None:
-        self.model: type[Model] = model
-        self.channel: ChannelSource = channel
-        self.types: dict[Action, str | None] = types
-        self.fields: Sequence[str] | None = fields
-        self.payload: Payload | None = payload
-
-    def broadcast(self, instance: Model, action: Action, using: str | None) -> None:
-        """A failure is logged with model and action: it must not fail the save that has happened."""
-        type = self.types[action]
-        if type is None:
-            return
-        try:
-            channel = self.channel(instance) if callable(self.channel) else self.channel
-            if channel is not None:
-                broadcast(channel, type, self.data(instance, action), using=using)
-        except Exception:
-            logger.exception(
-                "The broadcast of %s (%s) failed; the save itself is not affected.", instance._meta.label_lower, action
-            )
-
-    def data(self, instance: Model, action: Action) -> Any:
-        if self.payload is not None:
-            return self.payload(instance, action)
-        if self.fields is not None:
-            return {name: _field_value(instance, name) for name in self.fields}
-        # Of the registered model: a child has a name, and may have a key, that a delete of its parent does not know.
-        registered = self.model._meta
-        return {"id": getattr(instance, registered.pk.attname), "model": registered.label_lower, "action": action}
-
-
-def _field_value(instance: Model, name: str) -> Any:
-    """A foreign key is its key, a file its name; anything that is not a field is an attribute."""
-    try:
-        field = instance._meta.get_field(name)
-    except FieldDoesNotExist:
-        return getattr(instance, name)
-    value = getattr(instance, getattr(field, "attname", name))
-    return value.name if isinstance(value, FieldFile) else value
 
 
 class _LiveModels:
@@ -88,6 +39,7 @@ class _LiveModels:
 
     def __init__(self) -> None:
         self.registrations: list[LiveModel] = []
+        self.listen: Callable[[type[Model]], None] | None = None  # once the app is ready: hear a model's signals
 
     def __call__(
         self,
@@ -98,24 +50,51 @@ class _LiveModels:
         deleted: str | None = _DEFAULT,
         fields: Sequence[str] | None = None,
         payload: Payload | None = None,
+        template: str | None = None,
+        target: TargetSource = None,
+        insert: Insert | None = "append",
+        element_id: str | None = None,
+        context: ContextSource = None,
+        queryset: QuerySource | QuerySet[Any] | None = None,
     ) -> Callable[[ModelClass], ModelClass]:
         """Broadcast each save and delete of a model, with its proxies and multi-table children, after the commit.
 
-        ``channel``: a name, several, or a callable that gives them for an instance; None from it is silence.
+        ``channel``: a name, several, or a callable that gives them for an instance; None from it is silence. A row
+        whose channels change with a save is ``deleted`` where it was and ``created`` where it comes.
         ``created``, ``updated``, ``deleted``: event types, by default ``new_<model_name>``, ``<model_name>_updated``
         and ``<model_name>_deleted``; None is silence.
-        ``fields``: names of fields or attributes to send. ``payload``: a callable ``(instance, action)`` for the data.
-        Without either the data is ``{"id": …, "model": "app.model", "action": "created"}``, of the model that was
-        registered, for its proxies and children too.
-        A save never fails because of its broadcast: what goes wrong is logged. So is a save under
-        ``transaction.set_autocommit(False)`` and outside ``atomic()``, whose commit nobody is told of: nothing is sent.
-        TypeError for an abstract model, and for ``fields`` beside ``payload``.
+        ``fields``: names of fields, attributes or methods to send. ``payload``: a callable ``(instance, action)`` for
+        the data. Without either the data is ``{"id": …, "model": "app.model", "action": "created"}``, of the model that
+        was registered, for its proxies and children too.
+        ``template``: draws one element, with the id ``{{ <model_name>|live_id }}``, for every page that hears the
+        channel: a page shows what is created, changed and deleted without a script. It is rendered once, for everybody.
+        ``target``: the id of the element that new ones are inserted into, or a callable of the instance; None is
+        nowhere.
+        ``insert``: ``"append"``, ``"prepend"``, None for not at all, or ``"refresh"``: each page fetches the element
+        ``target`` anew instead, with the rights of its own visitor; that needs no template.
+        ``element_id``: what ids begin with instead of the model's name, for a second place of the same rows on a page:
+        ``{{ <model_name>|live_id:"side" }}``.
+        ``context``: names for the template, beside ``<model_name>`` and ``object``, or a callable of the instance.
+        ``queryset``: a callable that gives the queryset from which a row is read for its template.
+
+        Data and markup are those of the row at the commit: it is read anew, once for a transaction. The default data
+        needs no look at it. Of a delete they are those of the instance. A save never fails because of its broadcast:
+        what goes wrong is logged. So is a save under ``transaction.set_autocommit(False)`` and outside ``atomic()``,
+        whose commit nobody is told of: nothing is sent.
+        TypeError or ValueError for what cannot be: an abstract model, ``fields`` beside ``payload``, an unknown
+        ``insert``.
         """
+
+        bare: Any = channel
+        if isinstance(bare, type) and issubclass(bare, Model):
+            raise TypeError(f'@live_model on {bare.__name__} needs a channel: write @live_model(channel="comments").')
 
         def decorate(model: ModelClass) -> ModelClass:
             self.register(
-                model, channel, created=created, updated=updated, deleted=deleted, fields=fields, payload=payload
-            )
+                model, channel, created=created, updated=updated, deleted=deleted, fields=fields, payload=payload,
+                template=template, target=target, insert=insert, element_id=element_id, context=context,
+                queryset=queryset,
+            )  # fmt: skip
             return model
 
         return decorate
@@ -130,6 +109,12 @@ class _LiveModels:
         deleted: str | None = _DEFAULT,
         fields: Sequence[str] | None = None,
         payload: Payload | None = None,
+        template: str | None = None,
+        target: TargetSource = None,
+        insert: Insert | None = "append",
+        element_id: str | None = None,
+        context: ContextSource = None,
+        queryset: QuerySource | QuerySet[Any] | None = None,
     ) -> None:
         """The same for a model that one does not own; best called in ``AppConfig.ready()``."""
         if not (isinstance(model, type) and issubclass(model, Model)):
@@ -142,99 +127,85 @@ class _LiveModels:
             )
         if isinstance(fields, str):
             raise TypeError(f'fields must be a list of names, such as ["{fields}"], not a str.')
+        check_patches(model, template, target, insert, element_id, context, queryset)
         name = model._meta.model_name
-        types: dict[Action, str | None] = {
-            "created": f"new_{name}" if created is _DEFAULT else created,
-            "updated": f"{name}_updated" if updated is _DEFAULT else updated,
-            "deleted": f"{name}_deleted" if deleted is _DEFAULT else deleted,
-        }
-        for type_ in types.values():
-            if type_ is not None:
-                validate_type(type_)
-        self.registrations.append(LiveModel(model, channel, types, fields, payload))
-        _concerned.cache_clear()
-        for subclass in _with_subclasses(model):
-            _listen_to(subclass)
-        class_prepared.connect(_on_class_prepared, dispatch_uid="django_sse_live.prepared")
+        given = {"created": created, "updated": updated, "deleted": deleted}
+        defaults = {"created": f"new_{name}", "updated": f"{name}_updated", "deleted": f"{name}_deleted"}
+        types: dict[Action, str | None] = {}
+        for action in ACTIONS:
+            type_ = defaults[action] if given[action] is _DEFAULT else given[action]
+            types[action] = None if type_ is None else validate_type(type_)
+        live = LiveModel(
+            model, channel, types, fields=fields, payload=payload,
+            template=None if template is None else plain_text(template), target=target, insert=insert,
+            element_id=None if element_id is None else plain_text(element_id), context=context,
+            queryset=queryset.all if isinstance(queryset, QuerySet) else queryset,
+        )  # fmt: skip
+        self.registrations.append(live)
+        self._find_second_places()
+        if self.listen is not None:
+            self.listen(model)
 
     def unregister(self, model: type[Model]) -> None:
         """Take back what was registered for this very model."""
         self.registrations = [live for live in self.registrations if live.model is not model]
-        _concerned.cache_clear()
+        self._find_second_places()
+
+    def _find_second_places(self) -> None:
+        """A registration with ``element_id`` sends no second event of a type that another one of its model sends."""
+        concerned.cache_clear()
+        for place, live in enumerate(self.registrations):
+            live.is_second = live.element_id is not None and any(
+                other.model is live.model and (other.element_id is None or number < place) and _share_types(other, live)
+                for number, other in enumerate(self.registrations)
+                if other is not live
+            )
+
+    def id_of(self, instance: Model, element_id: str | None = None) -> str:
+        """The id of the element that shows an instance: of the nearest registration that its class inherits from."""
+        lives = [live for parent in type(instance).__mro__ for live in self.registrations if live.model is parent]
+        lives.sort(key=lambda live: (element_id not in (None, live.element_id), not live.has_patches, live.is_second))
+        if lives:
+            return lives[0].id_of(instance, element_id)
+        return element_of(instance, type(instance)._meta.concrete_model or type(instance), element_id)
 
     def broadcast(self, instances: Model | Iterable[Model], action: Action, *, using: str | None = None) -> None:
         """What a save or delete of each instance would have sent: for bulk_create(), bulk_update(), QuerySet.update()
-        and raw SQL, which send no Django signals. ``using``: the database whose commit is awaited, by default the one
-        that each instance would be saved to."""
+        and raw SQL, which send no Django signals. Of more than 100 instances with a template no markup is sent: each
+        page fetches the target anew, once.
+
+        ``instances``: one, or several.
+        ``action``: ``"created"``, ``"updated"`` or ``"deleted"``.
+        ``using``: the database whose commit is awaited, by default the one that each instance would be saved to.
+        ValueError for an unknown action, or an instance of a model that is not live.
+        """
         if action not in ACTIONS:
             raise ValueError(f"action is {action!r}; it must be one of {', '.join(map(repr, ACTIONS))}.")
-        for instance in [instances] if isinstance(instances, Model) else instances:
-            lives = _concerned(type(instance))
+        given = [instances] if isinstance(instances, Model) else list(instances)
+        rows_of: dict[str, Rows] = {}
+        prepared = []
+        for instance in given:
+            lives = concerned(type(instance))
             if not lives:
                 raise ValueError(f"{type(instance).__name__} is not a live model: register it with @live_model.")
+            database = using or router.db_for_write(type(instance), instance=instance)
+            rows = rows_of.setdefault(database, Rows.of_transaction(database))
             for live in lives:
-                live.broadcast(instance, action, using or router.db_for_write(type(instance), instance=instance))
+                refreshes = len(given) > INSTANCES_RENDERED_MAX and live.has_patches
+                change = Change(live, action, instance, database, rows, is_batch=True, refreshes=refreshes)
+                prepared.append((change, change.events()))
+        for change, events in prepared:
+            change.send(events)
 
 
 live_model: _LiveModels = _LiveModels()
 
 
+def _share_types(one: LiveModel, other: LiveModel) -> bool:
+    return bool(set(one.types.values()) & set(other.types.values()) - {None})
+
+
 @cache
-def _concerned(sender: type[Model]) -> tuple[LiveModel, ...]:
+def concerned(sender: type[Model]) -> tuple[LiveModel, ...]:
     """The registrations of a model: its own, and those of the models it inherits from."""
     return tuple(live for live in live_model.registrations if issubclass(sender, live.model))
-
-
-def _with_subclasses(model: type[Model]) -> Iterator[type[Model]]:
-    yield model
-    for subclass in model.__subclasses__():
-        yield from _with_subclasses(subclass)
-
-
-def _listen_to(model: type[Model]) -> None:
-    """By sender: a receiver for all models would cost every other model of the site its fast deletes."""
-    if model._meta.abstract:
-        return
-    post_save.connect(_on_save, sender=model, dispatch_uid="django_sse_live.save")
-    pre_delete.connect(_on_pre_delete, sender=model, dispatch_uid="django_sse_live.pre_delete")
-    post_delete.connect(_on_delete, sender=model, dispatch_uid="django_sse_live.delete")
-
-
-def _on_class_prepared(*, sender: type[Model], **_: Any) -> None:
-    if any(issubclass(sender, live.model) for live in live_model.registrations):
-        _concerned.cache_clear()
-        _listen_to(sender)
-
-
-def _on_save(*, sender: type[Model], instance: Model, created: bool, raw: bool, using: str, **_: Any) -> None:
-    if raw:
-        return
-    for live in _concerned(sender):
-        live.broadcast(instance, "created" if created else "updated", using)
-
-
-# One delete can send its signals twice for one row: as its model and as a proxy. What the pre_delete signals, which all
-# come first, put on the delete's origin, the first post_delete takes away. Ids only: the origin may be pickled.
-_DOOMED = "_sse_live_doomed"
-
-
-def _on_pre_delete(*, sender: type[Model], instance: Model, origin: Any = None, **_: Any) -> None:
-    if isinstance(origin, (Model, QuerySet)):
-        doomed = vars(origin).setdefault(_DOOMED, set())
-        doomed.update((id(live), instance.pk) for live in _concerned_by_delete(sender))
-
-
-def _on_delete(*, sender: type[Model], instance: Model, using: str, origin: Any = None, **_: Any) -> None:
-    doomed = vars(origin).get(_DOOMED) if isinstance(origin, (Model, QuerySet)) else None
-    for live in _concerned_by_delete(sender):
-        if doomed is not None:
-            if (id(live), instance.pk) not in doomed:
-                continue
-            doomed.remove((id(live), instance.pk))
-        live.broadcast(instance, "deleted", using)
-
-
-def _concerned_by_delete(sender: type[Model]) -> Iterator[LiveModel]:
-    # The deletion of a multi-table child sends signals for the child and for each parent: each registration listens to
-    # its own table's alone.
-    return (live for live in _concerned(sender) if sender._meta.concrete_model is live.model._meta.concrete_model)

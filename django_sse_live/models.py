@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class NoRows(models.Manager["LiveConnection"]):
-    """No query goes to the database, whoever asks: dumpdata does."""
+    """No query goes to the database, also when dumpdata asks."""
 
     def get_queryset(self) -> models.QuerySet[LiveConnection]:
         nobody: models.QuerySet[LiveConnection] = super().get_queryset().none()

@@ -1,39 +1,22 @@
-"""Presence: which users hear a channel now, on any worker. For channels that PRESENCE_CHANNELS names.
+"""presence(): which users hear a channel now, on any worker. For channels that PRESENCE_CHANNELS names.
 
-Every worker announces over the bus which users came and went on it, and every worker keeps what all have announced, in
-the order of the bus. So all of them see the same, and whoever announced a change is the one to tell that a user joined
-or left. Announcements are numbered, so that one that is missed is noticed and asked for.
-
-Workers say that they live, so that a crash is noticed. That one is dead is an announcement too: whoever makes the first
-tells that the users whom only the dead one had have left. A worker that was only paused hears of its own death,
-announces its users anew, under a higher number, and tells that they joined.
+How workers know it of each other: presence_worker.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from fnmatch import fnmatchcase
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from asgiref.sync import async_to_sync
-
-from .backends import get_backend, running_hub
+from .backends import get_backend
 from .conf import live_settings
-from .events import CONTROL_CHANNEL, NOW_PREFIX, Event, validate_name
-from .hub.clients import Client
+from .events import validate_name
 from .hub.hub import Hub, hub_opened
-from .hub.registry import count_published, open_hubs
-from .signals import presence_joined, presence_left
-
-ANNOUNCE: Final = NOW_PREFIX + "presence"
-ANSWER_SECONDS: Final = 0.5  # how long a worker that has just started waits for what the others know
-SILENCES: Final = 3  # PRESENCE_SECONDS without a word after which a worker is taken for dead
-DEAD: Final = 1_000  # workers that are remembered as such: the latest
-ASK_AGAIN_SECONDS: Final = 1.0
-
-Announcement = dict[str, Any]
+from .hub.log import EventLog
+from .hub.registry import find_hub, open_hubs, running_loop
+from .namespaces import scope_channels
+from .presence_worker import ANNOUNCE, ANSWER_SECONDS, Announcement, Presence, announcement, is_watched
 
 
 def presence(channel: str) -> set[str]:
@@ -43,278 +26,77 @@ def presence(channel: str) -> set[str]:
     others are asked, which takes half a second.
     """
     _check(channel)
-    for hub in open_hubs():
-        resident: Presence | None = hub.residents.get(Presence)
-        if resident is not None and resident.knows.is_set() and hub.loop.is_running():
-            return resident.users(channel)
-    return async_to_sync(apresence)(channel)
+    (scoped,) = scope_channels((channel,))
+    part = _of_this_process()
+    if part is None:
+        return _on_a_loop_of_its_own(scoped)
+    if not part.knows.is_set() and running_loop() is not part.hub.loop:  # which must not wait for itself
+        asyncio.run_coroutine_threadsafe(part.knows.wait(), part.hub.loop).result(2 * ANSWER_SECONDS)
+    return part.users(scoped)
 
 
 async def apresence(channel: str) -> set[str]:
     """presence() from a coroutine."""
     _check(channel)
-    hub = running_hub()
-    resident: Presence | None = hub.residents.get(Presence)
-    if resident is None:  # the setting was changed after this hub was made: in a test
-        resident = Presence(hub)
-    await resident.knows.wait()
-    return resident.users(channel)
+    (scoped,) = scope_channels((channel,))
+    hub = find_hub(asyncio.get_running_loop())
+    part = _of_this_process() if hub is None else hub.parts.get(Presence)
+    if part is None and hub is not None:  # the setting was changed after this hub was made: in a test
+        part = Presence(hub)
+    if part is None:
+        return await asyncio.to_thread(_on_a_loop_of_its_own, scoped)
+    if part.hub is hub:
+        await part.knows.wait()
+    return part.users(scoped)
 
 
-def _is_watched(channel: str) -> bool:
-    return any(fnmatchcase(channel, pattern) for pattern in live_settings().presence_channels)
+def _of_this_process() -> Presence | None:
+    for hub in open_hubs():
+        part: Presence | None = hub.parts.get(Presence)
+        if part is not None and hub.loop.is_running():
+            return part
+    return None
+
+
+def _on_a_loop_of_its_own(channel: str) -> set[str]:
+    """Ask the other workers, where this process serves no streams. Not on the caller's loop, if it has one: the backend
+    lets go of what it makes for the question when the loop is closed."""
+    if not get_backend().carries_reports:
+        return set()
+    with ThreadPoolExecutor(1, "sse-live-presence") as thread:
+        return thread.submit(asyncio.run, _ask(channel)).result()
+
+
+async def _ask(channel: str) -> set[str]:
+    hub = Hub(asyncio.get_running_loop(), EventLog("0"), keeps_history=False)
+    here: dict[str, set[str]] = {}  # worker → primary keys
+
+    def hear(said: Announcement) -> None:
+        if "here" in said:
+            here[said["worker"]] = set(said["here"].get(channel, ()))
+
+    hub.handlers[ANNOUNCE] = hear
+    backend = get_backend()
+    backend.attach(hub)
+    await hub.filled()
+    await backend.apublish(announcement({"ask": ""}))
+    await asyncio.sleep(ANSWER_SECONDS)
+    return set().union(*here.values())
 
 
 def _check(channel: str) -> None:
-    if not _is_watched(validate_name("channel", channel)):
+    if not is_watched(validate_name("channel", channel)):
         raise ValueError(
             f'Who hears {channel!r} is not known: no pattern of SSE_LIVE["PRESENCE_CHANNELS"] matches it. '
             f'For example: "PRESENCE_CHANNELS": [{channel!r}].'
         )
 
 
-class _Member:
-    """What a worker has announced."""
-
-    __slots__ = ("number", "expires_at", "users")
-
-    def __init__(self, number: int, expires_at: float, users: dict[str, set[str]]) -> None:
-        self.number = number  # of its last announcement
-        self.expires_at = expires_at  # loop time; infinite for this worker itself
-        self.users = users  # channel → primary keys
-
-
-class Presence:
-    """Lives on a hub's loop. It is a member, which announces and is counted with, from its first stream on."""
-
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-        self.knows: asyncio.Event = asyncio.Event()  # set once the others have had time to answer
-        self._here: dict[str, Counter[str]] = {}  # channel → primary key → streams on this worker
-        self._leaving: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        self._announced: dict[str, set[str]] = {}  # as of the last announcement that was sent
-        self._number = 0
-        self._born = 0  # the number under which it announced itself anew, after it was taken for dead
-        self._is_member = False
-        self._members: dict[str, _Member] = {}
-        self._dead: dict[str, int] = {}  # worker → its last number before; the longest dead first
-        self._ticks_at = 0.0  # loop time of the next tick; none while there is nobody to look after
-        self._asked_at: dict[str, float] = {}
-        hub.residents[Presence] = self
-        hub.handlers[ANNOUNCE] = self._hear
-        hub.observers.append(self)
-        hub.spawn(self._begin())
-        for client in hub.clients:
-            self.joined(client)
-
-    async def _begin(self) -> None:
-        await self.hub.filled()
-        if get_backend().reaches_other_processes:
-            self._publish({"ask": ""})
-            await asyncio.sleep(ANSWER_SECONDS)
-        self.knows.set()
-
-    def users(self, channel: str) -> set[str]:
-        """From any thread."""
-        found: set[str] = set()
-        for member in list(self._members.values()):
-            found |= set(member.users.get(channel, ()))
-        return found
-
-    # Who comes and goes here
-
-    def joined(self, client: Client) -> None:
-        if not self._is_member:
-            self._is_member = True
-            self._members[self.hub.id] = _Member(0, float("inf"), {})
-            self._announce_all()
-            self._plan_tick()
-        if client.user_pk is None:
-            return
-        for channel in filter(_is_watched, client.channels):
-            here = self._here.setdefault(channel, Counter())
-            here[client.user_pk] += 1
-            if here[client.user_pk] == 1:
-                leaving = self._leaving.pop((channel, client.user_pk), None)
-                if leaving is not None:
-                    leaving.cancel()
-                else:
-                    self._announce("came", channel, client.user_pk)
-
-    def parted(self, client: Client) -> None:
-        if client.user_pk is None:
-            return
-        for channel in client.channels:
-            here = self._here.get(channel)
-            if here is None or not here[client.user_pk]:
-                continue
-            here[client.user_pk] -= 1
-            if not here[client.user_pk]:
-                del here[client.user_pk]
-                # Not while this worker ends: they are about to come back on another.
-                if not self.hub.is_closing:
-                    key = (channel, client.user_pk)
-                    grace = live_settings().presence_grace_seconds
-                    self._leaving[key] = self.hub.loop.call_later(grace, self._went, key)
-            if not here:
-                del self._here[channel]
-
-    def _went(self, key: tuple[str, str]) -> None:
-        del self._leaving[key]
-        self._announce("went", *key)
-
-    # What is announced
-
-    def _announce(self, what: str, channel: str, pk: str) -> None:
-        users = self._announced.setdefault(channel, set())
-        if what == "came":
-            users.add(pk)
-        else:
-            users.discard(pk)
-            if not users:
-                del self._announced[channel]
-        self._number += 1
-        self._publish({"worker": self.hub.id, "number": self._number, what: [channel, pk]})
-
-    def _announce_all(self) -> None:
-        here = {channel: sorted(users) for channel, users in self._announced.items()}
-        self._publish({"worker": self.hub.id, "number": self._number, "born": self._born, "here": here})
-
-    def _announce_dead(self, worker: str, number: int) -> None:
-        self._publish({"dead": worker, "number": number, "by": self.hub.id})
-
-    def _publish(self, announcement: Announcement) -> None:
-        event = Event((CONTROL_CHANNEL,), ANNOUNCE, json.dumps(announcement, separators=(",", ":")))
-        self.hub.spawn(get_backend().apublish(event))
-
-    # Who is dead
-
-    def _plan_tick(self) -> None:
-        if not self._ticks_at:
-            seconds = live_settings().presence_seconds
-            self._ticks_at = self.hub.loop.time() + seconds
-            self.hub.loop.call_at(self._ticks_at, self._tick)
-
-    def _tick(self) -> None:
-        seconds, now = live_settings().presence_seconds, self.hub.loop.time()
-        was_paused = now > self._ticks_at + seconds / 2  # and may not have read yet what the others said meanwhile
-        self._ticks_at = 0.0
-        if self.hub.is_closing or not (self._is_member or self._members):
-            return
-        self._plan_tick()
-        is_available = get_backend().is_available
-        if self._is_member and is_available:
-            self._publish({"worker": self.hub.id, "number": self._number, "alive": True})
-        if was_paused or not is_available:  # the others could not be heard: that does not make them dead
-            for member in self._members.values():
-                member.expires_at = max(member.expires_at, now + SILENCES * seconds)
-        for worker, member in list(self._members.items()):
-            if member.expires_at < now:
-                if self._is_member:
-                    self._announce_dead(worker, member.number)
-                else:  # nobody may be left to announce it
-                    del self._members[worker]
-
-    def _bury(self, worker: str, number: int, *, is_teller: bool) -> None:
-        """It is dead, as far as it was heard up to that number: who has announced more since is not."""
-        member = self._members.get(worker)
-        if member is None or member.number > number:
-            return
-        del self._members[worker]
-        self._dead[worker] = number
-        if len(self._dead) > DEAD:
-            del self._dead[next(iter(self._dead))]
-        self._changed(member.users, {}, is_teller)
-        if worker == self.hub.id and not self.hub.is_closing:
-            self._born = self._number = self._number + 1
-            self._announce_all()
-
-    # What is heard
-
-    def _hear(self, said: Announcement) -> None:
-        if "ask" in said:
-            if self._is_member and said["ask"] in ("", self.hub.id):
-                self._announce_all()
-            return
-        if "dead" in said:
-            self._bury(said["dead"], said["number"], is_teller=said["by"] == self.hub.id)
-            return
-        worker = said["worker"]
-        member = self._members.get(worker)
-        expected = None if member is None else member.number + ("alive" not in said)
-        if "here" in said:
-            if worker in self._dead:
-                if said["born"] <= self._dead[worker]:  # it has missed that it was taken for dead
-                    if self._is_member:
-                        self._announce_dead(worker, said["number"])
-                    return
-                del self._dead[worker]
-            before = member.users if member is not None else {}
-            users = {channel: set(pks) for channel, pks in said["here"].items()}
-            self._members[worker] = _Member(said["number"], self._expiry(worker), users)
-            self._changed(before, users, worker == self.hub.id)
-            self._plan_tick()
-        elif member is None or said["number"] != expected:
-            if member is None or said["number"] > member.number:  # an older one has been heard by way of "here"
-                self._ask(worker)
-        else:
-            member.number = said["number"]
-            member.expires_at = self._expiry(worker)
-            for what in ("came", "went"):
-                if what in said:
-                    channel, pk = said[what]
-                    self._move(member, what, channel, pk, is_teller=worker == self.hub.id)
-
-    def _expiry(self, worker: str) -> float:
-        if worker == self.hub.id:
-            return float("inf")
-        return self.hub.loop.time() + SILENCES * live_settings().presence_seconds
-
-    def _ask(self, worker: str) -> None:
-        now = self.hub.loop.time()
-        if now - self._asked_at.get(worker, 0.0) > ASK_AGAIN_SECONDS:
-            self._asked_at = {other: at for other, at in self._asked_at.items() if now - at < ASK_AGAIN_SECONDS}
-            self._asked_at[worker] = now
-            self._publish({"ask": worker})
-
-    def _move(self, member: _Member, what: str, channel: str, pk: str, *, is_teller: bool) -> None:
-        before = {channel: {pk} & member.users.get(channel, set())}
-        if what == "came":
-            member.users.setdefault(channel, set()).add(pk)
-            self._changed(before, {channel: {pk}}, is_teller)
-        else:
-            users = member.users.get(channel, set())
-            users.discard(pk)
-            if not users:
-                member.users.pop(channel, None)
-            self._changed(before, {}, is_teller)
-
-    def _changed(self, before: dict[str, set[str]], after: dict[str, set[str]], is_teller: bool) -> None:
-        """One member's users were ``before`` and are ``after``, which it already holds: tell of those that nobody else
-        has or had."""
-        if not is_teller:
-            return
-        for channel in before.keys() | after.keys():
-            old, new = before.get(channel, set()), after.get(channel, set())
-            for pk in sorted(new - old):
-                if sum(pk in member.users.get(channel, ()) for member in self._members.values()) == 1:
-                    self._tell("presence_joined", channel, pk)
-            for pk in sorted(old - new):
-                if not any(pk in member.users.get(channel, ()) for member in self._members.values()):
-                    self._tell("presence_left", channel, pk)
-
-    def _tell(self, type: str, channel: str, pk: str) -> None:
-        count_published()
-        self.hub.spawn(get_backend().apublish(Event((channel,), type, json.dumps({"user": pk}))))
-        signal = presence_joined if type == "presence_joined" else presence_left
-        self.hub.notify(signal, channel=channel, user_pk=pk)
-
-
-def _move_in(*, hub: Hub, **_: Any) -> None:
+def _add_to_hub(*, hub: Hub, **_: Any) -> None:
     if live_settings().presence_channels:
         Presence(hub)
 
 
 def connect() -> None:
     """Called once, when the app is ready."""
-    hub_opened.connect(_move_in, dispatch_uid="django_sse_live.presence")
+    hub_opened.connect(_add_to_hub, dispatch_uid="django_sse_live.presence")

@@ -7,7 +7,9 @@ clients are not banned but asked to come back, so that the same checks as ever d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+import logging
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from typing import Any, Final
@@ -15,6 +17,7 @@ from typing import Any, Final
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends import signed_cookies
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.signals import setting_changed
 from django.db import router
@@ -24,15 +27,34 @@ from django.db.models.signals import post_delete, post_save
 from .backends import get_backend
 from .broadcasting import send_event
 from .events import CONTROL_CHANNEL, Event
-from .hub.hub import REVOKE
-from .identity import auth_digest, session_digest, user_pk
+from .hub.control import REVOKE
+from .identity import auth_marks, session_digest, user_pk
+from .namespaces import namespace_condition
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
 
 SAVED_BY_A_LOGIN: Final = frozenset({"last_login"})
 
 
 def _revocation(**conditions: str) -> Event:
-    """Conditions as Client.matches() has them."""
+    """Conditions as ClientInfo.matches() has them."""
     return Event((CONTROL_CHANNEL,), REVOKE, json.dumps(conditions))
+
+
+def _user_revocation(pk: str, **conditions: str) -> Event:
+    """Of that user in the running code's namespace. Where NAMESPACE does not know it, in all of them: their streams
+    come back, while a revocation that is not made would leave one open."""
+    try:
+        namespace = namespace_condition(by_user=True)
+    except Exception as error:  # of project code, which must not make the save fail
+        logger.warning(
+            'SSE_LIVE["NAMESPACE"] failed as user %s was saved, deleted or logged out: the streams of that key are '
+            "checked again in every namespace: %r",
+            pk,
+            error,
+        )
+        namespace = {}
+    return _revocation(user_pk=pk, **conditions, **namespace)
 
 
 # Users
@@ -46,61 +68,98 @@ def _user_was_saved(
     if created or (update_fields is not None and SAVED_BY_A_LOGIN.issuperset(update_fields)):
         return
     if getattr(instance, "is_active", True):
-        send_event(_revocation(user_pk=user_pk(instance), not_auth=auth_digest(instance)), using=using)
+        send_event(_user_revocation(user_pk(instance), not_auth=auth_marks(instance)), using=using)
     else:
-        send_event(_revocation(user_pk=user_pk(instance)), using=using)
+        send_event(_user_revocation(user_pk(instance)), using=using)
 
 
 def _user_was_deleted(*, instance: Any, using: str, **_: Any) -> None:
-    send_event(_revocation(user_pk=user_pk(instance)), using=using)
+    send_event(_user_revocation(user_pk(instance)), using=using)
 
 
 # Sessions. Django sends no signal when one ends: user_logged_out comes before the flush, when the session would still
-# let its clients in again, and only for a logout. So flush() itself is followed, in the classes that define it; and
-# cycle_key(), after which a logout would look for the streams under another key than theirs.
+# let its clients in again, and only for a logout. So flush() itself is followed, in the classes that define it;
+# delete(), by which one session ends another; and cycle_key(), after which a logout would look for the streams under
+# another key than theirs.
 
-FOLLOWED: Final = ("flush", "cycle_key")
+FOLLOWED_METHODS: Final = ("flush", "cycle_key", "delete")
+IS_FOLLOWED: Final = "_django_sse_live_is_followed"  # of a session, while one of them runs, which may call another
 
 
 def _follow_methods(store: type[SessionBase]) -> None:
     for owner in store.__mro__:
-        for name, follow in [(name, _followed) for name in FOLLOWED] + [("a" + name, _afollowed) for name in FOLLOWED]:
-            method = vars(owner).get(name)
-            if method is not None and not hasattr(method, "__wrapped__"):
-                setattr(owner, name, follow(method))
+        for name in FOLLOWED_METHODS:
+            for attribute, follow in ((name, _followed), (f"a{name}", _afollowed)):
+                method = vars(owner).get(attribute)
+                if method is not None and not hasattr(method, "__wrapped__"):
+                    setattr(owner, attribute, follow(method, is_delete=name == "delete"))
 
 
-def _has_ended(session: Any) -> bool:
-    """After one of them. A session that goes on under another key has not, if it is nobody's: so each login begins."""
-    return not session.session_key or SESSION_KEY in session
-
-
-def _followed(method: Callable[[Any], None]) -> Callable[[Any], None]:
+def _followed(method: Callable[..., None], *, is_delete: bool) -> Callable[..., None]:
     @wraps(method)
-    def call_and_revoke(session: Any) -> None:
-        key = session.session_key
-        method(session)
-        if key and _has_ended(session):
-            # Only a session that lives in a database can be brought back, by a rollback.
-            model: type[Model] | None = getattr(session, "model", None)
-            event = _revocation(session=session_digest(key))
+    def call_and_revoke(session: Any, session_key: str | None = None) -> None:
+        with _revoking(session, session_key, is_delete=is_delete) as revocations:
+            method(session, *([] if session_key is None else [session_key]))
+        # Only a session that lives in a database can be brought back, by a rollback.
+        model: type[Model] | None = getattr(session, "model", None)
+        for revocation in revocations:
             if model is None:
-                get_backend().publish(event)
+                get_backend().publish(revocation)
             else:
-                send_event(event, using=router.db_for_write(model))
+                send_event(revocation, using=router.db_for_write(model))
 
     return call_and_revoke
 
 
-def _afollowed(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _afollowed(method: Callable[..., Any], *, is_delete: bool) -> Callable[..., Any]:
     @wraps(method)
-    async def call_and_revoke(session: Any) -> None:
-        key = session.session_key
-        await method(session)
-        if key and _has_ended(session):
-            await get_backend().apublish(_revocation(session=session_digest(key)))
+    async def call_and_revoke(session: Any, session_key: str | None = None) -> None:
+        with _revoking(session, session_key, is_delete=is_delete) as revocations:
+            await method(session, *([] if session_key is None else [session_key]))
+        for revocation in revocations:
+            await get_backend().apublish(revocation)
 
     return call_and_revoke
+
+
+@contextmanager
+def _revoking(session: Any, session_key: str | None, *, is_delete: bool) -> Iterator[list[Event]]:
+    """A list that has, after the block, what is to be said of the session's end; nothing inside of another block."""
+    revocations: list[Event] = []
+    if hasattr(session, IS_FOLLOWED):
+        yield revocations
+        return
+    end = _End(session, session_key)
+    setattr(session, IS_FOLLOWED, True)
+    try:
+        yield revocations
+    finally:
+        delattr(session, IS_FOLLOWED)
+    if end.has_come(session, is_delete):
+        revocations.append(end.revocation())
+
+
+class _End:
+    """What the streams of a session are known by, before something is done that may end it."""
+
+    def __init__(self, session: Any, session_key: str | None) -> None:
+        self.key: str | None = session_key or session.session_key
+        # A cookie that holds the session is another one after each change: its streams are known by another key, and
+        # have nothing in common with it but the user.
+        is_cookie = isinstance(session, signed_cookies.SessionStore)
+        self.user: str | None = session.get(SESSION_KEY) if is_cookie and self.key else None
+
+    def has_come(self, session: Any, is_delete: bool) -> bool:
+        """A session that goes on under another key has not ended, if it is nobody's: so each login begins."""
+        return bool(self.key) and (is_delete or not session.session_key or SESSION_KEY in session)
+
+    def revocation(self) -> Event:
+        assert self.key is not None
+        if self.user is None:
+            return _revocation(session=session_digest(self.key))
+        from django.contrib.auth import get_user_model
+
+        return _user_revocation(user_pk(get_user_model()._meta.pk.to_python(self.user)))
 
 
 def _follow_engine(*, setting: str = "SESSION_ENGINE", **_: Any) -> None:
@@ -113,9 +172,10 @@ def connect() -> None:
     if apps.is_installed("django.contrib.auth"):
         from django.contrib.auth import get_user_model
 
-        user_model = get_user_model()
+        concrete: Any = get_user_model()._meta.concrete_model
+        parents = [parent for parent in concrete._meta.get_parent_list() if hasattr(parent, "get_session_auth_hash")]
         for model in apps.get_models():
-            if issubclass(model, user_model):  # its proxies and children send signals of their own
+            if issubclass(model, (concrete, *parents)):  # its proxies, children and parents send signals of their own
                 uid = f"django_sse_live.revocation:{model._meta.label}"
                 post_save.connect(_user_was_saved, sender=model, dispatch_uid=uid)
                 post_delete.connect(_user_was_deleted, sender=model, dispatch_uid=uid)

@@ -15,10 +15,14 @@ from heapq import nlargest
 from typing import Any, Final
 
 from .backends import get_backend
+from .conf import live_settings
 from .events import CONTROL_CHANNEL, NOW_PREFIX, RESERVED_PREFIX, Event, position_milliseconds
 from .hub.clients import Client
+from .hub.counts import BY_REASON, SUMS
 from .hub.hub import Hub, hub_opened
 from .hub.registry import process_counts
+from .identity import namespace_of, plain_name, scope_name
+from .jobs.watching import Watching
 
 ASK: Final = NOW_PREFIX + "ask"
 REPORT: Final = NOW_PREFIX + "report"
@@ -26,8 +30,10 @@ WATCH_CHANNEL: Final = RESERVED_PREFIX + "live"  # hears every report; behind a 
 
 ASK_SECONDS: Final = 2.0  # as long as somebody watches
 ANSWER_SECONDS: Final = 0.5  # how long gather() waits, where it cannot know how many will answer
-REPORTED_STREAMS: Final = 100  # of each worker
-REPORTED_CHANNELS: Final = 5  # of each stream
+REPORTED_STREAMS_MAX: Final = 100  # of each worker
+REPORTED_CHANNELS_MAX: Final = 5  # of each stream
+REPORTED_JOBS_MAX: Final = 100
+REPORT_SLICE_CLIENTS: Final = 250  # clients looked at before the loop may do something else: 1 ms with a filter
 FILTER_MAX_LENGTH: Final = 100
 
 Report = dict[str, Any]
@@ -40,10 +46,11 @@ class Worker:
         self.hub = hub
         self.answers = True  # False for one that only looks
         self.started_at: float = time.time()
-        self._asked_at: dict[str, float] = {}  # filter → loop time, whoever asked
+        # (filter, namespace) → loop time, on whichever worker it was asked
+        self._asked_at: dict[tuple[str, str | None], float] = {}
         self._timer: asyncio.TimerHandle | None = None  # while somebody watches
         self._listeners: list[Callable[[Report], None]] = []
-        hub.residents[Worker] = self
+        hub.parts[Worker] = self
         hub.handlers[ASK] = self._was_asked
         hub.handlers[REPORT] = self._hear
 
@@ -57,40 +64,59 @@ class Worker:
     def _look(self, idle: int) -> None:
         """``idle``: how often nobody was found. A stream that opens is not there at the first look."""
         now = self.hub.loop.time()
-        filters = [name[len(WATCH_CHANNEL) + 1 :] for name in self.hub.fan_out.channels(WATCH_CHANNEL)]
-        self._asked_at = {text: at for text, at in self._asked_at.items() if now - at < ASK_SECONDS}
-        for text in filters:
-            if now - self._asked_at.get(text, 0.0) > ASK_SECONDS * 0.9:  # not if another worker just has
-                self.ask(text, REPORTED_STREAMS)
-        idle = 0 if filters else idle + 1
+        watched = [
+            (plain_name(name)[len(WATCH_CHANNEL) + 1 :], _watched_namespace(name))
+            for name in self.hub.fan_out.channels(WATCH_CHANNEL)
+        ]
+        self._forget_old_questions()
+        for text, namespace in watched:
+            # Not if another worker just has.
+            if now - self._asked_at.get((text, namespace), 0.0) > ASK_SECONDS * 0.9:
+                self.ask(text, REPORTED_STREAMS_MAX, namespace=namespace)
+        idle = 0 if watched else idle + 1
         self._timer = None if idle > 3 else self.hub.loop.call_later(0.1 if idle else ASK_SECONDS, self._look, idle)
 
     # Questions and answers
 
-    def ask(self, text: str = "", limit: int = 0) -> None:
-        """Have every worker report the streams that match a filter, at most ``limit`` of them."""
-        question = {"filter": text[:FILTER_MAX_LENGTH], "limit": limit}
+    def ask(self, text: str = "", limit: int = 0, *, namespace: str | None = None) -> None:
+        """Have every worker report the streams that match a filter, at most ``limit`` of them; with ``namespace``,
+        those of that namespace alone."""
+        question: dict[str, Any] = {"filter": text[:FILTER_MAX_LENGTH], "limit": limit}
+        if namespace is not None:
+            question["namespace"] = namespace
         if get_backend().is_available:
             self._publish(ASK, question)
         else:  # nobody else would hear it, and nothing is to pile up in the bus's buffer
             self._was_asked(question)
 
     def _was_asked(self, question: dict[str, Any]) -> None:
-        self._asked_at[question["filter"]] = self.hub.loop.time()
+        text, namespace = question["filter"], question.get("namespace")
+        self._forget_old_questions()
+        self._asked_at[text, namespace] = self.hub.loop.time()
         if self.answers:
-            report = self.report(question["filter"], min(question["limit"], REPORTED_STREAMS))
-            if get_backend().is_available:
-                self._publish(REPORT, report)
-            else:
-                self._hear(report)
+            self.hub.spawn(self._answer(text, min(question["limit"], REPORTED_STREAMS_MAX), namespace))
+
+    def _forget_old_questions(self) -> None:
+        now = self.hub.loop.time()
+        self._asked_at = {asked: at for asked, at in self._asked_at.items() if now - at < ASK_SECONDS}
+
+    async def _answer(self, text: str, limit: int, namespace: str | None) -> None:
+        report = await self.report(text, limit, namespace=namespace)
+        if get_backend().is_available:
+            self._publish(REPORT, report)
+        else:
+            self._hear(report)
 
     def _publish(self, type: str, payload: Any) -> None:
         event = Event((CONTROL_CHANNEL,), type, json.dumps(payload, separators=(",", ":")))
         self.hub.spawn(get_backend().apublish(event))
 
     def _hear(self, report: Report) -> None:
-        text = report["filter"]
-        self.hub.tell(f"{WATCH_CHANNEL}:{text}" if text else WATCH_CHANNEL, "worker", json.dumps(report))
+        text, namespace = report["filter"], report.get("namespace")
+        # Where NAMESPACE is set, what concerns every namespace is for the status command alone.
+        if (namespace is None) == (live_settings().namespace is None):
+            name = f"{WATCH_CHANNEL}:{text}" if text else WATCH_CHANNEL
+            self.hub.tell(scope_name(namespace or "", name), "worker", json.dumps(report))
         for listener in list(self._listeners):
             listener(report)
 
@@ -101,14 +127,14 @@ class Worker:
         heard = asyncio.Event()
 
         def listen(report: Report) -> None:
-            if report["filter"] == text and report["limit"] == limit:
+            if (report["filter"], report["limit"], report.get("namespace")) == (text, limit, None):
                 reports[report["id"]] = report
                 heard.set()
 
         self._listeners.append(listen)
         try:
             self.ask(text, limit)
-            if get_backend().reaches_other_processes and get_backend().is_available:
+            if get_backend().carries_reports and get_backend().is_available:
                 await asyncio.sleep(seconds)
             else:
                 await asyncio.wait_for(heard.wait(), seconds)
@@ -120,15 +146,36 @@ class Worker:
 
     # The report
 
-    def report(self, text: str = "", limit: int = 0) -> Report:
-        """JSON-able. Times are seconds since 1970; what was counted, was counted since the process started."""
+    async def report(self, text: str = "", limit: int = 0, *, namespace: str | None = None) -> Report:
+        """JSON-able. Times are seconds since 1970; what was counted, was counted since the process started. With
+        ``namespace``, streams are those of that namespace; what was counted is the worker's, of all namespaces.
+
+        A slice of the clients at a time, so that the loop is not held."""
         hub, backend, counts = self.hub, get_backend(), process_counts()
-        matching = [client for client in hub.clients if matches(client, text)] if text else list(hub.clients)
         now = hub.loop.time()
+        streams = matching = 0
+        shown: list[Client] = []
 
         def interest(client: Client) -> tuple[float, float]:
             return now - client.sending_since if client.sending_since else 0.0, client.connected_at
 
+        words = text.casefold().split()
+        clients = list(hub.clients)
+        for first in range(0, len(clients), REPORT_SLICE_CLIENTS):
+            if first:
+                await asyncio.sleep(0)
+            some = [
+                client
+                for client in clients[first : first + REPORT_SLICE_CLIENTS]
+                if namespace is None or client.namespace == namespace
+            ]
+            found = [client for client in some if matches(client, words)] if words else some
+            streams, matching = streams + len(some), matching + len(found)
+            if limit:
+                shown = nlargest(limit, [*shown, *found], key=interest)
+        await asyncio.sleep(0)
+        watching: Watching | None = hub.parts.get(Watching)
+        jobs = [] if watching is None or not limit else watching.running(namespace, limit=REPORTED_JOBS_MAX)
         return {
             "id": hub.id,
             "pid": os.getpid(),
@@ -136,30 +183,25 @@ class Worker:
             "started_at": round(self.started_at, 3),
             "at": round(time.time(), 3),
             "state": "stopping" if hub.is_closing else "ready" if hub.is_ready else "starting",
-            "streams": len(hub.clients),
+            "streams": streams,
             "lagging": hub.lagging,
-            "opened": counts.opened,
-            "closed": dict(counts.closed),
-            "refused": dict(counts.refused),
-            "published": counts.published,
-            "received": counts.received,
-            "delivered": counts.delivered,
-            "replayed": counts.replayed,
-            "resets": dict(counts.resets),
-            "heartbeats": counts.heartbeats,
-            "bytes": counts.bytes,
+            **{name: getattr(counts, name) for name in SUMS},
+            **{name: dict(getattr(counts, name)) for name in BY_REASON},
             "log": {"events": len(hub.log), "bytes": hub.log.bytes},
             "bus": {
                 "backend": type(backend).__name__,
+                "is_shared": backend.reaches_other_processes,
                 "is_available": backend.is_available,
                 "outages": backend.outages,
                 "buffered": backend.buffered,
                 "dropped": backend.dropped,
             },
+            **({} if namespace is None else {"namespace": namespace}),
+            "jobs": jobs,
             "filter": text,
             "limit": limit,
-            "matching": len(matching),
-            "matches": [self._stream(client, now) for client in nlargest(limit, matching, key=interest)],
+            "matching": matching,
+            "matches": [self._stream(client, now) for client in shown if client.is_open],
         }
 
     def _stream(self, client: Client, now: float) -> dict[str, Any]:
@@ -170,9 +212,11 @@ class Worker:
             "user": client.user_pk,
             "address": client.address,
             "agent": client.user_agent,
+            "carrier": _carrier(client),
             "connected_at": round(client.connected_at, 3),
-            "channels": list(client.channels[:REPORTED_CHANNELS]),
-            "more_channels": max(0, len(client.channels) - REPORTED_CHANNELS),
+            **({"namespace": client.namespace} if client.namespace else {}),
+            "channels": list(client.names[:REPORTED_CHANNELS_MAX]),
+            "more_channels": max(0, len(client.channels) - REPORTED_CHANNELS_MAX),
             "lag": log.count(client.channels, client.cursor) if client.cursor < log.head else 0,
             "sending_seconds": round(now - client.sending_since, 1) if client.sending_since else 0,
             "last": None if last is None else {"type": last.type, "at": position_milliseconds(last.position) / 1000},
@@ -181,34 +225,44 @@ class Worker:
         }
 
 
-def matches(client: Client, text: str) -> bool:
-    """Every word of the filter is found in its id, address, browser or channels; ``user:42`` is that user exactly."""
-    channels = [channel for channel in client.channels if not channel.startswith(WATCH_CHANNEL)]  # they name filters
-    where = " ".join([client.id, client.address, client.user_agent, *channels]).casefold()
-    return all(
-        client.user_pk == word[5:] if word.startswith("user:") else word in where for word in text.casefold().split()
-    )
+def _carrier(client: Client) -> str:
+    return "WebSocket" if client.form == "lines" else "SSE"
+
+
+def matches(client: Client, words: list[str]) -> bool:
+    """Every word, casefolded, is found in its id, address, browser, carrier or channels; ``user:42`` is exactly that
+    user."""
+    channels = [channel for channel in client.names if not channel.startswith(WATCH_CHANNEL)]  # they name filters
+    where = " ".join([client.id, client.address, client.user_agent, _carrier(client), *channels]).casefold()
+    return all(client.user_pk == word[5:] if word.startswith("user:") else word in where for word in words)
 
 
 def totals(reports: list[Report]) -> dict[str, Any]:
     """What all of the reporting workers did, together."""
-    sums = ("streams", "lagging", "opened", "published", "received", "delivered", "replayed", "heartbeats", "bytes")
-    total: dict[str, Any] = {name: sum(report[name] for report in reports) for name in sums}
-    for name in ("closed", "refused", "resets"):
-        reasons = sorted({reason for report in reports for reason in report[name]})
-        total[name] = {reason: sum(report[name].get(reason, 0) for report in reports) for reason in reasons}
+    # A worker of an older version reports less.
+    total: dict[str, Any] = {
+        name: sum(report.get(name, 0) for report in reports) for name in ("streams", "lagging", *SUMS)
+    }
+    for name in BY_REASON:
+        reasons = sorted({reason for report in reports for reason in report.get(name, ())})
+        total[name] = {reason: sum(report.get(name, {}).get(reason, 0) for report in reports) for reason in reasons}
     return total
 
 
+def _watched_namespace(channel: str) -> str | None:
+    """The namespace whose streams a client of this channel watches; None, and all streams, without namespaces."""
+    return None if live_settings().namespace is None else namespace_of(channel)
+
+
 def worker_of(hub: Hub) -> Worker:
-    worker: Worker = hub.residents[Worker]
+    worker: Worker = hub.parts[Worker]
     return worker
 
 
-def _move_in(*, hub: Hub, **_: Any) -> None:
+def _add_to_hub(*, hub: Hub, **_: Any) -> None:
     Worker(hub)
 
 
 def connect() -> None:
     """Called once, when the app is ready."""
-    hub_opened.connect(_move_in, dispatch_uid="django_sse_live.workers")
+    hub_opened.connect(_add_to_hub, dispatch_uid="django_sse_live.workers")

@@ -7,6 +7,7 @@ SSE_LIVE_REQUIRE_TOOLS=1, a skip for want of something is a failure.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -21,12 +22,18 @@ PROGRAMS = {
     "webkit": (("WebKitWebDriver",), "webkit2gtk-driver"),
     "redis": (("redis-server",), "redis-server"),
     "nginx": (("nginx",), "nginx"),
+    "postgresql": (("initdb",), "postgresql"),
+    "mariadb": (("mariadbd",), "mariadb-server"),
+    "pgbouncer": (("pgbouncer",), "pgbouncer"),
     "node": (("node",), "nodejs"),
+    "npm": (("npm",), "npm"),
     "curl": (("curl",), "curl"),
 }
 
-# nginx lives in /usr/sbin, which is not in everybody's PATH.
-SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+# nginx lives in /usr/sbin, which is not in everybody's PATH; PostgreSQL's programs in a folder for each version.
+SEARCH_PATH = os.pathsep.join(
+    [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *glob.glob("/usr/lib/postgresql/*/bin")]
+)
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",

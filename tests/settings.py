@@ -15,6 +15,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_sse_live",
+    "django_sse_live.database",
     "tests.testapp",
 ]
 if find_spec("rest_framework"):  # for tests/access/test_rest_framework.py

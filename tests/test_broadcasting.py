@@ -6,11 +6,14 @@ import asyncio
 import datetime
 import decimal
 import json
+import time
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.test import override_settings
 
 from django_sse_live import (
@@ -24,6 +27,9 @@ from django_sse_live import (
     send_to_user,
     stream_position,
 )
+from django_sse_live.backends import get_backend
+from django_sse_live.broadcasting import send_event
+from django_sse_live.events import Event
 from django_sse_live.signals import live_event
 from django_sse_live.testing import capture_broadcasts
 
@@ -53,6 +59,28 @@ class TestAfterCommit:
                 broadcast("a", "rolled_back")
                 raise LookupError
         assert [b.type for b in broadcasts] == ["kept"]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_disconnect_waits_for_the_commit_and_keeps_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        published: list[str] = []
+        monkeypatch.setattr(get_backend(), "publish", lambda event: published.append(event.type))
+        with transaction.atomic():
+            broadcast("a", "token")
+            disconnect_clients(channel="a")
+            broadcast("a", "after")
+            assert published == []
+            disconnect_clients(channel="b", on_commit=False)
+            assert published == ["sse.disconnect"]
+        assert published[1:] == ["token", "sse.disconnect", "after"]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_disconnect_in_a_rolled_back_transaction_ends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        published: list[str] = []
+        monkeypatch.setattr(get_backend(), "publish", lambda event: published.append(event.type))
+        with pytest.raises(LookupError), transaction.atomic():
+            disconnect_clients(user=7)
+            raise LookupError
+        assert published == []
 
     @pytest.mark.django_db(transaction=True)
     def test_on_commit_false_sends_now(self) -> None:
@@ -128,6 +156,69 @@ class BrokenBackend(MemoryBackend):
         raise RuntimeError("a backend that breaks its promise")
 
 
+class EnlistingBackend(MemoryBackend):
+    """A bus that has a part in the transaction."""
+
+    def enlist(self, event: Event, using: str) -> Callable[[], None] | None:
+        if event.type == "broken":
+            raise DatabaseError("the INSERT failed")
+        enlisted.append((event.type, using, connections[using].in_atomic_block))
+        return lambda: completed.append((event.complete(), event.payload))
+
+
+enlisted: list[object] = []
+completed: list[object] = []
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+class TestABusInTheTransaction:
+    @pytest.fixture(autouse=True)
+    def backend(self, settings: Any) -> None:
+        settings.SSE_LIVE = {"BACKEND": "tests.test_broadcasting.EnlistingBackend"}
+        enlisted.clear()
+        completed.clear()
+
+    def test_it_is_asked_inside_the_transaction_and_called_after_the_commit(self) -> None:
+        position = stream_position()
+        with transaction.atomic("other"):
+            broadcast("a", "t", 1, using="other")
+            assert (enlisted, completed) == ([("t", "other", True)], [])
+        assert completed == [(True, "1")]
+        assert stream_position() == position, "publishing is the bus's own affair"
+
+    def test_it_is_not_asked_outside_one(self) -> None:
+        broadcast("a", "t")
+        with transaction.atomic():
+            broadcast("a", "t", on_commit=False)
+        assert (enlisted, completed) == ([], [])
+
+    def test_after_a_rollback_it_is_not_called(self) -> None:
+        with pytest.raises(LookupError), transaction.atomic():
+            broadcast("a", "t")
+            raise LookupError
+        assert completed == []
+
+    def test_what_it_raises_reaches_the_caller(self) -> None:
+        with pytest.raises(DatabaseError, match="INSERT"), transaction.atomic():
+            broadcast("a", "broken")
+
+
+class TestCompletedAfterTheCommit:
+    @pytest.mark.django_db(transaction=True)
+    def test_an_event_gets_its_data_after_the_commit(self) -> None:
+        def finish(event: Event) -> bool:
+            event.payload = json.dumps({"in_transaction": connection.in_atomic_block})
+            return event.type == "sent"
+
+        with capture_broadcasts() as broadcasts:
+            with transaction.atomic():
+                for type in ("sent", "dropped"):
+                    send_event(Event(("a",), type, "null", finish=finish))
+                assert broadcasts == []
+            send_event(Event(("a",), "dropped", "null", finish=finish))
+        assert [(b.type, b.data) for b in broadcasts] == [("sent", {"in_transaction": False})]
+
+
 class TestErrorsPointAtTheCaller:
     def test_data_that_is_not_json_able_names_channel_and_type(self) -> None:
         with pytest.raises(TypeError, match=r"'new_comment'.*'comments'.*not JSON-able.*object.*JSON_ENCODER"):
@@ -148,6 +239,11 @@ class TestErrorsPointAtTheCaller:
         with pytest.raises(ValueError, match="channel"):
             broadcast(channel, "t")
 
+    def test_two_channels_in_one_string_are_told_how_to_be_written(self) -> None:
+        with pytest.raises(ValueError, match=r"reads like several.*\['a', 'b'\].*sse_live \"a\" \"b\""):
+            broadcast("a, b", "t")
+        broadcast("a,b", "t")
+
     def test_a_bad_or_reserved_type(self) -> None:
         with pytest.raises(ValueError, match="event type"):
             broadcast("a", "t\n")
@@ -156,7 +252,7 @@ class TestErrorsPointAtTheCaller:
 
     def test_text_must_be_text(self) -> None:
         with pytest.raises(TypeError, match="must be a str, not dict"):
-            broadcast_text("a", "t", {"x": 1})  # type: ignore[arg-type]
+            broadcast_text("a", "t", {"x": 1})
         with pytest.raises(ValueError, match="UTF-8"):
             broadcast_text("a", "t", "\ud800")
 
@@ -275,3 +371,61 @@ class TestCapture:
             broadcast("a", "t")
             assert stream_position() == position
         assert stream_position() == position
+
+
+@pytest.mark.parametrize("channel", ["sse.live", ["a", "sse.control"]])
+def test_channels_of_what_workers_tell_each_other_are_refused(channel: Any) -> None:
+    with pytest.raises(ValueError, match="names that users choose"):
+        broadcast(channel, "t")
+
+
+class TestInACoroutine:
+    @pytest.fixture
+    def slow_bus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(get_backend(), "publish", lambda event: time.sleep(0.02))
+
+    async def test_a_slow_bus_that_holds_the_loop_is_said_while_debugging(
+        self, slow_bus: None, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.DEBUG = True
+        broadcast("a", "new_comment")
+        (message,) = caplog.messages
+        assert "new_comment" in message and "await abroadcast()" in message
+
+    async def test_and_not_otherwise(self, slow_bus: None, caplog: pytest.LogCaptureFixture) -> None:
+        broadcast("a", "t")
+        assert caplog.messages == []
+
+    def test_nor_in_a_thread_of_its_own(self, slow_bus: None, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+        settings.DEBUG = True
+        broadcast("a", "t")
+        assert caplog.messages == []
+
+
+class TestSize:
+    @override_settings(SSE_LIVE={"EVENT_MAX_BYTES": 2048})
+    def test_an_event_over_the_bound_is_refused_at_the_call(self) -> None:
+        with capture_broadcasts() as broadcasts:
+            broadcast("a", "t", "x" * 2046)
+            for too_large in (
+                lambda: broadcast("a", "t", "x" * 2047),
+                lambda: broadcast("a", "t", "ü" * 1024),
+                lambda: broadcast_text("a", "t", "x" * 2049),
+                lambda: asyncio.run(abroadcast("a", "t", "x" * 2047)),
+            ):
+                with pytest.raises(ValueError, match=r"'t' on channel 'a' has 2,0.. bytes.*EVENT_MAX_BYTES.* is 2,048"):
+                    too_large()
+        assert [len(b.data) for b in broadcasts] == [2046]
+
+    @pytest.mark.django_db(transaction=True)
+    @override_settings(SSE_LIVE={"EVENT_MAX_BYTES": 2048})
+    def test_a_row_that_is_over_it_at_the_commit_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        def finish(event: Event) -> bool:
+            event.payload = '"' + "x" * 3000 + '"'
+            return True
+
+        with capture_broadcasts() as broadcasts, transaction.atomic():
+            send_event(Event(("a",), "t", "null", finish=finish))
+            broadcast("a", "after")
+        assert [b.type for b in broadcasts] == ["after"]
+        assert "has 3,002 bytes" in caplog.text

@@ -49,6 +49,9 @@ def test_override_settings_works_and_ends() -> None:
         ("PUBLIC_CHANNELS", [7]),
         ("AUTHORIZE", 7),
         ("AUTHORIZE", "no.such.function"),
+        ("NAMESPACE", 7),
+        ("SHARED_USERS", 1),
+        ("HEARTBEAT_MIN_SECONDS", 121),  # more than HEARTBEAT_MAX_SECONDS
         ("JSON_ENCODER", "django.http.HttpResponse"),
         ("ALLOWED_ORIGINS", ["*"]),
         ("ALLOWED_ORIGINS", ["https://example.com/path"]),

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from enum import Enum
 
 import pytest
 
 from django_sse_live.events import (
     Event,
-    connected_frame,
-    encode_json,
     format_id,
-    goodbye_frame,
-    heartbeat_frame,
     make_position,
     parse_id,
-    reset_frame,
     validate_channels,
     validate_name,
     validate_type,
 )
+from django_sse_live.wire import connected_frame, encode_json, goodbye_frame, heartbeat_frame, reset_frame
 
 
 def stamped(*args: object, **kwargs: object) -> Event:
-    event = Event(*args, **kwargs)  # type: ignore[arg-type]
+    event = Event(*args, **kwargs)
     event.stamp("5f3a", make_position(1764150000123, 0))
     return event
 
@@ -33,7 +30,7 @@ def fields(body: bytes) -> list[tuple[str, str]]:
     """The fields of one block, in order."""
     text = body.decode()
     assert text.endswith("\n\n") and "\n\n" not in text[:-2], "one block, ended by one empty line"
-    return [tuple(line.split(": ", 1)) for line in text[:-2].split("\n")]  # type: ignore[misc]
+    return [tuple(line.split(": ", 1)) for line in text[:-2].split("\n")]
 
 
 class TestNamedForm:
@@ -88,6 +85,58 @@ class TestEnvelopeForm:
         heard = json.loads(fields(event.envelope(frozenset({"b", "a", "z"})))[1][1])
         assert heard["channels"] == ["a", "b"]
         assert b"secret" not in event.envelope(frozenset({"a"}))
+
+    def test_a_patch_rides_beside_the_data(self) -> None:
+        event = stamped(("c",), "t", '{"patch":"mine"}', patch='{"action":"remove","target":"x"}')
+        value = json.loads(fields(event.envelope(frozenset({"c"})))[1][1])
+        assert (value["data"], value["patch"]) == ({"patch": "mine"}, {"action": "remove", "target": "x"})
+        assert b"action" not in event.named()
+
+    def test_a_patch_counts_as_part_of_the_size(self) -> None:
+        html = "é" * 10_000
+        assert stamped(("c",), "t", "null", patch=html).size - stamped(("c",), "t", "null").size == 40_000
+
+
+class Kind(str, Enum):
+    NEW = "new_comment"
+    CHANNEL = "comments"
+
+
+class TestSubclassesOfStr:
+    """What an enum's member says of itself is not the text that it is."""
+
+    def test_names_become_plain_text(self) -> None:
+        for name in (validate_type(Kind.NEW), validate_name("channel", Kind.NEW), *validate_channels([Kind.NEW])):
+            assert (type(name), f"{name}") == (str, "new_comment")
+        assert type(validate_channels(Kind.CHANNEL)[0]) is str
+
+    def test_every_form_has_the_text(self) -> None:
+        event = stamped(validate_channels(Kind.CHANNEL), validate_type(Kind.NEW), "null")
+        assert ("event", "new_comment") in fields(event.named())
+        assert json.loads(fields(event.envelope(frozenset({"comments"})))[1][1])["type"] == "new_comment"
+
+
+def test_the_type_message_is_what_an_eventsource_calls_an_event_without_a_name() -> None:
+    assert fields(stamped(("c",), "message", "null").named()) == [("id", "5f3a:1764150000123-0"), ("data", "null")]
+    assert b'"type":"message"' in stamped(("c",), "message", "null").envelope(frozenset({"c"}))
+
+
+class TestCompletion:
+    def test_what_is_known_after_the_commit_is_filled_in_once(self) -> None:
+        calls = []
+
+        def finish(event: Event) -> bool:
+            calls.append(event)
+            event.payload = '"done"'
+            return True
+
+        event = Event(("c",), "t", "null", finish=finish)
+        assert event.complete() and event.complete()
+        assert (event.data, calls) == ("done", [event])
+
+    def test_an_event_that_says_it_is_none_is_not_sent(self) -> None:
+        assert Event(("c",), "t", "null").complete()
+        assert not Event(("c",), "t", "null", finish=lambda event: False).complete()
 
 
 def test_each_form_is_encoded_once() -> None:
@@ -179,7 +228,11 @@ class TestNames:
         with pytest.raises(TypeError, match="channel must be a str, not int"):
             validate_name("channel", 7)
 
-    @pytest.mark.parametrize("type", ["connected", "heartbeat", "reset", "goodbye", "sse.anything"])
+    @pytest.mark.parametrize(
+        "type",
+        ["connected", "heartbeat", "reset", "goodbye", "answer", "statechange", "error", "open", "stale", "patched",
+         "sse.anything"],
+    )  # fmt: skip
     def test_types_of_the_stream_itself_are_reserved(self, type: str) -> None:
         with pytest.raises(ValueError, match="reserved"):
             validate_type(type)
@@ -190,7 +243,7 @@ class TestNames:
         with pytest.raises(ValueError, match="at least one channel"):
             validate_channels([])
         with pytest.raises(TypeError, match="iterable"):
-            validate_channels(7)  # type: ignore[arg-type]
+            validate_channels(7)
 
 
 class TestJSON:
@@ -203,3 +256,40 @@ class TestJSON:
 
     def test_is_compact_and_readable(self) -> None:
         assert encode_json({"a": ["ž", 1]}, json.JSONEncoder) == '{"a":["ž",1]}'
+
+
+class TestLines:
+    """The form for a carrier that has messages of its own."""
+
+    def test_each_is_one_json_object_with_its_id(self) -> None:
+        event = stamped(("comments",), "new_comment", '{"id":7}')
+        assert event.lines(frozenset({"comments"})) == (
+            b'{"id":"5f3a:1764150000123-0","type":"new_comment","channels":["comments"],"data":{"id":7}}\n'
+        )
+
+    def test_a_line_break_in_json_is_white_space(self) -> None:
+        body = stamped(("c",), "t", '{\n"a":\r\n"b\\n"}').lines(frozenset({"c"}))
+        assert body.count(b"\n") == 1 and b"\r" not in body
+        assert json.loads(body)["data"] == {"a": "b\n"}
+
+    def test_text_and_patch_are_in_it(self) -> None:
+        text = stamped(("c",), "t", "one\ntwo \u2028", is_text=True).lines(frozenset({"c"}))
+        assert text.count(b"\n") == 1 and json.loads(text)["data"] == "one\ntwo \u2028"
+
+    def test_only_channels_that_are_heard_are_named(self) -> None:
+        event = stamped(("a", "secret", "b"), "t", "1")
+        assert json.loads(event.lines(frozenset({"b", "a"})))["channels"] == ["a", "b"]
+        assert b"secret" not in event.lines(frozenset({"a"}))
+
+    def test_it_is_encoded_once(self) -> None:
+        event = stamped(("c",), "t", "1")
+        assert event.lines(frozenset({"c"})) is event.lines(frozenset({"c", "d"}))
+        several = stamped(("a", "b"), "t", "1")
+        assert several.lines(frozenset({"a"})) is several.lines(frozenset({"a", "x"}))
+
+    def test_control_frames_have_their_id_inside(self) -> None:
+        frame = json.loads(reset_frame("lines", id="e:1-1", reason="unknown_id"))
+        assert frame == {"id": "e:1-1", "type": "reset", "reason": "unknown_id"}
+        assert json.loads(goodbye_frame("lines", reason="shutdown", retry_ms=3)) == {
+            "type": "goodbye", "reason": "shutdown", "reconnect": True, "retry": 3,
+        }  # fmt: skip

@@ -310,7 +310,7 @@ class TestByHand:
 
     def test_bad_calls_say_what_is_wrong(self) -> None:
         with pytest.raises(ValueError, match=r"'made'.*'created'"):
-            live_model.broadcast([], "made")  # type: ignore[arg-type]
+            live_model.broadcast([], "made")
         with pytest.raises(ValueError, match="Unheard is not a live model"):
             live_model.broadcast(Unheard(), "created")
 
@@ -339,6 +339,10 @@ class TestRegistration:
         finally:
             live_model.unregister(PinnedNote)
 
+    def test_a_decorator_without_a_channel_says_what_to_write(self) -> None:
+        with pytest.raises(TypeError, match=r'on Topic needs a channel: write @live_model\(channel="comments"\)'):
+            live_model(Topic)
+
     def test_an_abstract_model_is_refused(self) -> None:
         with pytest.raises(TypeError, match="Timestamped is abstract"):
             live_model("a")(Timestamped)
@@ -358,7 +362,7 @@ class TestRegistration:
 
     def test_a_decorator_without_its_parentheses_is_told_so(self) -> None:
         with pytest.raises(TypeError, match=r"live_model\(channel="):
-            live_model("a")("not a model")  # type: ignore[type-var]
+            live_model("a")("not a model")
 
 
 def test_every_registered_model_is_a_model() -> None:

@@ -66,7 +66,7 @@ class Visitor(AsyncClient):
         self._scope = scope or {}
 
     def _base_scope(self, **request: Any) -> dict[str, Any]:
-        return super()._base_scope(**request, **self._scope)  # type: ignore[no-any-return,misc]
+        return super()._base_scope(**request, **self._scope)
 
     async def ask(self, query: str = "", method: str = "GET", **headers: str) -> HttpResponse:
         """An answer that is no stream (``accept="…"``, ``last_event_id="…"`` and so on are headers)."""
@@ -74,7 +74,7 @@ class Visitor(AsyncClient):
         if isinstance(response, StreamingHttpResponse):
             async with _closing(Stream(response)):
                 raise AssertionError(f"{method} ?{query[:100]} opened a stream")
-        return response  # type: ignore[no-any-return]
+        return response
 
     @asynccontextmanager
     async def listen(self, query: str = "", **headers: str) -> AsyncIterator[Stream]:

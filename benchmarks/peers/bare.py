@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from urllib.parse import parse_qsl
 
 from payload import start_publishing
@@ -23,10 +24,12 @@ class Listener:
 
 
 listeners = set()
+recent = deque(maxlen=100)  # for those that come back
 
 
 def publish(data):
     body = b"data: %s\n\n" % json.dumps(data, separators=(",", ":")).encode()
+    recent.append(body)
     for listener in listeners:
         listener.hear(body)
 
@@ -40,7 +43,11 @@ async def application(scope, receive, send):
         await send({"type": "http.response.body", "body": b""})
         return
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-    await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
+    hello = b": hello\n\n"
+    if scope["query_string"]:  # one that comes back brings an id, and hears what it has missed
+        has_missed = any(name == b"last-event-id" for name, _ in scope["headers"])
+        hello = b"".join([b"id: 0\ndata: hello\n\n", *(recent if has_missed else ())])
+    await send({"type": "http.response.body", "body": hello, "more_body": True})
     listener = Listener()
     listeners.add(listener)
     loop = asyncio.get_running_loop()

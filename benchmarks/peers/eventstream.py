@@ -2,15 +2,12 @@
 
 import django
 from django.conf import settings
+from site_settings import SITE
 
 settings.configure(
-    SECRET_KEY="benchmarks",
-    ALLOWED_HOSTS=["*"],
+    **SITE,
     ROOT_URLCONF=__name__,
-    USE_TZ=True,
-    LOGGING_CONFIG=None,
     INSTALLED_APPS=["django_eventstream"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
 )
 django.setup()
 

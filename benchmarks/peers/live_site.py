@@ -1,7 +1,8 @@
 """A Django site with this project in it. ``plain`` is Django's own app; ``live`` has live_application around it.
 
-MIDDLEWARE=1 in the environment puts it behind the middleware of a new Django project. With PROMETHEUS_MULTIPROC_DIR it
-keeps metrics in the way that costs most, files for several workers, and is scraped once a second.
+With REDIS, a url, that is the bus. MIDDLEWARE=1 in the environment puts it behind the middleware of a new Django
+project; DATABASE is a file for its sessions. With PROMETHEUS_MULTIPROC_DIR it keeps metrics in the way that costs
+most, files for several workers, and is scraped once a second.
 """
 
 import os
@@ -10,15 +11,24 @@ import time
 
 import django
 from django.conf import settings
+from site_settings import SITE
 
+SITE["DATABASES"]["default"]["NAME"] = os.environ.get("DATABASE", ":memory:")
 settings.configure(
-    SECRET_KEY="benchmarks",
-    ALLOWED_HOSTS=["*"],
+    **SITE,
     ROOT_URLCONF=__name__,
-    USE_TZ=True,
-    LOGGING_CONFIG=None,
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    SESSION_ENGINE="django.contrib.sessions.backends." + ("db" if "DATABASE" in os.environ else "signed_cookies"),
+    SSE_LIVE={
+        "MAX_CLIENTS_PER_USER": None,  # all of them are one
+        **(
+            {
+                "BACKEND": "django_sse_live.backends.redis_streams.RedisStreamsBackend",
+                "OPTIONS": {"URL": os.environ["REDIS"]},
+            }
+            if os.environ.get("REDIS")
+            else {}
+        ),
+    },
     INSTALLED_APPS=[
         "django.contrib.auth",
         "django.contrib.contenttypes",
@@ -40,18 +50,34 @@ settings.configure(
 )
 django.setup()
 
+from django.contrib.auth import login  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.management import call_command  # noqa: E402
 from django.http import HttpResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
 from payload import start_publishing  # noqa: E402
 
 from django_sse_live import abroadcast  # noqa: E402
 from django_sse_live.asgi import live_application  # noqa: E402
+from django_sse_live.hub.registry import process_counts  # noqa: E402
 
 
 async def publish(request):
     start_publishing(request.GET, lambda data: abroadcast("bench", "message", data))
     return HttpResponse(status=204)
+
+
+def enter(request):
+    """A session of somebody who is logged in; tickets() says how often nobody had to look at it."""
+    call_command("migrate", verbosity=0)
+    login(request, User.objects.get_or_create(username="ada")[0])
+    request.session.save()
+    return HttpResponse(f"Cookie: {settings.SESSION_COOKIE_NAME}={request.session.session_key}")
+
+
+def tickets(request):
+    return HttpResponse(process_counts().tickets)
 
 
 async def empty(request):
@@ -76,6 +102,8 @@ if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
 urlpatterns = [
     path("events/", include("django_sse_live.urls"), {"channels": ["bench"]}),
     path("publish", publish),
+    path("enter", enter),
+    path("tickets", tickets),
     path("empty/", empty),
 ]
 plain = get_asgi_application()

@@ -3,60 +3,95 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-import threading
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple, cast
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from ..conf import live_settings
+from ..events import Event
 from ..hub.clients import Client
 from ..hub.hub import Hub, hub_opened
 from ..hub.log import EventLog
-from ..hub.registry import find_hub, forget_hubs
-from .base import Backend
+from ..hub.reading import LOST
+from ..hub.registry import find_hub, forget_hubs, running_loop
+from .base import Backend, HistoryUnavailable
 
-_backend: Backend | None = None
-_made_from: tuple[str, Mapping[str, Any]] = ("", {})
-_lock = threading.Lock()
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+LOOP_HELD_MAX_SECONDS: Final = 0.01  # longer than this no loop is to be held
+
+
+class _InForce(NamedTuple):
+    backend: Backend
+    settings: tuple[str, Mapping[str, Any]]  # BACKEND and OPTIONS at that time
+
+
+# By pid: a fork makes its own, whether it runs Python's hooks or not. Without a lock, since a finalizer or a signal
+# handler that broadcasts may interrupt the making; what is made at the same time as another is closed again.
+_in_force: Final[dict[int, _InForce]] = {}
 
 
 def get_backend() -> Backend:
     """The one backend of this process. ImproperlyConfigured if SSE_LIVE names none that works."""
-    if _backend is not None:
-        return _backend
-    return _make_backend()
+    found = _in_force.get(os.getpid())
+    return found.backend if found is not None else _make_backend()
 
 
 def _make_backend() -> Backend:
-    global _backend, _made_from
-    with _lock:
-        if _backend is None:
-            settings = live_settings()
-            try:
-                backend_class = import_string(settings.backend)
-            except ImportError as error:
-                raise ImproperlyConfigured(
-                    f'SSE_LIVE["BACKEND"] is {settings.backend!r}, which cannot be imported: {error}'
-                ) from error
-            if not (isinstance(backend_class, type) and issubclass(backend_class, Backend)):
-                raise ImproperlyConfigured(
-                    f'SSE_LIVE["BACKEND"] is {settings.backend!r}, which is not a subclass of '
-                    "django_sse_live.backends.base.Backend."
-                )
-            _backend = backend_class(settings.options)
-            _made_from = (settings.backend, settings.options)
-        return _backend
+    given = live_settings()
+    try:
+        backend_class = import_string(given.backend)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f'SSE_LIVE["BACKEND"] is {given.backend!r}, which cannot be imported: {error}'
+        ) from error
+    if not (isinstance(backend_class, type) and issubclass(backend_class, Backend)):
+        raise ImproperlyConfigured(
+            f'SSE_LIVE["BACKEND"] is {given.backend!r}, which is not a subclass of '
+            "django_sse_live.backends.base.Backend."
+        )
+    pid = os.getpid()
+    made = _InForce(backend_class(given.options), (given.backend, given.options))
+    found = _in_force.setdefault(pid, made)
+    if found is not made:
+        made.backend.close()
+    for other in [other for other in _in_force if other != pid]:  # of this process's parent
+        _in_force.pop(other, None)
+    return found.backend
 
 
 def replace_backend(backend: Backend | None) -> Backend | None:
     """Put another in force, or none, so that the next one asked for is made from the settings. Gives the one before."""
-    global _backend
-    before, _backend = _backend, backend
-    return before
+    before = _in_force.pop(os.getpid(), None)
+    if backend is not None:
+        given = live_settings()
+        _in_force[os.getpid()] = _InForce(backend, (given.backend, given.options))
+    return None if before is None else before.backend
+
+
+def publish_event(event: Event) -> None:
+    """Hand an event to the backend. In DEBUG, warn if the bus held a running event loop by it."""
+    backend = get_backend()
+    if not (settings.DEBUG and running_loop() is not None):
+        backend.publish(event)
+        return
+    began_at = time.perf_counter()
+    backend.publish(event)
+    seconds = time.perf_counter() - began_at
+    if seconds > LOOP_HELD_MAX_SECONDS:
+        logger.warning(
+            "broadcast() of %r was called in a coroutine, and held its event loop for %.0f ms: every stream of this "
+            "worker waited. In a coroutine, await abroadcast() instead.",
+            event.type,
+            1000 * seconds,
+        )
 
 
 def running_hub() -> Hub:
@@ -66,36 +101,39 @@ def running_hub() -> Hub:
     if hub is None:
         backend = get_backend()
         hub = Hub(loop, EventLog("0"))
+        hub_opened.send(sender=None, hub=hub)  # all of it is made before anyone can find it
         backend.attach(hub)
-        hub_opened.send(sender=None, hub=hub)
     return hub
 
 
 async def replay_history(client: Client) -> None:
     """Let the backend find what this client missed and its hub no longer has; else it will be told by a reset."""
-    history = await get_backend().history(client.hub, client.channels, client.cursor)
+    hub, backend = cast(Hub, client.hub), get_backend()
+    if client.cursor > hub.log.head:
+        if not await backend.has_reached(hub, client.cursor):
+            client.cursor = LOST
+        return
+    try:
+        history = await backend.history(hub, client.channels, client.cursor)
+    except HistoryUnavailable:
+        client.refuse("not_ready")
+        return
     if history is not None:
         client.replay(history)
 
 
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-    replace_backend(None)
-    forget_hubs()
-
-
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
     """Another BACKEND or other OPTIONS: the next event goes to a new backend, the next stream to a new hub."""
-    if setting != "SSE_LIVE" or _backend is None:
+    found = _in_force.get(os.getpid())
+    if setting != "SSE_LIVE" or found is None:
         return
     try:
-        settings = live_settings()
-        if _made_from == (settings.backend, settings.options):
+        given = live_settings()
+        if found.settings == (given.backend, given.options):
             return
     except ImproperlyConfigured:
-        pass  # whoever needs the backend next is told
-    _backend.close()
+        pass  # the next one that needs the backend is told
+    found.backend.close()
     replace_backend(None)
     forget_hubs()
 
@@ -103,5 +141,4 @@ def _on_setting_changed(*, setting: str, **_: Any) -> None:
 def connect() -> None:
     """Called once, when the app is ready."""
     setting_changed.connect(_on_setting_changed, dispatch_uid="django_sse_live.backends")
-    if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-        os.register_at_fork(after_in_child=_after_fork)
+    get_backend().check_process()

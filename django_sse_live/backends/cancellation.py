@@ -1,34 +1,40 @@
 """within(): a wait for somebody else's code that lets go when it is told to, whatever that code does.
 
 Client libraries turn a cancellation into a timeout or a broken connection of their own now and then, and before Python
-3.12 asyncio.wait_for() loses one that comes together with the result. Whoever tries again after an error would then go
-on for ever, and the loop that waits for its tasks would never close.
+3.12 asyncio.wait_for() loses one that comes together with the result. Code that tries again after an error would
+then go on for ever, and the loop that waits for its tasks would never close.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+CANCEL_AGAIN_SECONDS: Final = 1.0  # for what ends in order once it is cancelled; then it has lost that
 Result = TypeVar("Result")
 
 
 async def within(seconds: float | None, work: Coroutine[Any, Any, Result]) -> Result:
     """The result of ``work``, which may take so many seconds; None: any. asyncio.TimeoutError if it takes longer.
 
-    A cancellation always comes out of here at once; the work is cancelled too, and ends when it likes.
+    A cancellation always comes out of here at once; the work is cancelled too, again and again until it ends.
     """
     task = asyncio.get_running_loop().create_task(work)
     try:
         await asyncio.wait([task], timeout=seconds)
     finally:
         if not task.done():
-            task.cancel()
             task.add_done_callback(_look_at)
+            _cancel(task)
     if not task.done():
         raise asyncio.TimeoutError(f"no answer within {seconds:g} s")
     return task.result()
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    if task.cancel():
+        task.get_loop().call_later(CANCEL_AGAIN_SECONDS, _cancel, task)
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 from django.core import mail
 
 from ..events import RESERVED_PREFIX, Event, make_position, position_milliseconds
+from ..hub.control import ENDS
 from ..hub.hub import Hub
 from ..hub.log import EventLog
+from ..hub.recent_ends import Revocations
 from ..hub.registry import add_hub, deliver_to_hubs, open_hubs
 from .base import Backend
 
@@ -36,6 +38,7 @@ class MemoryBackend(Backend):
         super().__init__(options)
         self._lock = threading.RLock()
         self._log = EventLog(secrets.token_hex(4))
+        self._revocations = Revocations(0)
         self._waiting: deque[Event] = deque()
         self._is_publishing = False
         self._position = self._log.head_id
@@ -45,15 +48,22 @@ class MemoryBackend(Backend):
         if self._may_be_alone:
             self._warn_if_alone()
         self._waiting.append(event)
-        with self._lock:
-            if self._is_publishing:
-                return  # this very thread, interrupted by a signal handler or a finalizer: the loop below goes on
-            self._is_publishing = True
-            try:
-                while self._waiting:
-                    self._publish_first()
-            finally:
-                self._is_publishing = False
+        self._publish_waiting()
+
+    def publish_deltas(self, event: Event) -> None:
+        deliver_to_hubs(event)
+
+    def _publish_waiting(self) -> None:
+        while self._waiting:  # looked at again at the end: an interruption may have come right before
+            with self._lock:
+                if self._is_publishing:
+                    return  # this very thread, interrupted by a signal handler or a finalizer: the loop below goes on
+                self._is_publishing = True
+                try:
+                    while self._waiting:
+                        self._publish_first()
+                finally:
+                    self._is_publishing = False
 
     def _publish_first(self) -> None:
         event = self._waiting.popleft()
@@ -64,6 +74,8 @@ class MemoryBackend(Backend):
         event.stamp(self._log.epoch, make_position(milliseconds, 0) if fresh else head + 1)
         if event.type.startswith(RESERVED_PREFIX):  # obeyed by the hubs that are there; not for those that come later
             self._log.skip_to(event.position)
+            if event.type in ENDS:
+                self._revocations.revoke(event.position, event.data)
         else:
             self._log.append(event)
             self._log.evict()
@@ -79,14 +91,21 @@ class MemoryBackend(Backend):
         if not open_hubs() and "django.core.asgi" not in sys.modules:
             logger.warning(
                 "An SSE broadcast was made in a process that serves no streams: with the memory backend nobody hears "
-                'it. To reach the workers that do, set SSE_LIVE["BACKEND"] to RedisStreamsBackend or '
-                "ChannelLayerBackend."
+                'it. To reach the workers that do, set SSE_LIVE["BACKEND"] to '
+                '"django_sse_live.database.DatabaseBackend", "django_sse_live.backends.redis_streams.'
+                'RedisStreamsBackend" or "django_sse_live.backends.channel_layer.ChannelLayerBackend".'
             )
 
     def attach(self, hub: Hub) -> None:
         with self._lock:
-            hub.log = self._log.copy()
-            add_hub(hub)
+            self._is_publishing = True  # what an interruption broadcasts waits: it must not change what is copied here
+            try:
+                hub.log, hub.revocations = self._log.copy(), self._revocations.copy()
+                hub.set_clock(1000 * time.time())
+                add_hub(hub)
+            finally:
+                self._is_publishing = False
+        self._publish_waiting()
 
     def position(self) -> str:
         return self._position

@@ -12,8 +12,10 @@ from django.utils.cache import patch_vary_headers
 
 from ..conf import live_settings
 
-METHODS: Final = "GET, HEAD"
-REQUEST_HEADERS: Final = "Authorization, Cache-Control, Last-Event-ID"  # beyond those that need no permission
+METHODS: Final = "GET, HEAD, POST"
+REQUEST_HEADERS: Final = (
+    "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-CSRFToken"  # beyond those that need no permission
+)
 EXPOSED_HEADERS: Final = "Retry-After, SSE-Live-Error"  # by which a page learns why it was refused
 PREFLIGHT_SECONDS: Final = 600
 
@@ -38,7 +40,10 @@ def share_with_origin(request: HttpRequest, response: HttpResponseBase) -> None:
 
 
 def is_foreign_subresource(request: HttpRequest) -> bool:
-    """An image, a script or a no-cors fetch of another site: it can read nothing, and would only use up a visitor's
-    streams. Browsers say so themselves: https://www.w3.org/TR/fetch-metadata/"""
+    """An image, a script, a frame or a no-cors fetch of another origin's page, of the same site too: it can read
+    nothing, and would only use up a visitor's streams. Browsers say so: https://www.w3.org/TR/fetch-metadata/"""
     meta = request.META
-    return meta.get("HTTP_SEC_FETCH_MODE") == "no-cors" and meta.get("HTTP_SEC_FETCH_SITE") == "cross-site"
+    if meta.get("HTTP_SEC_FETCH_SITE") not in ("cross-site", "same-site"):
+        return False
+    mode = meta.get("HTTP_SEC_FETCH_MODE")
+    return mode == "no-cors" or (mode == "navigate" and meta.get("HTTP_SEC_FETCH_DEST") != "document")

@@ -9,39 +9,50 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
 
-from asgiref.sync import SyncToAsync
-from django.db import connections
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import ResponseHeaders
 
 from ..hub.clients import Client
+from .catching_up import open_client
+from .handoff import handoff_of
 from .refusals import Refused
-from .servers import UNSENT_BYTES, abort_connection, breathe
-from .subscription import handoff_of
+from .server_send import find_send
+from .servers import (
+    UNSENT_MAX_BYTES,
+    Flow,
+    abort_connection,
+    breathe,
+    flow_of,
+    tune_connection,
+    watch_termination,
+    writer_of,
+)
+from .threads import release_request_thread
 
+# In lower case, as ASGI asks for: middleware around Django finds them by it.
 HEADERS: Final = ResponseHeaders(
     {
-        "Content-Type": "text/event-stream",
+        "content-type": "text/event-stream",
         # no-transform: RFC 9111, section 5.2.2.6; keeps proxies from compressing, and so from buffering
-        "Cache-Control": "no-cache, no-store, must-revalidate, no-transform",
-        "X-Accel-Buffering": "no",  # nginx: hand on each chunk as it comes
+        "cache-control": "no-cache, no-store, must-revalidate, no-transform",
+        "x-accel-buffering": "no",  # nginx: hand on each chunk as it comes
     }
 )
-# Of one connection, so of HTTP/1.x alone: RFC 9113, section 8.2.2
-HEADERS_1: Final = ResponseHeaders({**HEADERS, "Connection": "keep-alive", "Keep-Alive": "timeout=30, max=100"})
+# Of one connection: not for HTTP/2 (RFC 9113, section 8.2.2), nor for HTTP/1.0, where a stream ends the connection
+HEADERS_1: Final = ResponseHeaders({**HEADERS, "connection": "keep-alive", "keep-alive": "timeout=30, max=100"})
 
 
 def stream_headers(request: HttpRequest) -> ResponseHeaders:
     """A copy of the right table. It shares the table's strings, which one made by Django's constructor would not."""
-    table = HEADERS_1 if getattr(request, "scope", {}).get("http_version", "1.1").startswith("1") else HEADERS
+    table = HEADERS_1 if getattr(request, "scope", {}).get("http_version", "1.1") == "1.1" else HEADERS
     headers = ResponseHeaders({})
     headers._store = table._store.copy()
     return headers
 
 
-def refusal_response(refused: Refused) -> JsonResponse:
+def refusal_response(refused: Refused, **more: str) -> JsonResponse:
     response = JsonResponse(
-        {"error": refused.error, "detail": refused.detail},
+        {"error": refused.error, "detail": refused.detail, **more},
         status=refused.status,
         headers={"Cache-Control": "no-store", **refused.headers},
     )
@@ -63,8 +74,6 @@ class EventStreamResponse(StreamingHttpResponse):
     """
 
     def __init__(self, client: Client, request: HttpRequest) -> None:
-        scope = getattr(request, "scope", {})
-        client.abort = partial(abort_connection, scope.get("client"), None)
         self._events = EventStream(client, request)
         self._handoff = handoff_of(request)
         if self._handoff is not None:
@@ -93,6 +102,8 @@ class EventStreamResponse(StreamingHttpResponse):
         elif self._handoff is not None:
             self._handoff.client = self._events.client
             content = _Nothing()
+        else:
+            self._events.is_alone = True
         return content  # type: ignore[no-any-return]
 
 
@@ -112,10 +123,12 @@ class _Nothing:
 class EventStream:
     """What a client is to hear, chunk by chunk. Its first step enters the registry; aclose() leaves it."""
 
-    __slots__ = ("client", "_is_backlog", "_request")
+    __slots__ = ("client", "is_alone", "_flow", "_is_backlog", "_request")
 
     def __init__(self, client: Client, request: HttpRequest) -> None:
         self.client: Client = client
+        self.is_alone: bool = False  # nothing stands between it and Django's handler, which sends each chunk as it is
+        self._flow: Flow | None = None  # where the server takes whatever it is given
         self._is_backlog = False
         self._request: HttpRequest | None = request  # None once the stream has begun
 
@@ -124,32 +137,61 @@ class EventStream:
 
     async def __anext__(self) -> bytes:
         client = self.client
-        if self._request is not None:
-            # Here and not in the view: sync parts of the middleware, on the way out, would make another thread.
-            release_request_thread()
-            _release_parsed(self._request)
-            self._request = None
-            client.open()
-        client.sending_since = 0.0
         try:
+            if self._request is not None:
+                self._begin(self._request)
+                await open_client(client)
+            await self._room()
             if self._is_backlog:
                 await breathe()
             while True:
                 chunk = client.take()
                 if chunk is not None:
                     client.sending_since = client.hub.heartbeat.now
-                    self._is_backlog = len(chunk) > UNSENT_BYTES
+                    self._is_backlog = len(chunk) > UNSENT_MAX_BYTES
                     return chunk
                 if client.close_reason is not None:
                     break
                 await client.wait()
-        except BaseException as error:
-            client.leave("error" if isinstance(error, Exception) else "client")  # cancelled: the client went away
+                await self._room()
+        except Exception:
+            # The headers are out: the server would end the connection over it, or take it for a broken pipe.
+            client.hub.notices.failed(client)
+            client.leave("error")
+        except BaseException:  # cancelled: the client went away
+            await self.aclose()
             raise
-        client.leave()
+        await self.aclose()
         raise StopAsyncIteration
 
+    async def _room(self) -> None:
+        """Wait until the client has taken enough of what was sent, by Django or by the writer."""
+        client = self.client
+        if self._flow is not None:
+            client.sending_since = client.sending_since or client.hub.heartbeat.now
+            await self._flow.ready()
+        client.sending_since = 0.0
+
+    def _begin(self, request: HttpRequest) -> None:
+        # Here and not in the view: sync parts of the middleware, on the way out, would make another thread.
+        release_request_thread()
+        client = self.client
+        handoff = handoff_of(request)
+        if handoff is not None:
+            handoff.leave_line()
+        send = handoff.server_send if handoff is not None else find_send()
+        self._flow = flow_of(send)
+        watch_termination(client.hub, send)
+        tune_connection(client.hub, send)
+        client.abort = partial(abort_connection, getattr(request, "scope", {}).get("client"), send)
+        if self.is_alone:
+            client.writer = writer_of(client.hub, send, self._flow)
+        _release_parsed(request)
+        self._request = None
+
     async def aclose(self) -> None:
+        if self._flow is not None:
+            self._flow.end()
         self.client.leave()
 
 
@@ -157,19 +199,3 @@ def _release_parsed(request: HttpRequest) -> None:
     """Django keeps the request until its response ends; what was only needed to find and run the view can go: 2 KiB."""
     request.resolver_match = None
     request.__dict__.pop("GET", None)
-
-
-def release_request_thread() -> None:
-    """End the thread that asgiref keeps for this request's sync code, with its database connections.
-
-    Django runs each ASGI request inside a ThreadSensitiveContext, whose one-thread executor would live as long as the
-    stream. Sync code that runs in this context later gets a new one. An executor that is not of this context is left
-    alone: it belongs to somebody else.
-    """
-    context: Any = SyncToAsync.thread_sensitive_context.get(None)
-    if context is None or getattr(context, "_executor", None) is not None:
-        return
-    executor = SyncToAsync.context_to_thread_executor.pop(context, None)
-    if executor is not None:
-        executor.submit(connections.close_all)
-        executor.shutdown(wait=False)

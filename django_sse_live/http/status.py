@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from django.contrib.auth.decorators import login_not_required
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.crypto import constant_time_compare
-from django.utils.decorators import method_decorator
-from django.views import View
 from django.views.decorators.debug import sensitive_variables
 
 from ..backends import get_backend, running_hub
 from ..conf import live_settings
 from ..hub.hub import Hub
 from ..workers import totals, worker_of
+from .open_view import OpenView
 from .refusals import Refused
 from .responses import no_error, refusal_response
-from .servers import stop_gracefully
+from .shutdown import stop_gracefully
 from .subscription import request_user
 
 HEALTH_SECONDS: Final = 1.0  # how long an answer waits for a worker that has just started
@@ -35,8 +33,7 @@ def _hub(request: HttpRequest) -> Hub:
     return hub
 
 
-@method_decorator(login_not_required, name="dispatch")
-class HealthView(View):
+class HealthView(OpenView):
     """200 while this worker can open streams, 503 while it cannot: it is shutting down, or has never reached its bus.
 
     While the bus is away streams stay open and new ones open, so it is still 200, and says ``degraded``: to take every
@@ -60,8 +57,7 @@ class HealthView(View):
         return JsonResponse({"status": "ok" if get_backend().is_available else "degraded"}, headers=NO_STORE)
 
 
-@method_decorator(login_not_required, name="dispatch")  # a monitor has the token instead
-class StatusView(View):
+class StatusView(OpenView):
     """What every worker reports, and the sum of it. For staff, or with ``Authorization: Bearer <STATUS_TOKEN>``.
 
     Where the bus reaches other processes the answer takes half a second: nobody knows how many workers will answer.
@@ -91,5 +87,5 @@ async def _check_operator(request: HttpRequest) -> None:
         raise Refused(
             403,
             "forbidden",
-            'This is for staff, or for whoever sends "Authorization: Bearer …" with SSE_LIVE["STATUS_TOKEN"].',
+            'Only staff may see this, or a request with "Authorization: Bearer …" and SSE_LIVE["STATUS_TOKEN"].',
         )

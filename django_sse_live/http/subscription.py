@@ -5,7 +5,7 @@ Knows requests, tokens and settings; knows nothing of hubs beyond the ids that a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from inspect import isawaitable, iscoroutinefunction
@@ -19,35 +19,35 @@ from django.views.decorators.debug import sensitive_variables
 
 from ..broadcasting import stream_position
 from ..conf import live_settings
-from ..events import CONTROL_CHANNEL, FINAL_ID_SUFFIX, RESERVED_PREFIX, Form, parse_id, validate_name
-from ..identity import USER_PREFIX, auth_digest, user_channel, user_pk
+from ..events import CONTROL_CHANNEL, RESERVED_PREFIX, parse_id, validate_name
+from ..identity import USER_PREFIX, auth_marks, user_channel, user_pk
+from ..jobs.job import read_job
+from ..jobs.records import CHANNEL_PREFIX
+from ..wire import FINAL_ID_SUFFIX, Form
+from .handoff import handoff_of
 from .refusals import Refused
-from .tokens import TOKEN_SEPARATOR, is_signed, read_tokens
+from .tokens import TOKEN_SEPARATOR, grant, is_signed
 
 QUERY_MAX_BYTES: Final = 32 * 1024  # MAX_CHANNELS channels of some length, and a token for as many
-HANDOFF: Final = "django_sse_live"  # the key in scope["extensions"] under which live_application waits for a client
 
 LastId = tuple[str, int] | Literal["none", "unknown"]
-Authorize = Callable[[HttpRequest, str], bool | Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
     """A request that may have its stream."""
 
-    channels: tuple[str, ...]
+    namespace: str
+    channels: tuple[str, ...]  # as the request names them, without the namespace
     own: tuple[str, ...]  # of these, what needs neither a name nor a token: fixed by the url, and the user's own
     form: Form
     last_id: LastId
     heartbeat_seconds: float
-    tokens: tuple[str, ...]  # fresh ones, where the request brought any: see read_tokens()
+    tokens: tuple[str, ...]  # fresh ones, where the request brought any: see grant()
     user_pk: str | None
-    auth: str  # the user's auth_digest(); "" for nobody
-
-
-def handoff_of(request: HttpRequest) -> Any:
-    """What live_application and this request have in common; None without live_application."""
-    return (getattr(request, "scope", {}).get("extensions") or {}).get(HANDOFF)
+    auth: str  # the user's auth_marks(); "" for nobody
+    claims: str  # digest of what the tokens grant; "" for none
+    is_authorized: bool  # there is a channel that authorize() alone has granted
 
 
 def page_position(request: HttpRequest) -> str:
@@ -64,14 +64,17 @@ def is_lookup_of_django(user: Any) -> bool:
 
 
 async def request_user(request: HttpRequest) -> Any:
-    """``request.user`` if it is authenticated, else None: what a later middleware put there too, such as nobody for who
-    has not given a second factor yet. Looks nothing up that is not asked for."""
+    """``request.user`` if it is authenticated, else None: what a later middleware put there too, such as nobody for
+    somebody who has not given a second factor yet. From then on ``request.user`` is no lookup any more, and async code
+    may ask for it too."""
     known = request.__dict__
     if "user" not in known and hasattr(request, "auser"):
-        return _authenticated(await request.auser())
+        request.user = await request.auser()
+        return _authenticated(request.user)
     user = getattr(request, "user", None)
     if is_lookup_of_django(user):
-        return _authenticated(known["_cached_user"] if "_cached_user" in known else await request.auser())
+        request.user = known["_cached_user"] if "_cached_user" in known else await request.auser()
+        return _authenticated(request.user)
     if isinstance(user, LazyObject):
         return await sync_to_async(_authenticated)(user)
     return _authenticated(user)
@@ -110,17 +113,33 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
     return await result if isawaitable(result) else result
 
 
+async def call_for_items(function: Callable[..., Any], *args: Any) -> Any:
+    """The same for what gives several things. A queryset or a generator asks the database only as it is gone through,
+    which is no more allowed on the loop than to call sync code there."""
+    items = await call(function, *args)
+    if isinstance(items, AsyncIterable):  # querysets too
+        return [item async for item in items]
+    return await sync_to_async(lambda: list(items))() if isinstance(items, Iterator) else items
+
+
 @sensitive_variables()
 async def parse_subscription(
-    request: HttpRequest, user: Any, fixed_channels: Iterable[str], authorize: Callable[[HttpRequest, str], Any]
+    request: HttpRequest,
+    user: Any,
+    fixed_channels: Iterable[str],
+    authorize: Callable[[HttpRequest, str], Any],
+    *,
+    namespace: str,
 ) -> Subscription:
-    """Everything that DESIGN calls "who may hear what", in its order. ``user``: an authenticated one, or None.
+    """The stream that a request asks for, if it may hear every channel: one that the url fixes, a token grants, is the
+    user's own, is public or is authorized, asked in this order. ``user``: an authenticated one, or None.
     Raises Refused."""
     query = request.GET
     fixed = tuple(fixed_channels)
-    signed, tokens = read_tokens(_brought_tokens(request, user), user)
+    granted_by = grant(_brought_tokens(request, user), user, namespace)
+    signed = granted_by.channels
     wanted = [*fixed, *query.getlist("channel"), *signed]
-    own = user_channel(user) if user is not None else None
+    own = None if user is None or granted_by.is_drawn_for_nobody else user_channel(user)
     if own is not None:
         wanted.append(own)
     if not wanted:
@@ -143,19 +162,55 @@ async def parse_subscription(
     asked = [channel for channel in channels if channel not in granted]
     for channel in asked:  # all of them, before the project's code is asked for any
         _check_name(channel)
-    form, heartbeat_seconds = _form(_first(query, "format")), _heartbeat(_first(query, "heartbeat"))
+    form, heartbeat_seconds = _form(request), asked_heartbeat(query)
+    is_authorized = False
     for channel in asked:
-        await _check_access(request, channel, authorize)
+        is_authorized = await _check_access(request, channel, authorize, user, namespace) or is_authorized
     return Subscription(
+        namespace=namespace,
         channels=channels,
         own=fixed if own is None else (*fixed, own),
         form=form,
-        last_id=_last_id(brought_id(request)),
+        last_id=read_last_id(brought_id(request)),
         heartbeat_seconds=heartbeat_seconds,
-        tokens=tokens,
+        tokens=granted_by.tokens,
         user_pk=None if user is None else user_pk(user),
-        auth="" if user is None else auth_digest(user),
+        auth="" if user is None else auth_marks(user),
+        claims=granted_by.claims,
+        is_authorized=is_authorized,
     )
+
+
+@sensitive_variables()
+async def check_sender(
+    request: HttpRequest,
+    user: Any,
+    fixed_channels: Iterable[str],
+    authorize: Callable[[HttpRequest, str], Any],
+    channel: str | None,
+    *,
+    namespace: str,
+) -> None:
+    """Whether this request may send to a channel: if it may hear it. Tokens are looked at where it names none too.
+    Raises Refused."""
+    granted_by = grant(_brought_tokens(request, user), user, namespace)
+    if channel is None or channel in fixed_channels or channel in granted_by.channels:
+        return
+    if user is not None and not granted_by.is_drawn_for_nobody and channel == user_channel(user):
+        return
+    await _check_access(request, channel, authorize, user, namespace)
+
+
+@sensitive_variables()
+async def may_stop(request: HttpRequest, user: Any, channel: str, *, namespace: str) -> bool:
+    """Whether this request may stop the job of a channel: its owner, and who has a token that says so."""
+    granted_by = grant(_brought_tokens(request, user), user, namespace)
+    return channel in granted_by.stoppable or (user is not None and await _owns(user, channel, namespace))
+
+
+async def _owns(user: Any, channel: str, namespace: str) -> bool:
+    found = await read_job(channel.removeprefix(CHANNEL_PREFIX))
+    return found is not None and (found.record.owner, found.record.namespace) == (user_pk(user), namespace)
 
 
 def check_query(request: HttpRequest) -> None:
@@ -174,29 +229,12 @@ def check_query(request: HttpRequest) -> None:
         ) from None
 
 
-def client_address(scope: Mapping[str, Any]) -> str:
-    """Where a request comes from: the peer of the connection or, behind PROXY_COUNT proxies, what the outermost of
-    them wrote down. Nothing that the visitor wrote counts. "" if it is not known (a Unix socket)."""
-    count = live_settings().proxy_count
-    if count:
-        values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
-        written = ",".join(values).split(",")
-        address = written[-count].strip() if len(written) >= count else ""
-        if address.startswith("["):  # some proxies add the port, another one for each connection
-            address = address[1:].partition("]")[0]
-        elif address.count(":") == 1:
-            address = address.partition(":")[0]
-        if address:
-            return address[:64]
-    peer = scope.get("client")
-    return peer[0] if peer else ""
-
-
 def hide_tokens(request: HttpRequest) -> None:
     """Before an error is reported with its request, to ADMINS or to the debug page: without what opens a stream."""
     query = QueryDict(request.META.get("QUERY_STRING", ""), mutable=True)
-    if "token" in query:
-        query.setlist("token", ["hidden"])
+    if secrets := [name for name in ("token", "ticket") if name in query]:
+        for name in secrets:
+            query.setlist(name, ["hidden"])
         request.META["QUERY_STRING"] = query.urlencode()
         request.GET = query  # type: ignore[assignment]
 
@@ -219,7 +257,10 @@ def _check_name(channel: str) -> None:
         raise Refused(400, "malformed_channel", str(error)) from None
 
 
-async def _check_access(request: HttpRequest, channel: str, authorize: Callable[[HttpRequest, str], Any]) -> None:
+async def _check_access(
+    request: HttpRequest, channel: str, authorize: Callable[[HttpRequest, str], Any], user: Any, namespace: str
+) -> bool:
+    """Whether something was asked that may say something else tomorrow. Raises Refused."""
     if channel.startswith(USER_PREFIX):
         raise Refused(
             403,
@@ -229,6 +270,15 @@ async def _check_access(request: HttpRequest, channel: str, authorize: Callable[
         )
     if channel == CONTROL_CHANNEL:
         raise Refused(403, "forbidden", f"The channel {channel!r} is what workers tell each other; nobody may listen.")
+    if channel.startswith(CHANNEL_PREFIX):
+        if user is not None and await _owns(user, channel, namespace):
+            return True
+        raise Refused(
+            403,
+            "forbidden",
+            "This job is not yours, or is not known any more. Its owner may watch it, and who has a token for it: "
+            "{% sse_live_job job %} draws one, and job.sign() makes one.",
+        )
     if channel.startswith(RESERVED_PREFIX):
         raise Refused(
             403,
@@ -236,7 +286,7 @@ async def _check_access(request: HttpRequest, channel: str, authorize: Callable[
             f'The channel {channel!r} is private: names that begin with "{RESERVED_PREFIX}" belong to django-sse-live.',
         )
     if any(fnmatchcase(channel, pattern) for pattern in live_settings().public_channels):
-        return
+        return False
     try:
         allowed = _yes_or_no(await call(authorize, request, channel), "authorize()")
     except PermissionDenied:
@@ -249,6 +299,7 @@ async def _check_access(request: HttpRequest, channel: str, authorize: Callable[
             'which signs a token, or name the channel in SSE_LIVE["PUBLIC_CHANNELS"], or let SSE_LIVE["AUTHORIZE"] '
             "return True for it.",
         )
+    return True
 
 
 async def authorize_by_setting(request: HttpRequest, channel: str) -> bool:
@@ -264,7 +315,11 @@ def _yes_or_no(answer: Any, who: str) -> bool:
     raise TypeError(f"{who} must return True or False, not {type(answer).__name__}. Nobody was let in.")
 
 
-def _form(given: str | None) -> Form:
+def _form(request: HttpRequest) -> Form:
+    handoff = handoff_of(request)
+    if handoff is not None and handoff.socket is not None:
+        return "lines"
+    given = _first(request.GET, "format")
     if given is None or given == "named":
         return "named"
     if given == "envelope":
@@ -272,9 +327,9 @@ def _form(given: str | None) -> Form:
     raise Refused(400, "malformed_format", 'format is "named" (the default) or "envelope".')
 
 
-def _heartbeat(given: str | None) -> float:
+def asked_heartbeat(query: QueryDict) -> float:
     """The interval that a client asks for, held between HEARTBEAT_MIN_SECONDS and HEARTBEAT_MAX_SECONDS."""
-    settings = live_settings()
+    settings, given = live_settings(), _first(query, "heartbeat")
     if given is None:
         return settings.heartbeat_seconds
     try:
@@ -305,11 +360,11 @@ def is_final_id(last_id: str | None) -> bool:
     return last_id is not None and last_id.endswith(FINAL_ID_SUFFIX)
 
 
-def _last_id(brought: str | None) -> LastId:
+def read_last_id(brought: str | None) -> LastId:
     return "none" if brought is None else parse_id(brought) or "unknown"
 
 
-def check_fixed_channels(channels: Any) -> tuple[str, ...]:
+def check_fixed_channels(channels: Any, *, may_be_reserved: bool = False) -> tuple[str, ...]:
     """What the project itself says a stream hears: it needs no permission, so it must not come from the visitor."""
     if isinstance(channels, str):
         raise ImproperlyConfigured(
@@ -317,6 +372,12 @@ def check_fixed_channels(channels: Any) -> tuple[str, ...]:
             "A part of the url must not name them, since whoever types it would be let in: override get_channels()."
         )
     try:
-        return tuple(validate_name("channel", channel) for channel in channels)
+        names = tuple(validate_name("channel", channel) for channel in channels)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"The channels fixed for this stream are wrong: {error}") from error
+    if not may_be_reserved and any(name.startswith(RESERVED_PREFIX) for name in names):
+        raise ImproperlyConfigured(
+            f'The channels fixed for this stream are {names!r}: names that begin with "{RESERVED_PREFIX}" belong to '
+            "django-sse-live. Put a prefix of your own before names that users choose."
+        )
+    return names

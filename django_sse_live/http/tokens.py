@@ -1,20 +1,27 @@
 """Signed subscriptions: what sign_channels() grants, and to whom.
 
-Knows users and keys; knows nothing of requests.
+Knows users and keys; of a request only whose it is. The claims of a token: ``c`` channels; ``e`` when it expires; ``a``
+how many seconds a fresh one lives; ``u`` and ``h`` the user and the auth digest that it is bound to, or ``u`` alone,
+the user whom a page without channels was drawn for; ``d`` that a page was drawn for nobody; ``n`` the namespace. Of a
+job's channel: ``o`` the owner, who must be the one who is logged in; ``s`` the channels of jobs that it may stop.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
 
 from django.core import signing
+from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from ..conf import live_settings
-from ..events import CONTROL_CHANNEL, validate_name
+from ..events import RESERVED_PREFIX, validate_name
 from ..identity import auth_digests, user_pk
+from ..namespaces import current_namespace
 from .refusals import Refused
 
 TOKEN_SALT: Final = "django_sse_live.token"
@@ -26,28 +33,85 @@ def sign_channels(channels: str | Iterable[str], *, user: Any = None, max_age: f
 
     ``user``: binds it to that user (primary key and session auth hash, so a password change ends it); without one it is
     bound to nobody, and whoever has it may use it. ``max_age``: seconds, by default TOKEN_MAX_AGE_SECONDS.
-    TypeError or ValueError for a bad channel, an unsaved user or a mere key, or a max_age that is not positive.
+
+    Where NAMESPACE is set, it opens the channels of the running code's namespace, for a request of that namespace.
+    TypeError or ValueError for a bad or reserved channel, an unsaved user or a mere key, or a max_age that is not
+    positive.
     """
     names = [channels] if isinstance(channels, str) else list(channels)
     if not names:
         raise ValueError("sign_channels() needs at least one channel.")
-    for name in names:
-        if validate_name("channel", name) == CONTROL_CHANNEL:
-            raise ValueError(f"The channel {name!r} is what workers tell each other; nobody may listen to it.")
-    if max_age is None:
-        max_age = live_settings().token_max_age_seconds
-    if max_age <= 0:
-        raise ValueError(f"max_age is {max_age!r}; it must be a positive number of seconds.")
-    claims: dict[str, Any] = {"c": names, "e": round(time.time() + max_age, 3), "a": max_age}
+    claims = _claims(names, current_namespace(), max_age)
     if user is not None:
         if not hasattr(user, "pk"):
             raise TypeError(
                 f"user is {user!r}, of which nobody can tell the password that the token ends with: "
                 "pass the user itself, such as request.user."
             )
+        claims.update(_bound_to(user))
+    return _sign(claims)
+
+
+def sign_page(channels: Iterable[str], *, request: HttpRequest) -> str:
+    """The token of an element that is drawn into a page: of its channels for the page's user, or for nobody.
+
+    Without channels it grants nothing and never expires, but still says whose the page is: once somebody else is logged
+    in, no stream opens for it. Drawn for nobody, it goes on when somebody logs in, without their own user channel.
+    """
+    names = list(channels)
+    user = getattr(request, "user", None)
+    claims = _claims(names, current_namespace(request), None)
+    if user is None:
+        return _sign(claims)
+    if not user.is_authenticated:
+        claims["d"] = 0
+    elif names:
+        claims.update(_bound_to(user))
+    else:
         claims["u"] = user_pk(user)
-        claims["h"] = auth_digests(user)[:1]
-    return _signer().sign_object(claims, compress=True)
+    return _sign(claims)
+
+
+def sign_job(
+    channel: str, namespace: str, *, owner: str | None = None, may_stop: bool = False, max_age: float | None = None
+) -> str:
+    """A token to watch a job, and to stop it where it ``may_stop``. ``owner``: the primary key of the one user who may
+    use it; without one whoever has it may."""
+    claims = _lasting([channel], namespace, max_age)
+    if owner is not None:
+        claims["o"] = owner
+    if may_stop:
+        claims["s"] = [channel]
+    return _sign(claims)
+
+
+def _claims(names: list[str], namespace: str, max_age: float | None) -> dict[str, Any]:
+    for name in names:
+        if validate_name("channel", name).startswith(RESERVED_PREFIX):
+            raise ValueError(
+                f'The channel {name!r} cannot be signed: names that begin with "{RESERVED_PREFIX}" belong to '
+                "django-sse-live. Put a prefix of your own before names that users choose."
+            )
+    return _lasting(names, namespace, max_age)
+
+
+def _lasting(names: list[str], namespace: str, max_age: float | None) -> dict[str, Any]:
+    if max_age is None:
+        max_age = live_settings().token_max_age_seconds
+    if max_age <= 0:
+        raise ValueError(f"max_age is {max_age!r}; it must be a positive number of seconds.")
+    claims: dict[str, Any] = {"c": names, "a": max_age}
+    if namespace:
+        claims["n"] = namespace
+    return claims
+
+
+def _bound_to(user: Any) -> dict[str, Any]:
+    return {"u": user_pk(user), "h": auth_digests(user)[:1]}
+
+
+def _sign(claims: dict[str, Any]) -> str:
+    return _signer().sign_object({**claims, "e": round(time.time() + claims["a"], 3)}, compress=True)
 
 
 def _signer() -> signing.Signer:
@@ -63,38 +127,69 @@ def is_signed(token: str) -> bool:
     return True
 
 
+class Granted(NamedTuple):
+    """What the tokens of a request grant."""
+
+    channels: list[str]
+    tokens: tuple[str, ...]  # fresh ones: one for all channels and, where several were brought, one for each
+    is_drawn_for_nobody: bool = False  # so the user's own channel is not theirs on this stream
+    stoppable: tuple[str, ...] = ()  # the channels of jobs that may be stopped
+    claims: str = ""  # a digest of what the tokens say, whenever they expire
+
+
 @sensitive_variables()
-def read_tokens(tokens: list[str], user: Any) -> tuple[list[str], tuple[str, ...]]:
-    """The channels that these tokens grant to this user, and fresh tokens: one for all of them, and, where the request
-    brought several, one in the place of each. Raises Refused."""
-    channels: list[str] = []
-    max_age = float("inf")
-    is_bound = False
-    fresh: list[str] = []
-    for token in tokens:
-        claims = _claims(token)
-        if claims["e"] <= time.time():
+def grant(tokens: list[str], user: Any, namespace: str) -> Granted:
+    """What these tokens grant to this user in this namespace. Raises Refused."""
+    brought = [_read(token) for token in tokens]
+    for claims in brought:
+        if claims["c"] and claims["e"] <= time.time():
             raise Refused(
                 403,
                 "token_expired",
                 "The token has expired. Load the page again, or fetch one from a view that calls sign_channels().",
             )
-        bearer = None
+        if claims.get("n", "") != namespace:
+            raise Refused(403, "token_of_another_namespace", "The token was made for another site than this one.")
         if "u" in claims:
             _check_bearer(claims, user)
-            bearer = user
-            is_bound = True
-        channels += claims["c"]
-        max_age = min(max_age, claims["a"])
-        if len(tokens) > 1:
-            fresh.append(sign_channels(claims["c"], user=bearer, max_age=claims["a"]))
-    if not tokens:
-        return [], ()
-    channels = list(dict.fromkeys(channels))
-    return channels, (sign_channels(channels, user=user if is_bound else None, max_age=max_age), *fresh)
+        if "o" in claims and (user is None or user_pk(user) != claims["o"]):
+            raise Refused(
+                403,
+                "token_of_another_user",
+                "The token is for the owner of this job, who is not logged in here. Load the page again for a fresh "
+                "one.",
+            )
+        if "h" in claims:
+            claims.update(_bound_to(user))
+    return _granted(brought)
 
 
-def _claims(token: str) -> dict[str, Any]:
+@sensitive_variables()
+def renew(tokens: list[str]) -> Granted:
+    """What these tokens granted when they were last looked at, and fresh ones. Raises Refused for one that has expired
+    or is none."""
+    brought = [_read(token) for token in tokens]
+    if any(claims["c"] and claims["e"] <= time.time() for claims in brought):
+        raise Refused(403, "token_expired", "The token has expired.")
+    return _granted(brought)
+
+
+def _granted(brought: list[dict[str, Any]]) -> Granted:
+    if not brought:
+        return Granted([], ())
+    said = json.dumps([{**claims, "e": 0} for claims in brought], sort_keys=True)
+    whole = {key: value for claims in brought for key, value in claims.items()}
+    whole["c"] = list(dict.fromkeys(name for claims in brought for name in claims["c"]))
+    whole["a"] = min(claims["a"] for claims in brought)
+    stoppable = tuple(dict.fromkeys(name for claims in brought for name in claims.get("s", ())))
+    if stoppable:
+        whole["s"] = stoppable
+    fresh = [whole, *brought] if len(brought) > 1 else [whole]
+    digest = sha256(said.encode()).hexdigest()[:32]
+    return Granted(whole["c"], tuple(map(_sign, fresh)), "d" in whole, stoppable, digest)
+
+
+def _read(token: str) -> dict[str, Any]:
     try:
         claims = _signer().unsign_object(token)
     except signing.BadSignature:
@@ -108,7 +203,11 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 def _check_bearer(claims: dict[str, Any], user: Any) -> None:
+    if user is None and "h" not in claims:
+        return  # what that user could see, and is not logged in for now, is not granted by this token
     if user is not None and user_pk(user) == claims["u"]:
+        if "h" not in claims:
+            return
         digests = auth_digests(user)
         if claims["h"] == digests[:1] or any(digest in digests for digest in claims["h"]):
             return

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial, update_wrapper
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    JsonResponse,
+    UnreadablePostError,
+)
 from django.views import View
 from django.views.decorators.debug import sensitive_variables
 
-from ..backends import replay_history, running_hub
+from ..backends import running_hub
 from ..conf import live_settings
-from ..events import encode_json, frame, validate_type
+from ..events import parse_id, validate_type
+from ..hub.client_info import ClientInfo
 from ..hub.clients import Client
 from ..hub.hub import Hub
-from ..hub.registry import count_refused
-from ..identity import session_digest
+from ..hub.registry import count_message_refused, count_refused
+from ..identity import scope_name, session_digest
+from ..messages import Message, call_handler, on_message
+from ..namespaces import request_namespace, use_namespace
+from ..wire import encode_json, event_field, frame, line
+from .accept import accepts_event_stream, names_event_stream
+from .addresses import client_address
 from .cors import is_foreign_subresource, share_with_origin
+from .csrf import CSRF, check_csrf, give_token
+from .handoff import handoff_of
+from .messages import MESSAGE_MAX_BYTES, answer_message, parse_message
+from .open_view import OpenView
 from .refusals import Refused
-from .responses import EventStreamResponse, refusal_response, release_request_thread, stream_headers
-from .servers import stop_gracefully
+from .responses import EventStreamResponse, no_error, refusal_response, stream_headers
+from .shutdown import stop_gracefully
+from .socket_messages import SocketMessages
 from .subscription import (
+    LastId,
+    Subscription,
     authorize_by_setting,
     brought_id,
     call,
+    call_for_items,
     check_fixed_channels,
     check_query,
-    client_address,
-    handoff_of,
     hide_tokens,
     is_final_id,
     parse_subscription,
@@ -37,20 +60,60 @@ from .subscription import (
     request_user,
     was_looked_at,
 )
+from .threads import release_request_thread
+from .tickets import Ticket, target_of, ticket_for, write
 
 # How long before the view some middleware may have looked the user up, where live_application does not know when the
-# request began. Whom it sends back for nothing is who comes that soon after a disconnect_clients().
+# request began. A client that comes within this time after a disconnect_clients() is sent back for nothing.
 MIDDLEWARE_SECONDS: Final = 5.0
 
 
-class EventStreamView(View):
-    """GET opens the stream; HEAD asks whether it would; OPTIONS says what is possible.
+# What decides who hears what, or what they hear first: asked at each connect, where a view has one of its own.
+HOOKS: Final = (
+    "get_user",
+    "get_channels",
+    "authorize",
+    "get_initial_events",
+    "get_not_before",
+    "identify",
+    "dispatch",
+    "get",
+)
+ALLOW: Final = "GET, HEAD, OPTIONS, POST"
+NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-    Subclass it and override get_user(), get_channels(), authorize() or get_initial_events(), each sync or async.
+
+class EventStreamView(OpenView):
+    """GET opens the stream; POST sends a message; HEAD asks whether a stream would open; OPTIONS says what is possible.
+
+    Subclass it and override get_user(), get_channels(), authorize(), get_initial_events() or receive(), each sync or
+    async. What gives several things may give a queryset, or be a generator.
     PermissionDenied in any of them is a 403; every other exception is a 500, and nobody is let in.
     """
 
-    http_method_names: list[str] = ["get", "head", "options"]
+    #: Whether a stream that breaks goes on by its ticket, without asking this view. None: if the view has no method of
+    #: its own that would be asked, and no decorator.
+    resumes_by_ticket: bool | None = None
+
+    _hears_workers = False  # what they tell of themselves: the admin's page alone does
+    http_method_names: list[str] = ["get", "head", "post", "options"]
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        view = super().as_view(**initkwargs)
+        return view if iscoroutinefunction(cls.dispatch) else _run_in_thread(view, cls)
+
+    @classmethod
+    def takes_tickets(cls, function: Any) -> bool:
+        """Whether streams of a url go on by their tickets. ``function``: what as_view() made, or what is around it."""
+        if not live_settings().tickets or cls._hears_workers:
+            return False
+        if cls.resumes_by_ticket is not None:
+            return cls.resumes_by_ticket
+        is_plain = not (hasattr(function, "__wrapped__") or getattr(function, "view_initkwargs", None))
+        # A tenant may be told by anything of the request.
+        is_ours = cls is EventStreamView or all(map(cls._is_default, HOOKS))
+        return is_plain and live_settings().namespace is None and is_ours
 
     async def get_user(self, request: HttpRequest) -> Any:
         """Whose stream this is: an authenticated user, or None for nobody. Override it for clients that authenticate
@@ -70,27 +133,55 @@ class EventStreamView(View):
         comes after it. They have no ids."""
         return ()
 
+    def get_not_before(self, request: HttpRequest) -> str | None:
+        """An event id, as stream_position() gives it: nothing that is not newer is replayed to this client, whatever id
+        it brings. For members who may not hear what was said before they came. None, the default, is no bound."""
+        return None
+
+    async def receive(self, request: HttpRequest, message: Message) -> Any:
+        """What a message is answered with, once its sender may send it. By default by what @on_message registered."""
+        handler = on_message.find(message.type, message.channel)
+        if handler is None:
+            raise Refused(404, "no_handler", f"Nothing answers messages of the type {message.type!r}.")
+        return await call_handler(handler, message)
+
+    async def identify(self, request: HttpRequest) -> tuple[Any, tuple[str, ...]]:
+        """Whose request this is, None for nobody; and the channels that they hear without asking."""
+        if self._is_default("get_user"):
+            user = await request_user(request)
+        else:
+            user = put_user(request, await call(self.get_user, request))
+        if self._is_default("get_channels"):
+            fixed = self.get_channels(request)
+        else:
+            fixed = await call_for_items(self.get_channels, request)
+        return user, check_fixed_channels(fixed, may_be_reserved=self._hears_workers)
+
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         try:
-            response = await self._answer(request)
+            if request.method == "POST":
+                response = await self.post(request)
+                share_with_origin(request, response)
+                return response
+            self._namespace = await request_namespace(request, call)
+            with use_namespace(self._namespace):  # for what hooks broadcast and ask for
+                response = await self._answer(request)
         except Refused as refused:
             count_refused(refused.error)
             response = refusal_response(refused)
             if refused.status >= 500:
                 hide_tokens(request)  # from whatever middleware reports such an answer
         except PermissionDenied as error:
-            count_refused("forbidden")
-            response = refusal_response(Refused(403, "forbidden", str(error) or "You may not open this stream."))
+            response = _forbidden(error)
+        except asyncio.CancelledError:
+            # The client left. Under sync middleware this would be an error in a thread, which asgiref and asyncio
+            # report: an answer that nobody reads ends the request in silence.
+            return refusal_response(Refused(503, "cancelled", "The request was cancelled."))
         except Exception:
             hide_tokens(request)
             raise
         share_with_origin(request, response)
         return response
-
-    dispatch.csrf_exempt = True  # type: ignore[attr-defined]  # it changes nothing, and a POST is told 405, not CSRF's 403
-    # LoginRequiredMiddleware leaves it alone: tokens, public channels and preflights come without a login, and a
-    # redirect to a page is no answer to an EventSource.
-    dispatch.login_required = False  # type: ignore[attr-defined]
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         check_query(request)
@@ -104,7 +195,7 @@ class EventStreamView(View):
             )
         handler = getattr(self, str(request.method).lower(), None)
         if handler is None or request.method not in ("GET", "HEAD", "OPTIONS"):
-            raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": "GET, HEAD, OPTIONS"})
+            raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": ALLOW})
         return await handler(request)  # type: ignore[no-any-return]
 
     async def get(self, request: ASGIRequest) -> HttpResponseBase:
@@ -113,16 +204,19 @@ class EventStreamView(View):
         accept = _check_headers(request)
         hub = running_hub()
         stop_gracefully(hub)
-        await hub.filled()
+        await _until_filled(hub, request)
         client = await self._make_client(hub, request)
+        handoff = handoff_of(request)
+        if handoff is not None and handoff.socket is not None and not self._hears_workers:
+            handoff.socket.answer = SocketMessages(self, request, client.id, client.user_pk)
         refusal = hub.refusal(client)
         if refusal is None:
-            if client.needs_history:
-                await replay_history(client)
             if not self._is_default("get_initial_events"):
-                initial = await call(self.get_initial_events, request, client.channels)
+                initial = await call_for_items(self.get_initial_events, request, client.names)
                 client.initial = _encode_initial(initial, client)
-        elif "text/event-stream" not in accept:
+        elif names_event_stream(accept):
+            client.refuse(refusal)
+        else:
             raise _full(refusal, hub)
         return EventStreamResponse(client, request)
 
@@ -132,68 +226,177 @@ class EventStreamView(View):
             return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
         _check_headers(request)
         hub = running_hub()
-        await hub.filled()
+        await _until_filled(hub, request)
         refusal = hub.refusal(await self._make_client(hub, request))
         if refusal is not None:
             raise _full(refusal, hub)
         return HttpResponse(headers=stream_headers(request))
 
-    async def options(self, request: ASGIRequest) -> HttpResponseBase:  # type: ignore[override]
-        return HttpResponse(status=204, headers={"Allow": "GET, HEAD, OPTIONS"})
+    async def post(self, request: HttpRequest) -> HttpResponseBase:
+        """A message, answered as it would be over a WebSocket. Under WSGI too."""
+        try:
+            if self._hears_workers:
+                raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": "GET, HEAD, OPTIONS"})
+            check_query(request)
+            if request.content_type != "application/json":
+                raise Refused(415, "unsupported_media_type", "A message is sent as Content-Type: application/json.")
+            await check_csrf(request)
+            data = parse_message(_read_body(request))
+        except Refused as refused:
+            count_message_refused(refused.error)
+            if refused.error != CSRF:
+                return refusal_response(refused)
+            why = refused  # Python takes the name away
+            return await give_token(request, lambda token: refusal_response(why, csrf_token=token))
+        answer = await answer_message(self, request, data)
+        response = JsonResponse(answer.body, status=answer.status, headers={**NO_STORE, **answer.headers})
+        return no_error(response) if answer.status >= 500 else response  # it has been logged
 
-    def _is_default(self, method: str) -> bool:
+    async def options(self, request: ASGIRequest) -> HttpResponseBase:  # type: ignore[override]
+        return HttpResponse(status=204, headers={"Allow": ALLOW})
+
+    @classmethod
+    def _is_default(cls, method: str) -> bool:
         # What is written here blocks nothing, and need not be called in a thread.
-        return getattr(type(self), method) is getattr(EventStreamView, method)
+        return getattr(cls, method) is getattr(EventStreamView, method)
 
     @sensitive_variables()
     async def _make_client(self, hub: Hub, request: ASGIRequest) -> Client:
         checked_at = await _begin_checks(hub, request)
-        if self._is_default("get_user"):
-            user = await request_user(request)
-        else:
-            user = put_user(request, await call(self.get_user, request))
-        if self._is_default("get_channels"):
-            fixed = self.get_channels(request)
-        else:
-            fixed = await call(self.get_channels, request)
-        subscription = await parse_subscription(request, user, check_fixed_channels(fixed), self.authorize)
+        user, fixed = await self.identify(request)
+        not_before = None if self._is_default("get_not_before") else await call(self.get_not_before, request)
+        subscription = await parse_subscription(request, user, fixed, self.authorize, namespace=self._namespace)
         session_key = request.session.session_key if hasattr(request, "session") else None
-        return Client(
-            hub,
-            subscription.channels,
+        info = ClientInfo(
+            tuple([scope_name(subscription.namespace, name) for name in subscription.channels]),
             subscription.form,
-            last_id=subscription.last_id,
-            heartbeat_seconds=subscription.heartbeat_seconds,
-            tokens=subscription.tokens,
-            own=subscription.own,
+            namespace=subscription.namespace,
             user_pk=subscription.user_pk,
             auth=subscription.auth,
             session=session_digest(session_key) if session_key else None,
             address=client_address(getattr(request, "scope", {})),
             user_agent=request.META.get("HTTP_USER_AGENT", "")[:200],
+            heartbeat_seconds=subscription.heartbeat_seconds,
+            replaces=request.GET.get("replaces", "")[:64],
+        )
+        client = Client(
+            hub,
+            info,
+            last_id=_not_before(not_before, subscription.last_id),
+            tokens=subscription.tokens,
+            own=subscription.own,
             checked_at=checked_at,
         )
+        ticket = self._ticket(hub, request, user, info, subscription, checked_at)
+        if ticket is not None:
+            client.make_ticket = partial(write, ticket)
+        return client
+
+    def _ticket(
+        self, hub: Hub, request: ASGIRequest, user: Any, info: ClientInfo, subscription: Subscription, checked_at: float
+    ) -> Ticket | None:
+        handoff, match = handoff_of(request), request.resolver_match
+        if (
+            info.form != "envelope"
+            or handoff is None
+            or not handoff.position
+            or hub.revocations is None
+            or match is None
+            or not self.takes_tickets(match.func)
+            or (subscription.is_authorized and not self.resumes_by_ticket)
+        ):
+            return None
+        given = match.args, match.kwargs, getattr(match.func, "view_initkwargs", {})
+        return ticket_for(
+            request,
+            user,
+            info,
+            hub,
+            target=target_of(request, type(self), *given),
+            position=handoff.position,
+            checked_ms=hub.clock_ms() - 1000 * (hub.loop.time() - checked_at),
+            own=subscription.own,
+            claims=subscription.claims,
+        )
+
+
+async def _until_filled(hub: Hub, request: ASGIRequest) -> None:
+    """While its backend fills the log of a new worker. The wait takes neither a thread nor a place in line."""
+    if not hub.is_ready and not hub.is_closing:
+        handoff = handoff_of(request)
+        if handoff is not None:
+            handoff.leave_line()
+        release_request_thread()
+        await hub.filled()
 
 
 async def _begin_checks(hub: Hub, request: ASGIRequest) -> float:
     """Loop time before which nobody looked whose request this is."""
     handoff = handoff_of(request)
     if handoff is not None:
-        if handoff.leave_line is None:
-            release_request_thread()  # who waits needs none
+        if not handoff.is_in_line:
+            release_request_thread()  # a request that waits needs none
             await handoff.enter_line()
-        return handoff.began_at  # type: ignore[no-any-return]
+        return handoff.began_at
     return hub.loop.time() - (MIDDLEWARE_SECONDS if was_looked_at(request) else 0.0)
+
+
+def _read_body(request: HttpRequest) -> bytes:
+    """As much of it as parse_message() would take, and a byte more. Django has received it all."""
+    try:
+        return request.read(MESSAGE_MAX_BYTES + 1)
+    except UnreadablePostError:
+        raise Refused(400, "malformed_json", "The message did not come to its end.") from None
 
 
 def _check_headers(request: ASGIRequest) -> str:
     """The Accept header. Raises Refused."""
-    accept: str = request.META.get("HTTP_ACCEPT", "*/*")
+    accept: str = request.META.get("HTTP_ACCEPT", "")
     if is_foreign_subresource(request):
-        raise Refused(403, "cross_site", "Another site's page may not open this stream without reading it.")
-    if accept not in ("text/event-stream", "*/*") and not request.accepts("text/event-stream"):
+        raise Refused(403, "cross_site", "Another origin's page may not open this stream without reading it.")
+    if not accepts_event_stream(accept):
         raise Refused(406, "not_acceptable", "This is an event stream: send Accept: text/event-stream, or no Accept.")
     return accept
+
+
+def _not_before(bound: str | None, last_id: LastId) -> LastId:
+    """The later of the two. An id of another epoch than the bound's is not compared: if it is older it leads to a reset
+    anyway, and if it is newer it is after the bound."""
+    if bound is None:
+        return last_id
+    parsed = parse_id(bound)
+    if parsed is None:
+        raise ValueError(f"get_not_before() returned {bound!r}; it must be what stream_position() gives, or None.")
+    return max(last_id, parsed) if not isinstance(last_id, str) and last_id[0] == parsed[0] else last_id
+
+
+def _run_in_thread(view: Callable[..., Any], view_class: type[View]) -> Callable[..., Any]:
+    """For a subclass whose dispatch() is sync, such as one with LoginRequiredMixin, which looks the user up."""
+
+    async def stream_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            response = await sync_to_async(lambda: view(request, *args, **kwargs))()
+            if isawaitable(response):
+                return await response  # type: ignore[no-any-return]
+            if _is_login_page(response, view_class):
+                raise PermissionDenied("Log in to open this stream.")
+        except PermissionDenied as error:
+            response = _forbidden(error)
+        share_with_origin(request, response)
+        return response  # type: ignore[no-any-return]
+
+    return update_wrapper(stream_view, view)
+
+
+def _is_login_page(response: HttpResponseBase, view_class: type[View]) -> bool:
+    """Django's access mixins redirect a visitor without access to a login page, which an EventSource cannot read."""
+    is_guarded = any(base.__module__ == "django.contrib.auth.mixins" for base in view_class.__mro__)
+    return is_guarded and isinstance(response, HttpResponseRedirect)
+
+
+def _forbidden(error: PermissionDenied) -> HttpResponseBase:
+    count_refused("forbidden")
+    return refusal_response(Refused(403, "forbidden", str(error) or "You may not open this stream."))
 
 
 def _full(refusal: str, hub: Hub) -> Refused:
@@ -214,10 +417,10 @@ def _encode_initial(events: Iterable[tuple[str, Any]], client: Client) -> list[b
     encoder = live_settings().json_encoder
     frames = []
     for type, data in events:
-        validate_type(type)
+        type = validate_type(type)
         if client.form == "named":
-            frames.append(frame(encode_json(data, encoder), event=type))
+            frames.append(frame(encode_json(data, encoder), event=event_field(type)))
         else:
-            value = {"type": type, "channels": list(client.channels), "data": data}
-            frames.append(frame(encode_json(value, encoder)))
+            text = encode_json({"type": type, "channels": list(client.names), "data": data}, encoder)
+            frames.append(line(text) if client.form == "lines" else frame(text))
     return frames

@@ -5,76 +5,90 @@ Touched on the hub's loop alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from ..events import Event, Form
-
-if TYPE_CHECKING:
-    from .clients import Client
-    from .hub import Hub
+from ..events import Event
+from ..wire import Form
+from .log import EventLog
 
 Cursor: TypeAlias = int
 
 SEND_MAX_BYTES: Final = 256 * 1024  # one send carries no more, unless a single event is larger
-BATCHES: Final = 16  # joined bodies kept for the clients that stand where another stood: SEND_MAX_BYTES each
-
-BatchKey: TypeAlias = (
-    "tuple[Audience | str, Form, Cursor]"  # whose (an audience's, or anyone's on a channel), and where
-)
+SHARED_BODIES_MAX: Final = 16  # joined bodies kept for the clients that stand where another stood: SEND_MAX_BYTES each
 
 
-Batch: TypeAlias = tuple[bytes, Cursor, int]  # a body, the cursor after it, how many events it holds
+class Listener(Protocol):
+    """What an audience and the fan-out need of a client."""
+
+    cursor: Cursor
+
+    def serve(self) -> None: ...
 
 
-class Batches(dict[BatchKey, Batch]):
+ListenerT = TypeVar("ListenerT", bound=Listener)
+
+BodyKey: TypeAlias = tuple[object, Form, Cursor]  # whose (an audience's, or by its name a channel's), and where
+Body: TypeAlias = tuple[bytes, Cursor, int]  # the bytes, the cursor after them, how many events they hold
+
+
+class SharedBodies(dict[BodyKey, Body]):
     """What has been read since the log's head last moved; bounded. Besides it, what was read last."""
 
     __slots__ = ("cursor", "latest", "reader")
 
     def __init__(self) -> None:
         super().__init__()
-        self.reader: Audience | None = None
+        self.reader: object | None = None
         self.cursor: Cursor = 0
-        self.latest: Batch | None = None
+        self.latest: Body | None = None
 
     def clear(self) -> None:
         self.reader = self.latest = None
         super().clear()
 
-    def __setitem__(self, key: BatchKey, batch: Batch) -> None:
-        if len(self) >= BATCHES:
+    def __setitem__(self, key: BodyKey, body: Body) -> None:
+        if len(self) >= SHARED_BODIES_MAX:
             self.clear()
-        super().__setitem__(key, batch)
+        super().__setitem__(key, body)
 
 
-class Audience:
-    """The clients that hear the same channels in the same form: whoever of them stands at the same cursor is handed the
-    same bytes."""
+class Source(Protocol):
+    """Where an audience reads. The log may become another one."""
 
-    __slots__ = ("channels", "form", "clients", "_heard", "_hub")
+    log: EventLog
+    shared_bodies: SharedBodies
 
-    def __init__(self, hub: Hub, channels: tuple[str, ...], form: Form) -> None:
-        self._hub = hub
+
+class Audience(Generic[ListenerT]):
+    """The clients that hear the same channels in the same form: all of them that stand at the same cursor are handed
+    the same bytes."""
+
+    __slots__ = ("channels", "form", "clients", "_heard", "_source")
+
+    def __init__(self, source: Source, channels: tuple[str, ...], form: Form) -> None:
+        self._source = source
         self.channels: tuple[str, ...] = channels
         self.form: Form = form
-        self.clients: dict[Client, None] = {}  # in order of arrival
+        self.clients: dict[ListenerT, None] = {}  # in order of arrival
         self._heard = frozenset(channels)
 
     def encode(self, event: Event) -> bytes:
-        return event.named() if self.form == "named" else event.envelope(self._heard)
+        if self.form == "envelope":
+            return event.envelope(self._heard)
+        return event.named() if self.form == "named" else event.lines(self._heard)
 
-    def read(self, cursor: Cursor) -> Batch | None:
+    def read(self, cursor: Cursor) -> Body | None:
         """None when there is nothing after ``cursor``."""
-        batches = self._hub.batches
-        if batches.reader is self and batches.cursor == cursor:
-            return batches.latest  # most often: what the client before was handed
-        batch = self._read(cursor, batches)
+        shared = self._source.shared_bodies
+        if shared.reader is self and shared.cursor == cursor:
+            return shared.latest  # most often: what the client before was handed
+        body = self._read(cursor, shared)
         if len(self.clients) > 1:
-            batches.reader, batches.cursor, batches.latest = self, cursor, batch
-        return batch
+            shared.reader, shared.cursor, shared.latest = self, cursor, body
+        return body
 
-    def _read(self, cursor: Cursor, batches: Batches) -> Batch | None:
-        log = self._hub.log
+    def _read(self, cursor: Cursor, shared_bodies: SharedBodies) -> Body | None:
+        log = self._source.log
         if len(self.channels) == 1:
             news: tuple[str, ...] = self.channels
         else:
@@ -82,31 +96,31 @@ class Audience:
             if not news:
                 return None
         # Where only one channel has news, it makes no difference what else is heard: ten thousand users, each with a
-        # channel of their own besides a common one, share one batch.
-        alone: BatchKey = (self, self.form, cursor)
-        shared: BatchKey = (news[0], self.form, cursor) if len(news) == 1 else alone
-        known = batches.get(shared) or batches.get(alone)
+        # channel of their own besides a common one, share one body.
+        alone: BodyKey = (self, self.form, cursor)
+        shared: BodyKey = (news[0], self.form, cursor) if len(news) == 1 else alone
+        known = shared_bodies.get(shared) or shared_bodies.get(alone)
         if known is not None:
             return known
         events = log.read(news, cursor)
         if not events:
             return None
-        bodies: list[bytes] = []
+        frames: list[bytes] = []
         size = 0
         for event in events:
-            body = self.encode(event)
-            size += len(body)
-            if size > SEND_MAX_BYTES and bodies:
+            frame = self.encode(event)
+            size += len(frame)
+            if size > SEND_MAX_BYTES and frames:
                 break
-            bodies.append(body)
-        count = len(bodies)
+            frames.append(frame)
+        count = len(frames)
         complete = count == len(events) and events[-1].position >= max(map(log.last_position, news))
-        batch = (
-            bodies[0] if count == 1 else b"".join(bodies),
+        body = (
+            frames[0] if count == 1 else b"".join(frames),
             log.head if complete else events[count - 1].position,
             count,
         )
-        # An envelope names the channels that this audience hears, and no other.
-        is_private = self.form == "envelope" and any(len(event.channels) > 1 for event in events)
-        batches[alone if is_private else shared] = batch
-        return batch
+        # Envelopes and lines name the channels that this audience hears, and no other.
+        is_private = self.form != "named" and any(len(event.channels) > 1 for event in events)
+        shared_bodies[alone if is_private else shared] = body
+        return body

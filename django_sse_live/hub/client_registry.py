@@ -1,4 +1,4 @@
-"""ClientRegistry: who is here, and how many of whom.
+"""ClientRegistry: the open clients of a hub, and how many there are of each user and address.
 
 Touched on the hub's loop alone.
 """
@@ -10,19 +10,80 @@ from collections.abc import Iterable, Iterator
 
 from ..conf import live_settings
 from ..identity import address_group
+from .client_info import ClientInfo, user_key
 from .clients import Client
 
 
-class ClientRegistry:
-    """Who is here, by id, with what the limits and disconnect_clients() ask."""
+class _Index:
+    """Clients by a key. Most keys have one client, which stands there itself: a dict for each would cost 200 bytes."""
 
-    __slots__ = ("_by_id", "_per_address", "_per_session", "_per_user")
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[str, Client | dict[Client, None]] = {}
+
+    def add(self, key: str | None, client: Client) -> None:
+        if key is None:
+            return
+        before = self._found.get(key)
+        if before is None:
+            self._found[key] = client
+        elif isinstance(before, Client):
+            self._found[key] = {before: None, client: None}
+        else:
+            before[client] = None
+
+    def remove(self, key: str | None, client: Client) -> None:
+        if key is None:
+            return
+        found = self._found[key]
+        if isinstance(found, dict):
+            del found[client]
+            if found:
+                return
+        del self._found[key]
+
+    def count(self, key: str) -> int:
+        found = self._found.get(key)
+        return 0 if found is None else 1 if isinstance(found, Client) else len(found)
+
+    def clients(self, key: str) -> list[Client]:
+        found = self._found.get(key)
+        return [] if found is None else [found] if isinstance(found, Client) else list(found)
+
+
+def _of_user(info: ClientInfo) -> str | None:
+    return None if info.user_key is None else f"user {info.user_key}"
+
+
+def _of_session(info: ClientInfo) -> str | None:
+    return None if info.session is None else f"session {info.session}"
+
+
+def _of_address(info: ClientInfo) -> str:
+    return f"address {address_group(info.address)}"
+
+
+def _what_limits_count(info: ClientInfo) -> tuple[str | None, str | None, str]:
+    return _of_user(info), _of_session(info), _of_address(info)
+
+
+class ClientRegistry:
+    """By id, with what the limits and disconnect_clients() ask.
+
+    A browser that renews its stream opens the new one first, and closes the old one when it is connected: for that
+    moment the two have one place between them, which is that of whichever stays.
+    """
+
+    __slots__ = ("_by_id", "_by_session", "_by_user", "_doubled", "_pairs", "_per_address")
 
     def __init__(self) -> None:
         self._by_id: dict[str, Client] = {}
-        self._per_user: Counter[str] = Counter()
-        self._per_session: Counter[str] = Counter()
+        self._by_user = _Index()
+        self._by_session = _Index()
         self._per_address: Counter[str] = Counter()  # by address_group()
+        self._pairs: dict[str, str] = {}  # of open clients that share a place: each one's id and the other's
+        self._doubled: Counter[str | None] = Counter()  # by what the limits count, how many clients are counted twice
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -35,49 +96,88 @@ class ClientRegistry:
 
     @property
     def is_full(self) -> bool:
-        return len(self._by_id) >= live_settings().max_clients
+        return len(self._by_id) - len(self._pairs) // 2 >= live_settings().max_clients
 
-    def has_room_for(self, user_pk: str | None, address: str) -> bool:
+    def has_room_for(self, info: ClientInfo) -> bool:
+        if self._predecessor(info) is not None:
+            return True
         settings = live_settings()
-        if len(self._by_id) >= settings.max_clients:
+        if self.is_full:
             return False
-        if user_pk is not None and settings.max_clients_per_user is not None:
-            if self._per_user[user_pk] >= settings.max_clients_per_user:
+        if info.user_key is not None and settings.max_clients_per_user is not None:
+            if self._by_user.count(info.user_key) - self._doubled[_of_user(info)] >= settings.max_clients_per_user:
                 return False
-        if settings.max_clients_per_address is not None and address:
-            return self._per_address[address_group(address)] < settings.max_clients_per_address
+        if settings.max_clients_per_address is not None and info.address:
+            return self._count_at_address(info) < settings.max_clients_per_address
         return True
 
+    def count_like(self, info: ClientInfo) -> int:
+        """How many of the same session, or else of the same address."""
+        if info.session is not None:
+            return self._by_session.count(info.session) - self._doubled[_of_session(info)]
+        return self._count_at_address(info) if info.address else 1
+
+    def _count_at_address(self, info: ClientInfo) -> int:
+        return self._per_address[address_group(info.address)] - self._doubled[_of_address(info)]
+
     def add(self, client: Client) -> None:
-        self._by_id[client.id] = client
-        for counter, key in self._counters(client):
-            counter[key] += 1
+        info = client.info
+        old = self._predecessor(info)
+        if old is not None:
+            self._pairs[old.id], self._pairs[info.id] = info.id, old.id
+            self._doubled.update(_what_limits_count(info))
+        self._by_id[info.id] = client
+        self._by_user.add(info.user_key, client)
+        self._by_session.add(info.session, client)
+        if info.address:
+            self._per_address[address_group(info.address)] += 1
 
     def remove(self, client: Client) -> None:
-        del self._by_id[client.id]
-        for counter, key in self._counters(client):
-            counter[key] -= 1
-            if not counter[key]:
-                del counter[key]
+        info = client.info
+        del self._by_id[info.id]
+        other = self._pairs.pop(info.id, None)
+        if other is not None:
+            del self._pairs[other]  # which keeps the place
+            for key in _what_limits_count(info):
+                self._doubled[key] -= 1
+                if not self._doubled[key]:
+                    del self._doubled[key]
+        self._by_user.remove(info.user_key, client)
+        self._by_session.remove(info.session, client)
+        if info.address:
+            group = address_group(info.address)
+            self._per_address[group] -= 1
+            if not self._per_address[group]:
+                del self._per_address[group]
 
-    def _counters(self, client: Client) -> Iterator[tuple[Counter[str], str]]:
-        if client.user_pk is not None:
-            yield self._per_user, client.user_pk
-        if client.session is not None:
-            yield self._per_session, client.session
-        if client.address:
-            yield self._per_address, address_group(client.address)
+    def _predecessor(self, info: ClientInfo) -> Client | None:
+        """The open client whose stream this newcomer renews. It must be its own, the same user's, session's and
+        address's, and have no other yet: a place is never shared by more than two."""
+        old = self._by_id.get(info.replaces) if info.replaces else None
+        if old is None or old.id in self._pairs:
+            return None
+        known = old.info
+        if (known.user_key, known.session, known.address) != (info.user_key, info.session, info.address):
+            return None
+        return old
 
-    def matching(self, **conditions: str | None) -> list[Client]:
-        """The clients for whom Client.matches() says yes."""
-        client_id = conditions.get("client_id")
+    def candidates(
+        self,
+        *,
+        user_pk: str | None = None,
+        client_id: str | None = None,
+        session: str | None = None,
+        namespace: str | None = None,
+        **_: str,
+    ) -> Iterable[Client] | None:
+        """Those of whom the first condition given here is true; None if none of these is given."""
         if client_id is not None:
-            candidates: Iterable[Client] = filter(None, [self._by_id.get(client_id)])
-        else:
-            # Most logouts and saved users concern nobody here: no walk past every client for them.
-            for counter, key in ((self._per_user, "user_pk"), (self._per_session, "session")):
-                value = conditions.get(key)
-                if value is not None and not counter[value]:
-                    return []
-            candidates = self._by_id.values()
-        return [client for client in candidates if client.matches(**conditions)]
+            client = self._by_id.get(client_id)
+            return [] if client is None else [client]
+        if session is not None:
+            return self._by_session.clients(session)
+        settings = live_settings()
+        is_known = namespace is not None or settings.namespace is None or settings.shared_users
+        if user_pk is not None and is_known:  # else of any namespace, and there are as many keys
+            return self._by_user.clients(user_key(user_pk, namespace or ""))
+        return None

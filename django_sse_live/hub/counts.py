@@ -10,6 +10,12 @@ from collections import Counter
 from typing import Final
 
 LATENCY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# The names of Counts: of its ints, and of what is counted by a word besides.
+SUMS: Final = (
+    "opened", "published", "received", "delivered", "replayed", "heartbeats", "bytes", "signals_dropped", "messages",
+    "tickets",
+)  # fmt: skip
+BY_REASON: Final = ("closed", "refused", "resets", "answers", "messages_refused", "tickets_refused")
 
 
 class Latency:
@@ -35,29 +41,34 @@ class Latency:
 class Counts:
     """Everything only grows."""
 
-    __slots__ = (
-        "opened", "closed", "refused", "published", "received", "delivered", "replayed", "resets", "heartbeats",
-        "bytes", "latency",
-    )  # fmt: skip
+    __slots__ = (*SUMS, *BY_REASON, "latency", "message_seconds")
 
     def __init__(self) -> None:
         self.opened: int = 0  # streams
         self.closed: Counter[str] = Counter()  # streams, by CloseReason
         self.refused: Counter[str] = Counter()  # requests for a stream, by CloseReason or Refused.error
-        self.published: int = 0  # events that this process has handed to the bus; not counted by hubs
+        self.tickets: int = 0  # streams that were let in by their ticket
+        self.tickets_refused: Counter[str] = Counter()  # tickets that were of no use, by reason: Django was asked
+        self.published: int = 0  # events that this process has handed to the bus; counted by the registry
         self.received: int = 0  # events that the bus has handed to the hub
         self.delivered: int = 0  # events handed to the server, once for each stream; replayed ones included
         self.replayed: int = 0  # of these, events from before their stream was opened
         self.resets: Counter[str] = Counter()  # streams told that they have missed events, by reason
         self.heartbeats: int = 0
         self.bytes: int = 0  # of the bodies of all streams, as handed to the server
+        self.signals_dropped: int = 0  # signals that were not sent, since their receivers are too slow
+        self.messages: int = 0  # that browsers have sent
+        self.answers: Counter[str] = Counter()  # what their handlers answered, by status
+        self.messages_refused: Counter[str] = Counter()  # messages that were given to no handler, by Refused.error
+        self.message_seconds: Latency = Latency()  # how long handlers ran
         # From the moment in an event's id to when the server had been handed it for every client that was waiting for
         # it: the oldest event of each fan-out of a channel.
         self.latency: Latency = Latency()
 
     def add(self, other: Counts) -> None:
-        for name in ("opened", "published", "received", "delivered", "replayed", "heartbeats", "bytes"):
+        for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for mine, more in ((self.closed, other.closed), (self.refused, other.refused), (self.resets, other.resets)):
-            mine.update(dict(more))  # a copy first: its hub may be counting
+        for name in BY_REASON:
+            getattr(self, name).update(dict(getattr(other, name)))  # a copy first: its hub may be counting
         self.latency.add(other.latency)
+        self.message_seconds.add(other.message_seconds)

@@ -7,44 +7,80 @@ Touched on the hub's loop alone.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from itertools import islice
 from random import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ..conf import live_settings
-from ..events import Form, format_id, heartbeat_frame
+from ..events import format_id
+from ..wire import Form, heartbeat_frame
 
-if TYPE_CHECKING:
-    from .clients import Client
-    from .hub import Hub
+logger: logging.Logger = logging.getLogger("django_sse_live")
 
 TICK_SECONDS: Final = 0.25
-SWEEP_SLICE: Final = 2_000  # clients looked at before the loop may do something else: about 1 ms
+SWEEP_SLICE: Final = 500  # clients looked at before the loop may do something else: 5 ms where all of them end
+
+Found = dict[Any, Any]  # what one look for a connection brings to light for the next
 
 
-class Heartbeat:
+class Swept(Protocol):
+    """What the sweep needs of a client. The first four are the sweep's own."""
+
+    heartbeat_at: float
+    ends_at: float
+    look_key: int
+    heartbeat_due: bool
+    sending_since: float
+
+    @property
+    def heartbeat_seconds(self) -> float: ...
+
+    def grow_old(self) -> None: ...
+
+
+SweptT = TypeVar("SweptT", bound=Swept)
+
+
+class Heartbeat(Generic[SweptT]):
     """A timer wheel: each client stands under the tick at which it must next be looked at, so that a tick costs only
     what is due."""
 
-    __slots__ = ("now", "_hub", "_wheel", "_timer", "_frames")
+    __slots__ = ("now", "_loop", "_before", "_cut_off", "_beat", "_after", "_wheel", "_timer", "_frames")
 
-    def __init__(self, hub: Hub) -> None:
-        self.now: float = hub.loop.time()  # loop time of the last tick: precise enough for whoever asks on each send
-        self._hub = hub
-        self._wheel: dict[int, dict[Client, None]] = {}
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        before: Callable[[], None],
+        cut_off: Callable[[SweptT, Found], None],
+        beat: Callable[[list[SweptT], Found], None],
+        after: Callable[[], None],
+    ) -> None:
+        """``before`` and ``after``: called around each tick. ``cut_off``: a send to this client hangs. ``beat``: wake
+        these clients, for whom a heartbeat is due."""
+        self.now: float = loop.time()  # loop time of the last tick: precise enough for what is asked on each send
+        self._loop = loop
+        self._before = before
+        self._cut_off = cut_off
+        self._beat = beat
+        self._after = after
+        self._wheel: dict[int, dict[SweptT, None]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._frames: dict[tuple[Form, int], bytes] = {}  # the heartbeats of this tick, shared by clients at one cursor
+        self._frames: dict[tuple[Form, str, int], bytes] = {}  # of this tick, shared by clients at one cursor
 
-    def add(self, client: Client) -> None:
-        self.now = now = self._hub.loop.time()
+    def add(self, client: SweptT) -> None:
+        self.now = now = self._loop.time()
         max_age = live_settings().max_age_seconds
         client.heartbeat_at = now + client.heartbeat_seconds
-        client.ends_at = float("inf") if max_age is None else now + max_age * (0.9 + 0.2 * random())
+        if not client.ends_at:  # else it goes on after a break, and ends when it would have
+            client.ends_at = float("inf") if max_age is None else now + max_age * (0.9 + 0.2 * random())
         self._look_at(client, now)
         if self._timer is None:
-            self._timer = self._hub.loop.call_later(TICK_SECONDS, self._tick)
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
-    def remove(self, client: Client) -> None:
+    def remove(self, client: SweptT) -> None:
         slot = self._wheel.get(client.look_key)
         if slot is not None:
             slot.pop(client, None)
@@ -54,15 +90,24 @@ class Heartbeat:
             self._timer.cancel()
             self._timer = None
 
-    def frame(self, form: Form, position: int) -> bytes:
-        """A heartbeat that says how far its client has been served."""
-        key = (form, position)
+    def bring_forward(self, client: SweptT, when: float) -> None:
+        """Wake this client at that loop time, if it is not woken before."""
+        if when < client.heartbeat_at:
+            client.heartbeat_at = when
+            self.remove(client)
+            self._look_at(client, self._loop.time())
+            if self._timer is None:
+                self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def frame(self, form: Form, epoch: str, position: int, spread_ms: int = 0) -> bytes:
+        """A heartbeat that says how far its client has been served; and to our own over how long to spread a fetch."""
+        key = (form, epoch, position)
         body = self._frames.get(key)
         if body is None:
-            body = self._frames[key] = heartbeat_frame(form, id=format_id(self._hub.log.epoch, position))
+            body = self._frames[key] = heartbeat_frame(form, id=format_id(epoch, position), spread_ms=spread_ms)
         return body
 
-    def _look_at(self, client: Client, now: float) -> None:
+    def _look_at(self, client: SweptT, now: float) -> None:
         # Never later than SEND_TIMEOUT_SECONDS from now: a send that begins to hang right after this look is then
         # found in time, and looked at again when exactly its time is up.
         timeout = live_settings().send_timeout_seconds
@@ -77,41 +122,41 @@ class Heartbeat:
             slot[client] = None
 
     def _tick(self) -> None:
-        self._timer = self._hub.loop.call_later(TICK_SECONDS, self._tick)
-        self.now = now = self._hub.loop.time()
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        self.now = now = self._loop.time()
         self._frames.clear()
-        if self._hub.must_close is not None and self._hub.must_close():
-            self._hub.shut_down()
+        self._before()
         due = self._take_due(int(now / TICK_SECONDS))
         timeout = live_settings().send_timeout_seconds
-        beating: list[Client] = []
-        found: dict[Any, Any] = {}
+        beating: list[SweptT] = []
+        found: Found = {}
         for client in due:
-            if client.sending_since and now - client.sending_since >= timeout:
-                self._hub.cut_off(client, found)
-                continue
-            if now >= client.ends_at:
-                client.ends_at = float("inf")
-                client.end("max_age", retry_ms=int(live_settings().retry_ms * (0.5 + random())))
-            elif now >= client.heartbeat_at:
-                client.heartbeat_at = now + client.heartbeat_seconds
-                client.heartbeat_due = True
-                beating.append(client)
-                if self._hub.finds_silence and client.abort is not None:
-                    client.abort(found, if_silent_for=2 * timeout)
+            try:
+                if client.sending_since and now - client.sending_since >= timeout:
+                    self._cut_off(client, found)
+                    continue
+                if now >= client.ends_at:
+                    client.ends_at = float("inf")
+                    client.grow_old()
+                elif now >= client.heartbeat_at:
+                    client.heartbeat_at = now + client.heartbeat_seconds
+                    client.heartbeat_due = True
+                    beating.append(client)
+            except Exception:  # of one client: the others are looked after
+                logger.exception("The sweep failed for %r.", client)
             self._look_at(client, now)
         if beating:
-            self._hub.fan_out.wake(beating)
-        self._hub.settle()
+            self._beat(beating, found)
+        self._after()
         if self._timer is not None and (not self._wheel or len(due) == SWEEP_SLICE):
             self._timer.cancel()
-            self._timer = self._hub.loop.call_later(0, self._tick) if self._wheel else None
-        elif self._timer is None and self._wheel:  # one that was cut off above left while the wheel stood empty
-            self._timer = self._hub.loop.call_later(TICK_SECONDS, self._tick)
+            self._timer = self._loop.call_later(0, self._tick) if self._wheel else None
+        elif self._timer is None and self._wheel:  # a client that was cut off above left while the wheel stood empty
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
-    def _take_due(self, current: int) -> list[Client]:
+    def _take_due(self, current: int) -> list[SweptT]:
         """Out of the wheel with those whose tick has come, SWEEP_SLICE of them at the most."""
-        due: list[Client] = []
+        due: list[SweptT] = []
         for key in [key for key in self._wheel if key <= current]:
             slot = self._wheel[key]
             room = SWEEP_SLICE - len(due)

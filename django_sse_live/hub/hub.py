@@ -1,6 +1,6 @@
-"""Hub: what one event loop of one worker knows. The inbox, and who comes and goes.
+"""Hub: what one event loop of one worker knows. What comes in, and which clients come and go.
 
-A hub is touched on its loop alone; deliver() is the one door for other threads. Nothing here knows of HTTP or of a bus.
+A hub is touched on its loop alone; other threads call deliver(). Nothing here knows of HTTP or of a bus.
 """
 
 from __future__ import annotations
@@ -9,126 +9,150 @@ import asyncio
 import json
 import logging
 import secrets
-from collections import deque
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from random import random
 from typing import Any, Final
 
 from django.dispatch import Signal
 
 from ..conf import live_settings
-from ..events import RESERVED_PREFIX, Event, frame
-from ..signals import Outgoing, client_connected, client_disconnected, event_broadcast
-from .audience import Audience, Batches
+from ..events import RESERVED_PREFIX, Event
+from ..identity import plain_name
+from ..namespaces import use_namespace
+from ..signals import client_connected, client_disconnected, event_broadcast
+from ..wire import Form, frame, line
+from .audience import Audience, SharedBodies
+from .client_info import Admission, ClientInfo
 from .client_registry import ClientRegistry
-from .clients import LOST, Client, CloseReason
+from .clients import Client
+from .control import DISCONNECT, ENDS, LOST_EVENTS
 from .counts import Counts
+from .failures import guarded
 from .fan_out import FanOut
-from .heartbeat import Heartbeat
-from .log import EventLog
+from .heartbeat import Found, Heartbeat
+from .inbox import Inbox, Item, Work, run_in_slices
+from .log import SLICE_CHANNELS, EventLog
 from .notices import Notices
+from .outgoing import Outgoing
+from .reading import LOST, CloseReason
+from .recent_ends import RecentEnds, Revocations
+from .replay_budget import ReplayBudget
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-DISCONNECT: Final = RESERVED_PREFIX + "disconnect"  # the type of the control event behind disconnect_clients()
-LOST_EVENTS: Final = RESERVED_PREFIX + "lost"  # control event: a publisher had to give up events before this one
 FILL_SECONDS: Final = 5.0  # how long a stream waits to open while the backend is filling the log
-REVOKE: Final = RESERVED_PREFIX + "revoke"  # the same, but its clients are asked to come back and be checked anew
-CUTS: Final = 1_000  # the latest of those two that are remembered, for the clients that are just being let in
-
-DRAIN_SLICE: Final = 500  # events taken from the inbox at a time
-GOODBYE_SECONDS: Final = 0.75  # how long a stop waits for the streams to end; after that, for nobody
+GOODBYE_SECONDS: Final = 0.75  # how long a stop waits for the streams to end, once all of them have a goodbye
 LAGGING_SECONDS: Final = 1.0
 
-hub_opened: Final = Signal()  # hub; on its loop, once the backend feeds it. For the rooms of this house alone
-hub_ended: Final = Signal()  # hub; on its loop, once it is closing and has no clients. For them too
+hub_opened: Final = Signal()  # internal. hub; on its loop, before the backend feeds it
+hub_ended: Final = Signal()  # internal. hub; on its loop, once it is closing and has no clients
+
+
+def told_frame(form: Form, channel: str, type: str, data: str) -> bytes:
+    """What Hub.tell() says: a frame that looks like an event, but for its id, which it has not."""
+    if form == "named":
+        return frame(data, event=type)
+    text = f'{{"type":{json.dumps(type)},"channels":{json.dumps([plain_name(channel)])},"data":{data}}}'
+    return frame(text) if form == "envelope" else line(text)
 
 
 class Hub:
-    """One per running loop that serves streams. Events come in by deliver(), in order, and wake whom they concern."""
+    """One per running loop that serves streams. Events come in by deliver(), in order, and wake the clients that hear
+    them.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, log: EventLog) -> None:
+    ``keeps_history``: False for a hub that serves no clients, but asks the other workers something: the backend need
+    not fill its log.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: EventLog, *, keeps_history: bool = True) -> None:
         self.id: str = secrets.token_hex(4)
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.log: EventLog = log
-        self.clients: ClientRegistry = ClientRegistry()
-        self.heartbeat: Heartbeat = Heartbeat(self)
-        self.batches: Batches = Batches()
-        self.is_closing: bool = False
-        self.handlers: dict[str, Callable[[Any], None]] = {}  # control events of other rooms: what obeys them
-        self.residents: dict[type, Any] = {}  # what other rooms keep for this hub, by its class
-        self.observers: list[Any] = []  # those whose joined(client) and parted(client) are called
-        self.must_close: Callable[[], bool] | None = None  # asked on each sweep, where a server tells by no signal
-        self.finds_silence = False  # heartbeats look for peers that acknowledge nothing, where the kernel must not
+        self.keeps_history: bool = keeps_history
         self.counts: Counts = Counts()
-        self.notices: Notices = Notices(self)
+        self.replays: ReplayBudget = ReplayBudget(loop.time)
+        self.clients: ClientRegistry = ClientRegistry()
+        self.shared_bodies: SharedBodies = SharedBodies()
+        self.notices: Notices = Notices(loop, self.clients)
+        self.fan_out: FanOut[Client] = FanOut(self)
+        self.heartbeat: Heartbeat[Client] = Heartbeat(
+            loop, before=self._before_sweep, cut_off=self.cut_off, beat=self._beat, after=self.settle
+        )
+        self.is_closing: bool = False
+        self.waits_until: float = float("inf")  # loop time up to which a stop waits; known once every goodbye was said
+        self.busy: int = 0  # messages whose handlers run: a stop waits for them as for goodbyes
+        self.handlers: dict[str, Callable[[Any], None]] = {}  # by the type of the control events that they obey
+        self.parts: dict[type, Any] = {}  # what other modules keep for this hub, by its class
+        self.observers: list[Any] = []  # their joined(client) and parted(client) are called
+        self.must_close: Callable[[], bool] | None = None  # asked on each sweep, where a server tells by no signal
+        self.finds_silence: bool = False  # heartbeats look for peers that acknowledge nothing, as the kernel must not
         self._filling: asyncio.Future[None] | None = None  # not done while nobody can say what the ids mean
-        self._cuts: deque[tuple[float, dict[str, str]]] = deque(maxlen=CUTS)  # loop time, conditions
-        self._inbox: deque[Event | Callable[[], None]] = deque()  # appended to by any thread
-        self._drain_is_due = False
-        self.fan_out: FanOut = FanOut(self)
+        self._recent_ends = RecentEnds()
+        # Of the log's epoch, where the backend keeps them; None: what has been revoked is not known, and no ticket is
+        # good.
+        self.revocations: Revocations | None = None
+        self._clock_ms = 0.0  # what is added to time.monotonic()
+        self._inbox = Inbox(loop, self._receive, self._after_slice)
+        self._is_forgetting = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._signals: Outgoing = Outgoing(self.spawn)
+        self._signals = Outgoing(self.spawn, self.counts)
 
-    # The inbox
+    # What comes in
 
-    def deliver(self, item: Event | Callable[[], None]) -> None:
+    def deliver(self, item: Item) -> None:
         """From any thread: an event, or something else to be done on the loop in the same order.
 
         RuntimeError if the loop is closed.
         """
-        self._inbox.append(item)
-        if not self._drain_is_due:
-            self._drain_is_due = True
-            self.loop.call_soon_threadsafe(self._drain)
+        self._inbox.put(item)
 
-    def _drain(self) -> None:
-        self._drain_is_due = False  # before the first popleft: what is appended from now on schedules the next drain
-        inbox = self._inbox
-        for _ in range(min(len(inbox), DRAIN_SLICE)):
-            item = inbox.popleft()
-            try:
-                if isinstance(item, Event):
-                    self._receive(item)
-                else:
-                    item()
-            except Exception:  # of one, perhaps from a newer version on another worker: the others are heard
-                logger.exception("What came in could not be dealt with: %r", item)
-        if inbox and not self._drain_is_due:
-            self._drain_is_due = True
-            self.loop.call_soon(self._drain)
+    def _after_slice(self) -> None:
         self.fan_out.run()
         self.settle()
 
-    def _receive(self, event: Event) -> None:
+    def _receive(self, event: Event) -> Work | None:
         if event.type.startswith(RESERVED_PREFIX):
             self.log.skip_to(event.position)
-            self.obey(event)
-            return
-        if not self.log.append(event):
-            return
+            return self._obey(event)
+        if len(event.channels) > SLICE_CHANNELS and event.position > self.log.head:
+            return self._append_in_slices(event)
+        if self.log.append(event):
+            self._was_appended(event)
+        return None
+
+    def _append_in_slices(self, event: Event) -> Work:
+        yield from self.log.append_in_slices(event)
+        self._was_appended(event)
+
+    def _was_appended(self, event: Event) -> None:
+        if event.patch is not None:
+            event.spread_ms = self.spread_ms
         self._evict(slack=2)
-        self.batches.clear()
+        self.shared_bodies.clear()
         self.counts.received += 1
         self.fan_out.add_news(event)
         if logger.isEnabledFor(logging.INFO) or event_broadcast.has_listeners():
             count = self.fan_out.count_clients(event.channels)
-            self.notices.broadcast(event, count)
-            self.notify(event_broadcast, event=event, client_count=count)
+            guarded(self.notices.broadcast, event, count)
+            self.notify(event_broadcast, event.namespace, event=event, client_count=count)
 
-    def obey(self, event: Event) -> None:
+    def _obey(self, event: Event) -> Work | None:
         """Do what a control event says."""
-        if event.type == DISCONNECT:
-            self.disconnect(**json.loads(event.payload))
-        elif event.type == REVOKE:
-            self.revoke(**json.loads(event.payload))
-        elif event.type == LOST_EVENTS:
+        if event.type in ENDS:
+            conditions = json.loads(event.payload)
+            if self.revocations is not None:
+                self.revocations.revoke(event.position, conditions)
+            self._recent_ends.add(self.loop.time(), conditions)
+            return self._end_matching(conditions, is_final=event.type == DISCONNECT)
+        if event.type == LOST_EVENTS:
             self.restart(self.log.epoch, event.position)
         elif event.type in self.handlers:  # of none, if it comes from a newer version on another worker
             self.handlers[event.type](json.loads(event.payload))
+        return None
 
     def settle(self) -> None:
-        """Let the log go back to its bounds, once everyone who was up to date has read what is new."""
+        """Let the log go back to its bounds, once every client that was up to date has read what is new."""
         if self.fan_out.is_over:
             self.loop.call_soon(self._evict_read)
 
@@ -138,21 +162,25 @@ class Hub:
 
     def _evict(self, slack: int = 1) -> None:
         self.log.evict(slack)
-        if self.log.must_forget:
-            for client in self.clients:
-                client.catch_up()
-            self.log.forget()
+        if self.log.must_forget and not self._is_forgetting:
+            self._is_forgetting = True
+            run_in_slices(self.loop, self._forget())
 
-    def tell(self, channel: str, type: str, data: str) -> None:
-        """Something that is not an event, to this worker's clients of a channel: it is in no log, and has no id. Who
-        does not read misses it. ``data``: JSON."""
+    def _forget(self) -> Work:
+        log, evicted_to = self.log, self.log.evicted_to
+        for client in self.clients:
+            client.catch_up()
+            yield
+        self._is_forgetting = False
+        log.forget(evicted_to)
+
+    def tell(self, channel: str, type: str, data: str, *, is_needed: bool = False) -> None:
+        """Something that is not an event, to this worker's clients of a channel: it is in no log, and has no id.
+        ``data``: JSON. ``is_needed``: a client that does not read, and so misses it, is told by a reset."""
         for audience in self.fan_out.audiences(channel):
-            if audience.form == "named":
-                body = frame(data, event=type)
-            else:
-                body = frame(f'{{"type":{json.dumps(type)},"channels":[{json.dumps(channel)}],"data":{data}}}')
+            body = told_frame(audience.form, channel, type, data)
             for client in audience.clients:
-                client.tell(body)
+                client.tell(body, is_needed=is_needed)
 
     @property
     def lagging(self) -> int:
@@ -171,21 +199,52 @@ class Hub:
         """Whether streams can open."""
         return not self.is_closing and self._filling is None
 
-    async def filled(self) -> None:
-        """Wait for the first adopt(), for FILL_SECONDS at the most; refusal() then says whether it came."""
+    async def filled(self, seconds: float = FILL_SECONDS) -> None:
+        """Wait for the first adopt(), for so long at the most; refusal() then says whether it came."""
         if self._filling is not None:
-            await asyncio.wait([self._filling], timeout=FILL_SECONDS)
+            await asyncio.wait([self._filling], timeout=seconds)
 
-    def adopt(self, log: EventLog) -> None:
-        """Go on with another log, filled by the backend; whoever is reading the old one is told by a reset."""
-        self.log = log
+    def adopt(self, log: EventLog, revocations: Revocations | None = None) -> None:
+        """Go on with another log, filled by the backend; clients that are reading the old one are told by a reset.
+        ``revocations``: of its epoch, where the backend keeps them."""
+        self.log, self.revocations = log, revocations
         if self._filling is not None:
             if not self._filling.done():
                 self._filling.set_result(None)
             self._filling = None
         self._everyone_is_lost()
 
-    # Who comes and goes
+    def restart(self, epoch: str, head: int) -> None:
+        """The lineage of ids has changed: nobody's position means anything now; each client is told by a reset."""
+        if self.revocations is not None:
+            self.revocations.lose(head)
+        self.log.restart(epoch, head)
+        self._everyone_is_lost()
+
+    def lose(self) -> None:
+        """Events may be missing between the head and the next: each client is told by a reset."""
+        self.log.lose()
+        self.revocations = None
+        self._everyone_is_lost()
+
+    def _everyone_is_lost(self) -> None:
+        self.shared_bodies.clear()
+        clients = list(self.clients)
+        for client in clients:
+            client.cursor = LOST
+        self.fan_out.wake(clients)
+
+    # The clock of the bus, which is the same for all workers, whatever their machines' clocks say
+
+    def set_clock(self, milliseconds: float) -> None:
+        """``milliseconds``: since 1970, as the bus has it now. From any thread."""
+        self._clock_ms = milliseconds - 1000 * time.monotonic()
+
+    def clock_ms(self) -> float:
+        """Milliseconds since 1970, by the clock of the bus."""
+        return self._clock_ms + 1000 * time.monotonic()
+
+    # Which clients come and go
 
     def refusal(self, client: Client) -> CloseReason | None:
         """Why this client cannot be served now; None if it can."""
@@ -193,38 +252,88 @@ class Hub:
             return "shutdown"
         if self._filling is not None:
             return "not_ready"
-        if self._cuts and client.checked_at and self._was_cut_off(client):
+        if client.checked_at and self._recent_ends.concern(client.info, client.checked_at):
+            return "revoked"  # it was checked before, and what it was checked by may be gone
+        if client.admission is not None and self.is_revoked(client.info, client.admission):
             return "revoked"
-        if not self.clients.has_room_for(client.user_pk, client.address):
+        if not self.clients.has_room_for(client.info):
             return "too_many_clients"
         return None
 
-    def join(self, client: Client) -> Audience:
-        audience = self.fan_out.add(client)
+    def is_revoked(self, info: ClientInfo, admission: Admission) -> bool:
+        """Whether something may have ended, since those checks, what they found."""
+        known, since = self.revocations, admission.position + 1
+        return (
+            known is None
+            or admission.epoch != self.log.epoch
+            or known.concern(info, since)
+            or known.names_client(admission.client_id, since)
+        )
+
+    def join(self, client: Client) -> Audience[Client]:
+        audience = self.fan_out.add(client, client.channels, client.form)
         self.clients.add(client)
         self.heartbeat.add(client)
         self.counts.opened += 1
-        self.notices.connected(client)
-        for observer in self.observers:
-            observer.joined(client)
-        self.notify(client_connected, client=client)
         return audience
 
-    def part(self, client: Client, audience: Audience) -> None:
+    def count_like(self, info: ClientInfo) -> int:
+        """How many streams the same browser has here, this one included, as far as a session or an address can tell."""
+        return self.clients.count_like(info)
+
+    def announce(self, client: Client) -> None:
+        """Tell of one that has joined."""
+        guarded(self.notices.connected, client)
+        for observer in self.observers:
+            guarded(observer.joined, client)
+        self.notify(client_connected, client.namespace, client=client)
+
+    def part(self, client: Client, audience: Audience[Client]) -> None:
         self.fan_out.remove(client, audience)
         self.clients.remove(client)
         self.heartbeat.remove(client)
         self.counts.closed[client.close_reason or "client"] += 1
-        self.notices.disconnected(client)
+        guarded(self.notices.disconnected, client)
         for observer in self.observers:
-            observer.parted(client)
-        self.notify(client_disconnected, client=client)
+            guarded(observer.parted, client)
+        self.notify(client_disconnected, client.namespace, client=client)
         self._say_if_ended()
 
-    def cut_off(self, client: Client, found: dict[Any, Any]) -> None:
+    def _end_matching(self, conditions: dict[str, str], *, is_final: bool) -> Work:
+        """End the streams of the clients that meet every condition: with a final goodbye; or asked to come back, since
+        what they may hear now is decided when they are checked anew."""
+        clients: Iterable[Client] | None = self.clients.candidates(**conditions)
+        if clients is None and "channel" in conditions:
+            clients = [
+                client for audience in self.fan_out.audiences(conditions["channel"]) for client in audience.clients
+            ]
+        for client in self.clients if clients is None else clients:
+            if client.info.matches(**conditions):
+                if is_final:
+                    guarded(client.end, "disconnected")
+                else:
+                    guarded(client.end, "revoked", retry_ms=self.retry_ms())
+            yield
+
+    # The sweep
+
+    def _before_sweep(self) -> None:
+        if self.must_close is not None and self.must_close():
+            self.shut_down()
+
+    def _beat(self, clients: list[Client], found: Found) -> None:
+        self.fan_out.wake(clients)
+        if self.finds_silence:
+            silence_seconds = 2 * live_settings().send_timeout_seconds
+            for client in clients:
+                if client.abort is not None:
+                    guarded(client.abort, found, if_silent_for=silence_seconds)
+
+    def cut_off(self, client: Client, found: Found) -> None:
         """A send to it hangs for too long: drop the connection under it. ``found``: empty at first, and shared by those
         that are cut off at one moment; what one look for a connection brings to light is kept there for the next."""
-        logger.info(
+        guarded(
+            logger.info,
             "SSE client %s has not read for %g s: its stream ends here.",
             client.id,
             live_settings().send_timeout_seconds,
@@ -232,86 +341,59 @@ class Hub:
         )
         self._drop(client, "send_timeout", found)
 
-    def _drop(self, client: Client, reason: CloseReason, found: dict[Any, Any]) -> None:
+    def _drop(self, client: Client, reason: CloseReason, found: Found) -> None:
         abort = client.abort
         client.leave(reason)
         if abort is not None:
-            abort(found)
+            guarded(abort, found)
 
-    def disconnect(self, **conditions: str) -> None:
-        """Say a final goodbye to every client for whom Client.matches() says yes."""
-        self._cuts.append((self.loop.time(), conditions))
-        for client in self.clients.matching(**conditions):
-            client.end("disconnected")
-
-    def revoke(self, **conditions: str) -> None:
-        """End their streams too, but let them ask again: what they may hear now is decided when they come back."""
-        self._cuts.append((self.loop.time(), conditions))
-        for client in self.clients.matching(**conditions):
-            client.end("revoked", retry_ms=self.retry_ms())
-
-    def _was_cut_off(self, client: Client) -> bool:
-        """Whether one of the two above would have met this client, had it been open already: it was checked before,
-        and what it was checked by may be gone."""
-        since = client.checked_at
-        if len(self._cuts) == CUTS and self._cuts[0][0] > since:
-            return True  # more than can be remembered: let it be checked again
-        for at, conditions in reversed(self._cuts):
-            if at < since:
-                return False
-            if client.matches(**conditions):
-                return True
-        return False
+    # The end
 
     def shut_down(self) -> None:
-        """Say goodbye to everyone, and let nobody in any more. Who does not read the goodbye is cut off soon after."""
+        """Say goodbye to every client, in slices, and let none in any more. One that does not read the goodbye is cut
+        off soon after the last of them was said."""
         if not self.is_closing:
             self.is_closing = True
             clients = list(self.clients)
-            for client in clients:
-                client.end("shutdown", retry_ms=self.retry_ms())
-            self.loop.call_later(GOODBYE_SECONDS, self._cut_off_unread, clients)
+            self.deliver(lambda: self._say_goodbye(clients))  # behind the events that have come in
             self._say_if_ended()
+
+    def _say_goodbye(self, clients: list[Client]) -> Iterator[None]:
+        for client in clients:
+            guarded(client.end, "shutdown", retry_ms=self.retry_ms())
+            yield
+        self.waits_until = self.loop.time() + GOODBYE_SECONDS
+        self.loop.call_later(GOODBYE_SECONDS, lambda: run_in_slices(self.loop, self._cut_off_unread(clients)))
 
     def _say_if_ended(self) -> None:
         if self.is_closing and not self.clients:
             hub_ended.send_robust(sender=None, hub=self)
 
-    def _cut_off_unread(self, clients: list[Client]) -> None:
+    def _cut_off_unread(self, clients: list[Client]) -> Work:
         """Those to whom a send still hangs; and those whose goodbye lies in the server, which would wait for them."""
-        found: dict[Any, Any] = {}
+        found: Found = {}
         for client in clients:
             if self.clients.get(client.id) is client:
                 self._drop(client, "shutdown", found)
             elif client.abort is not None:
-                client.abort(found, if_unread=True)
+                guarded(client.abort, found, if_unread=True)
+            yield
+
+    @property
+    def spread_ms(self) -> int:
+        """Over how long the pages of this worker are to spread what they all fetch because of one event."""
+        return len(self.clients) * live_settings().refresh_cost_ms
 
     def retry_ms(self) -> int:
         """When to come back: spread over a window that grows with the number of clients, 2 ms for each."""
         retry_ms = live_settings().retry_ms
         return retry_ms + int(random() * max(retry_ms, 2 * len(self.clients)))
 
-    def restart(self, epoch: str, head: int) -> None:
-        """The lineage of ids has changed: nobody's position means anything now; each client is told by a reset."""
-        self.log.restart(epoch, head)
-        self._everyone_is_lost()
-
-    def lose(self) -> None:
-        """Events may be missing between the head and whatever comes next: each client is told by a reset."""
-        self.log.lose()
-        self._everyone_is_lost()
-
-    def _everyone_is_lost(self) -> None:
-        self.batches.clear()
-        clients = list(self.clients)
-        for client in clients:
-            client.cursor = LOST
-        self.fan_out.wake(clients)
-
-    def notify(self, signal: Signal, **arguments: Any) -> None:
-        """Send a signal, if anyone listens, without waiting for the receivers."""
+    def notify(self, signal: Signal, namespace: str = "", **arguments: Any) -> None:
+        """Send a signal, if anyone listens, without waiting for the receivers, which run in this namespace."""
         if signal.receivers and signal.has_listeners():
-            self._signals.send(signal, arguments)
+            with use_namespace(namespace):
+                self._signals.send(signal, arguments)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)

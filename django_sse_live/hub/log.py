@@ -8,13 +8,15 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ..conf import live_settings
 from ..events import Event, format_id
 
 READ_EVENTS: Final = 1_000  # what one read returns at the most; the rest is read after it
+LANE_BYTES: Final = 400  # about what one channel with events takes, besides them
+SLICE_CHANNELS: Final = 64  # of one event, added at a time
 UNREAD_SECONDS: Final = 1.0  # younger events may still be on their way to those who are up to date
 FORGOTTEN_CHANNELS: Final = 5_000  # of the next, so many at a time
 EVICTED_CHANNELS: Final = 10_000  # channels whose last evicted position is known by name; beneath them is one floor
@@ -73,12 +75,12 @@ class EventLog:
         self.restart(epoch, head, complete=complete)
 
     def restart(self, epoch: str, head: int, *, complete: bool = False) -> None:
-        """Forget everything. Who has not read up to ``head`` has lost something; but where the log is ``complete``,
-        nothing ever was before it, and who begins at 0 has not."""
+        """Forget everything. A reader that has not read up to ``head`` has lost something; but where the log is
+        ``complete``, nothing ever was before it, and one that begins at 0 has not."""
         self.epoch: str = epoch
         self.head: int = head  # the position of the newest event, or where the log began
         self._lanes: dict[str, _Lane] = {}
-        self._order: deque[tuple[Event, float]] = deque()  # with the monotonic time of its arrival
+        self._order: deque[tuple[Event, float, int]] = deque()  # with the monotonic time of its arrival, and its size
         self._bytes = 0
         self._evicted: dict[str, int] = {}  # channel -> last evicted position; in order of eviction
         self._floor = head  # for the channels that are not in _evicted
@@ -111,15 +113,27 @@ class EventLog:
         """False, and nothing done, for an event that is not newer than the head: it has been seen."""
         if event.position <= self.head:
             return False
-        self.head = event.position
-        for channel in event.channels:
-            lane = self._lanes.get(channel)
-            if lane is None:
-                lane = self._lanes[channel] = _Lane()
-            lane.append(event)
-        self._order.append((event, self._clock()))
-        self._bytes += event.size
+        for _ in self.append_in_slices(event):
+            pass
         return True
+
+    def append_in_slices(self, event: Event) -> Iterator[None]:
+        """Append an event that is newer than the head, some channels at each step: it may have ten thousand. It is read
+        from when the head has moved, which is last; nothing else is to be appended until then."""
+        lanes = self._lanes
+        made = 0
+        for number, channel in enumerate(event.channels, 1):
+            lane = lanes.get(channel)
+            if lane is None:
+                lane = lanes[channel] = _Lane()
+                made += 1
+            lane.append(event)
+            if not number % SLICE_CHANNELS:
+                yield
+        size = event.size
+        self._order.append((event, self._clock(), size))
+        self._bytes += size + made * LANE_BYTES
+        self.head = event.position
 
     def skip_to(self, position: int) -> None:
         """Move the head past something that is not for clients."""
@@ -176,9 +190,13 @@ class EventLog:
         if not lanes:
             return []
         if len(lanes) == 1:
-            return lanes[0].after(after)
-        merged = {event.position: event for lane in lanes for event in lane.after(after)}
-        return [merged[position] for position in sorted(merged)[:READ_EVENTS]]
+            events = lanes[0].after(after)
+        else:
+            merged = {event.position: event for lane in lanes for event in lane.after(after)}
+            events = [merged[position] for position in sorted(merged)[:READ_EVENTS]]
+        if events and events[-1].position > self.head:  # one that is being appended
+            events.pop()
+        return events
 
     def evict(self, slack: int = 1) -> None:
         """Drop what is over the bounds; with ``slack`` 2, over twice the bounds and older than UNREAD_SECONDS: room for
@@ -196,28 +214,43 @@ class EventLog:
             self._evict_first()
 
     def _evict_first(self) -> None:
-        event, _ = self._order.popleft()
-        self._bytes -= event.size
+        event, _, size = self._order.popleft()
+        self._bytes -= size
         self.evicted_to = event.position
         for channel in event.channels:
             lane = self._lanes[channel]
             lane.drop_first()
             if lane.start == len(lane.positions):
                 del self._lanes[channel]
+                self._bytes -= LANE_BYTES
             self._evicted.pop(channel, None)
             self._evicted[channel] = event.position
 
     @property
     def must_forget(self) -> bool:
-        """Whether forget() is due. Whoever is up to date should be at the head before it."""
+        """Whether forget() is due. Readers that are up to date should be at the head before it."""
         return len(self._evicted) > EVICTED_CHANNELS + FORGOTTEN_CHANNELS
 
-    def forget(self) -> None:
-        """What was evicted longest ago is no longer known by its channel: the floor rises."""
-        while len(self._evicted) > EVICTED_CHANNELS:
-            self._floor = self._evicted.pop(next(iter(self._evicted)))
+    def forget(self, up_to: int) -> None:
+        """What was evicted longest ago, but not after that position, is no longer known by its channel: the floor
+        rises."""
+        evicted = self._evicted
+        while len(evicted) > EVICTED_CHANNELS and evicted[channel := next(iter(evicted))] <= up_to:
+            self._floor = evicted.pop(channel)
             self._is_complete = False
 
+    def is_about_to_evict(self, position: int) -> bool:
+        """Whether what comes after that position is among the next to be evicted, and the bounds are near."""
+        order = self._order
+        if not order or position >= order[len(order) // 8][0].position:
+            return False
+        settings = live_settings()
+        return (
+            len(order) > 0.75 * settings.history_events
+            or self._bytes > 0.75 * settings.history_bytes
+            or order[0][1] < self._clock() - 0.75 * settings.history_seconds
+        )
+
     def lose(self) -> None:
-        """Events may be missing after the head: whoever has not read past this point gets a reset."""
+        """Events may be missing after the head: a reader that has not read past this point gets a reset."""
         self.restart(self.epoch, self.head + 1)

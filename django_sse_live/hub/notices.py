@@ -1,24 +1,36 @@
-"""Notices: the four lines that a hub writes of its life, with what they say in their records' attributes too; and a
-limit, so that ten thousand clients that come back at once do not write ten thousand lines.
+"""Notices: the four log lines of a hub. A record has what its line says as attributes too. A limit holds, so that ten
+thousand clients that come back at once do not write ten thousand lines.
 
 Touched on the hub's loop alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sized
+from typing import Any, Final, Protocol
 
 from ..conf import live_settings
 from ..events import Event
-
-if TYPE_CHECKING:
-    from .clients import Client
-    from .hub import Hub
+from .client_info import ClientInfo
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 WINDOW_SECONDS: Final = 1.0
+
+
+class Subject(Protocol):
+    """What is said of a client."""
+
+    events_sent: int
+    bytes_sent: int
+
+    @property
+    def info(self) -> ClientInfo: ...
+
+    @property
+    def close_reason(self) -> str | None: ...
 
 
 class _Kind:
@@ -33,46 +45,49 @@ class _Kind:
 
 
 class Notices:
-    __slots__ = ("_hub", "_connected", "_disconnected", "_broadcast", "_failed")
+    __slots__ = ("_loop", "_clients", "_connected", "_disconnected", "_broadcast", "_failed")
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, loop: asyncio.AbstractEventLoop, clients: Sized) -> None:
+        self._loop = loop
+        self._clients = clients
         self._connected = _Kind("SSE clients connected")
         self._disconnected = _Kind("SSE clients disconnected")
         self._broadcast = _Kind("SSE broadcasts")
         self._failed = _Kind("streams of SSE clients failed", logging.ERROR)
 
-    def connected(self, client: Client) -> None:
+    def connected(self, client: Subject) -> None:
         if logger.isEnabledFor(logging.INFO) and self._may_write(self._connected):
-            extra = _of(client)
-            logger.info("SSE client connected (ID: %s). Total clients: %d", client.id, self._total, extra=extra)
+            extra = _of(client.info)
+            logger.info("SSE client connected (ID: %s). Total clients: %d", client.info.id, self._total, extra=extra)
 
-    def disconnected(self, client: Client) -> None:
+    def disconnected(self, client: Subject) -> None:
         if logger.isEnabledFor(logging.INFO) and self._may_write(self._disconnected):
             extra = {
-                **_of(client),
+                **_of(client.info),
                 "reason": client.close_reason,
                 "events_sent": client.events_sent,
                 "bytes_sent": client.bytes_sent,
             }
-            logger.info("SSE client disconnected (ID: %s). Total clients: %d", client.id, self._total, extra=extra)
+            logger.info("SSE client disconnected (ID: %s). Total clients: %d", client.info.id, self._total, extra=extra)
 
     def broadcast(self, event: Event, count: int) -> None:
         if logger.isEnabledFor(logging.INFO) and self._may_write(self._broadcast):
-            extra = {"event_id": event.id, "event_type": event.type, "channels": event.channels, "client_count": count}
+            extra = {"event_id": event.id, "event_type": event.type, "channels": event.names, "client_count": count}
+            if event.namespace:
+                extra["namespace"] = event.namespace
             logger.info("Broadcasted to %d SSE clients: %s", count, event.type, extra=extra)
 
-    def failed(self, client: Client) -> None:
+    def failed(self, client: Subject) -> None:
         """Of an exception that is being handled; it has ended this stream alone."""
         if self._may_write(self._failed):
-            logger.exception("The stream of SSE client %s failed.", client.id, extra=_of(client))
+            logger.exception("The stream of SSE client %s failed.", client.info.id, extra=_of(client.info))
 
     @property
     def _total(self) -> int:
-        return len(self._hub.clients)
+        return len(self._clients)
 
     def _may_write(self, kind: _Kind) -> bool:
-        now = self._hub.loop.time()
+        now = self._loop.time()
         if now - kind.since >= WINDOW_SECONDS:
             kind.since, kind.written = now, 0
         kind.written += 1
@@ -81,7 +96,7 @@ class Notices:
             return True
         kind.held_back += 1
         if kind.held_back == 1:
-            self._hub.loop.call_at(kind.since + WINDOW_SECONDS, self._sum_up, kind)
+            self._loop.call_at(kind.since + WINDOW_SECONDS, self._sum_up, kind)
         return False
 
     def _sum_up(self, kind: _Kind) -> None:
@@ -90,10 +105,8 @@ class Notices:
         logger.log(kind.level, message, count, kind.what, self._total, extra={"held_back": count})
 
 
-def _of(client: Client) -> dict[str, Any]:
-    return {
-        "client_id": client.id,
-        "user_pk": client.user_pk,
-        "address": client.address,
-        "channels": client.channels,
-    }
+def _of(info: ClientInfo) -> dict[str, Any]:
+    extra = {"client_id": info.id, "user_pk": info.user_pk, "address": info.address, "channels": info.names}
+    if info.namespace:
+        extra["namespace"] = info.namespace
+    return extra

@@ -13,16 +13,27 @@ What a browser would get, without a server::
         event = await stream.next()
     assert (event.type, event.data) == ("new_comment", {"id": 1})
 
+The same over a WebSocket, and what a browser sends::
+
+    async with StreamClient(transport="websocket").stream("/events/", {"channel": "room.1"}) as stream:
+        assert await stream.send("typing", channel="room.1") == {"ok": True}
+
+What a handler of messages answers::
+
+    assert await StreamClient().send("typing", channel="room.1") == {"ok": True}
+
 And for real browsers, a server: LiveServerTestCase, or the pytest fixture ``live_asgi_server``.
 """
 
 from .broadcasts import CapturedBroadcast, capture_broadcasts
+from .parsers import ReceivedEvent
 from .servers import LiveServerTestCase
-from .streams import ReceivedEvent, Stream, StreamClient, StreamEnded, StreamRefused
+from .streams import MessageRefused, Stream, StreamClient, StreamEnded, StreamRefused
 
 __all__ = [
     "CapturedBroadcast",
     "LiveServerTestCase",
+    "MessageRefused",
     "ReceivedEvent",
     "Stream",
     "StreamClient",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..backends import get_backend, replace_backend
 from ..backends.base import Backend
 from ..broadcasting import Publication, publication_waits
 from ..events import RESERVED_PREFIX, Event
+from ..hub.hub import Hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class CapturedBroadcast:
     channels: tuple[str, ...]
     type: str
     data: Any  # parsed from the JSON that was encoded; the text of a text event
+    namespace: str = ""  # where NAMESPACE is set
+    patch: dict[str, str] | None = None  # action, target, and id and html where it has them
 
 
 class _Capture(Backend):
@@ -34,7 +38,22 @@ class _Capture(Backend):
 
     def publish(self, event: Event) -> None:
         if not event.type.startswith(RESERVED_PREFIX):
-            self._into.append(CapturedBroadcast(channels=event.channels, type=event.type, data=event.data))
+            patch = None if event.patch is None else json.loads(event.patch)
+            self._into.append(
+                CapturedBroadcast(
+                    channels=event.names, namespace=event.namespace, type=event.type, data=event.data, patch=patch
+                )
+            )
+
+    @property
+    def carries_deltas(self) -> bool:
+        return self._behind.carries_deltas
+
+    def publish_deltas(self, event: Event) -> None:
+        self._behind.publish_deltas(event)
+
+    def hear_deltas(self, hub: Hub) -> None:
+        self._behind.hear_deltas(hub)
 
     def position(self) -> str:
         return self._behind.position()
@@ -53,6 +72,8 @@ def capture_broadcasts() -> Iterator[list[CapturedBroadcast]]:
 
     def remember(*, connection: Any, publication: Publication, **_: Any) -> None:
         waiting.append((connection, publication))
+        if _is_only_the_tests(connection):
+            publication.complete()  # there is no transaction but the test's own: here it would have been committed
 
     before = replace_backend(_Capture(get_backend(), captured))
     publication_waits.connect(remember)
@@ -71,10 +92,14 @@ def send_committed_broadcasts() -> None:
     Django marks the transactions that TestCase itself has begun, and so those that the tested code has.
     """
     for connection in connections.all(initialized_only=True):
-        if all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+        if _is_only_the_tests(connection):
             for _, callback, *_ in connection.run_on_commit:
                 if isinstance(callback, Publication):
                     _send(connection, callback)
+
+
+def _is_only_the_tests(connection: Any) -> bool:
+    return all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
 def _send(connection: Any, publication: Publication) -> None:

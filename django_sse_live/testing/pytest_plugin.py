@@ -1,28 +1,5 @@
-"""Fixtures for pytest, there as soon as the app is installed (with pytest-django)."""
+"""The fixtures under the name that `pytest -p` may be given; what installs them by itself is pytest_sse_live.py."""
 
-from __future__ import annotations
+from pytest_sse_live import live_asgi_server, stream_client
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-import pytest
-
-if TYPE_CHECKING:
-    from .streams import StreamClient
-
-
-@pytest.fixture
-def stream_client() -> StreamClient:
-    """A StreamClient: Django's AsyncClient that can also open streams."""
-    from .streams import StreamClient
-
-    return StreamClient()
-
-
-@pytest.fixture
-def live_asgi_server(transactional_db: None) -> Iterator[str]:
-    """The url of the project, ASGI application and static files, on a real server."""
-    from .servers import live_server
-
-    with live_server() as url:
-        yield url
+__all__ = ["live_asgi_server", "stream_client"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -20,7 +20,9 @@ from django.test import modify_settings
 from django.test.testcases import LiveServerThread
 from django.utils.module_loading import import_string
 
+from ..http.types import Receive, Scope, Send
 from ..hub.registry import find_hub
+from .isolation import own_bus
 
 STOP_SECONDS = 2
 
@@ -83,12 +85,19 @@ class LiveServerTestCase(DjangoLiveServerTestCase):
 
     server_thread_class = ASGIServerThread
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        bus = ExitStack()
+        bus.enter_context(own_bus())
+        cls.addClassCleanup(bus.close)
+        super().setUpClass()
+
 
 @contextmanager
 def live_server(host: str = "localhost") -> Iterator[str]:
     """The url of a server that runs for the length of the block. The test's database must be one that commits."""
     case = type("Case", (LiveServerTestCase,), {"host": host})
-    with modify_settings(ALLOWED_HOSTS={"append": host}):
+    with own_bus(), modify_settings(ALLOWED_HOSTS={"append": host}):
         case._start_server_thread()  # type: ignore[attr-defined]
         try:
             yield case.live_server_url  # type: ignore[attr-defined]
@@ -112,11 +121,7 @@ def sharing_connections(application: Any, shared: Mapping[str, Any] | None) -> A
         for alias, connection in shared.items():
             connections[alias] = connection
 
-    async def share(
-        scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[Any], Awaitable[None]],
-    ) -> None:
+    async def share(scope: Scope, receive: Receive, send: Send) -> None:
         async with ThreadSensitiveContext():
             await sync_to_async(use)()
             await application(scope, receive, send)

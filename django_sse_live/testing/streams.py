@@ -1,45 +1,31 @@
 """Streams for tests: a client that opens them without a server, and reads them event by event.
 
-Knows the wire and Django's test client; nothing of hubs.
+Knows Django's test client; nothing of hubs, and of the wire what parsers.py makes of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import json
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
 
 from asgiref.sync import sync_to_async
+from django.core.asgi import get_asgi_application
 from django.http import StreamingHttpResponse
 from django.test import AsyncClient
 
+from ..asgi import live_application
+from ..conf import live_settings
+from ..http.types import ASGIApplication, Scope
 from .broadcasts import send_committed_broadcasts
+from .exchanges import TIMEOUT_SECONDS, Exchange, SocketExchange
+from .parsers import EventParser, LinesParser, ReceivedEvent
 
-TIMEOUT_SECONDS: Final = 10.0
-
-Message = MutableMapping[str, Any]
-ASGIApplication = Callable[
-    [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
-]
 Query = Mapping[str, str | Iterable[str]] | str
-
-_LINE_END = re.compile(r"\r\n|\n|\r(?=[^\n])")  # a CR at the end of what is here may be half of a CRLF
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedEvent:
-    """One event, as an EventSource would dispatch it."""
-
-    type: str
-    data: Any  # parsed JSON; the text itself where it is none
-    text: str  # as it came
-    id: str  # the last event id, once this event is here
 
 
 class StreamRefused(AssertionError):
@@ -57,54 +43,16 @@ class StreamRefused(AssertionError):
         super().__init__(f"{status} {self.error}: {self.detail}")
 
 
+class MessageRefused(StreamRefused):
+    """The answer to a message is an error. ``status``, ``error`` and ``detail``."""
+
+
 class StreamEnded(AssertionError):
     """The stream is over, and what was waited for had not come."""
 
 
-class EventParser:
-    """Bytes in, in pieces of any size; events out.
-
-    https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
-    """
-
-    def __init__(self, last_id: str = "") -> None:
-        self.retry_ms: int | None = None
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._rest = ""
-        self._id = last_id
-        self._type = ""
-        self._data: list[str] = []
-
-    def feed(self, chunk: bytes) -> list[ReceivedEvent]:
-        *lines, self._rest = _LINE_END.split(self._rest + self._decoder.decode(chunk))
-        return [event for line in lines if (event := self._take(line)) is not None]
-
-    def _take(self, line: str) -> ReceivedEvent | None:
-        if not line:
-            return self._dispatch()
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "event":
-            self._type = value
-        elif name == "data":
-            self._data.append(value)
-        elif name == "id" and "\0" not in value:
-            self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
-            self.retry_ms = int(value)
-        return None
-
-    def _dispatch(self) -> ReceivedEvent | None:
-        type, lines = self._type or "message", self._data
-        self._type, self._data = "", []
-        if not lines:
-            return None
-        text = "\n".join(lines)
-        try:
-            data = json.loads(text)
-        except ValueError:
-            data = text
-        return ReceivedEvent(type=type, data=data, text=text, id=self._id)
+def _url(path: str, query: Query) -> str:
+    return path if not query else f"{path}?{query if isinstance(query, str) else urlencode(query, doseq=True)}"
 
 
 class Stream:
@@ -118,15 +66,25 @@ class Stream:
     last_id: str = ""  # of the newest event that the test has taken
 
     def __init__(
-        self, client: StreamClient, path: str, query: Query, headers: Mapping[str, str], body: AsyncIterator[bytes]
+        self,
+        client: StreamClient,
+        path: str,
+        query: Query,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes],
+        socket: SocketExchange | None = None,
     ) -> None:
         self._opened = (client, path, query, headers)
         self._body = body
         self.last_id = headers.get("Last-Event-ID", "")
-        self._parser = EventParser(self.last_id)
+        self._socket = socket
+        self._parser: EventParser | LinesParser = (
+            EventParser(self.last_id) if socket is None else LinesParser(self.last_id)
+        )
         self._events: asyncio.Queue[ReceivedEvent | None] = asyncio.Queue()  # None: the end
         self._put_back: ReceivedEvent | None = None
         self._has_ended = False
+        self._answers: dict[str, asyncio.Future[Any]] = {}  # by the message's id; what is awaited
         self._task = asyncio.get_running_loop().create_task(self._read())
 
     @property
@@ -136,6 +94,7 @@ class Stream:
 
     @property
     def client_id(self) -> str:
+        """This stream's own, as ``connected`` said it."""
         return self.connected.data["client_id"] if self.connected else ""
 
     @property
@@ -187,6 +146,48 @@ class Stream:
         async with client.stream(path, query, headers=headers, last_id=self.last_id) as stream:
             yield stream
 
+    async def send(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        channel: str | None = None,
+        id: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> Any:
+        """Send a message, as ``live.send()`` does in a browser: over the WebSocket, else by POST. Gives the answer's
+        data; MessageRefused for an error, StreamEnded where the WebSocket ends before the answer comes."""
+        message = {"id": id or uuid4().hex, "type": type, "channel": channel, "data": data}
+        if self._socket is None:
+            client, path, query, headers = self._opened
+            return await client.send(
+                type,
+                data,
+                channel=channel,
+                path=path,
+                query=query,
+                id=message["id"],
+                client_id=self.client_id,
+                headers={name: value for name, value in headers.items() if name != "Accept"},
+            )
+        answer = asyncio.get_running_loop().create_future()
+        self._answers[message["id"]] = answer
+        self.send_text(json.dumps(message))
+        said = await asyncio.wait_for(answer, timeout)
+        if "error" in said:
+            raise MessageRefused(said["status"], json.dumps(said).encode())
+        return said["data"]
+
+    @property
+    def close_code(self) -> int | None:
+        """Over a WebSocket: what the server has closed it with."""
+        return None if self._socket is None else self._socket.close_code
+
+    def send_text(self, text: str) -> None:
+        """Over a WebSocket: one message as it is; its answer is an event of the type ``answer``."""
+        assert self._socket is not None, 'StreamClient(transport="websocket") has one.'
+        self._socket.put({"type": "websocket.receive", "text": text})
+
     async def close(self) -> None:
         """Go away, as a browser does when its tab is closed."""
         self._task.cancel()
@@ -196,21 +197,40 @@ class Stream:
         try:
             async for chunk in self._body:
                 for event in self._parser.feed(chunk):
-                    self._events.put_nowait(event)
+                    answer = self._answers.pop(event.data["to"], None) if event.type == "answer" else None
+                    if answer is None:
+                        self._events.put_nowait(event)
+                    elif not answer.done():
+                        answer.set_result(event.data)
         finally:
             self._events.put_nowait(None)
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(StreamEnded("The WebSocket ended before the answer came."))
 
 
 class StreamClient(AsyncClient):
-    """Django's AsyncClient (``force_login()``, cookies, headers …) that can also open streams.
+    """Django's AsyncClient (``force_login()``, cookies, headers …) that can also open streams and send messages.
 
     ``application``: an ASGI application that streams are asked of, such as the project's own with live_application
     around it. Without one they go the way of all requests of Django's test client, through middleware and view.
+    ``transport``: what carries the streams, ``"sse"`` or ``"websocket"``. The latter needs an application that serves
+    WebSockets; without one it is live_application around Django's.
     """
 
-    def __init__(self, *args: Any, application: ASGIApplication | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        application: ASGIApplication | None = None,
+        transport: Literal["sse", "websocket"] = "sse",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        if application is None and transport == "websocket":
+            django: Any = get_asgi_application()
+            application = live_application(django)
         self.application = application
+        self.transport = transport
 
     @asynccontextmanager
     async def stream(
@@ -224,18 +244,24 @@ class StreamClient(AsyncClient):
         """A Stream, closed at the end of the block.
 
         ``query``: parameters, such as ``{"channel": ["news", "comments"]}``, unless the path has its own after a ``?``.
-        ``last_id``: the Last-Event-ID that is brought. StreamRefused for an answer that is no stream.
+        ``last_id``: the Last-Event-ID that is brought. StreamRefused for an answer that is no stream. A WebSocket has
+        this site's ``Origin``, unless ``headers`` give another one, or ``""`` for none; where it is denied access,
+        ``connected`` is None and the first event is a goodbye.
         """
         await sync_to_async(send_committed_broadcasts)()  # what was saved before is not news to this stream
         headers = {"Accept": "text/event-stream", **(headers or {})}
         if last_id:
             headers["Last-Event-ID"] = last_id
-        url = path if not query else f"{path}?{query if isinstance(query, str) else urlencode(query, doseq=True)}"
+        url = _url(path, query)
+        socket = None
         if self.application is None:
             body = await self._ask_django(url, headers)
+        elif self.transport == "websocket":
+            socket = await self._open_socket(self.application, url, headers)
+            body = socket.body()
         else:
             body = await self._ask_application(self.application, url, headers)
-        stream = Stream(self, path, query, headers, body)
+        stream = Stream(self, path, query, headers, body, socket)
         try:
             first = await stream.next(timeout=TIMEOUT_SECONDS)
             if first.type == "connected":
@@ -246,65 +272,79 @@ class StreamClient(AsyncClient):
         finally:
             await stream.close()
 
+    async def send(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        channel: str | None = None,
+        path: str = "/events/",
+        query: Query = "",
+        id: str | None = None,
+        client_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send a message by POST, without a stream beside it. Gives the data of its answer.
+
+        ``id``: of a message that is sent again; by default a new one. MessageRefused for any other answer than 200.
+        """
+        said = {"id": id or uuid4().hex, "type": type, "channel": channel, "data": data, "client_id": client_id}
+        body = json.dumps(said, cls=live_settings().json_encoder).encode()
+        url = _url(path, query)
+        if self.application is None:
+            response: Any = await self.generic("POST", url, body, "application/json", headers=dict(headers or {}))
+            status, content = response.status_code, response.content
+        else:
+            headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
+            scope = self._scope(url, headers)
+            scope["method"] = "POST"
+            exchange = Exchange(self.application, scope, body)
+            status = await exchange.status()
+            content = b"".join([chunk async for chunk in exchange.body()])
+        if status != 200:
+            raise MessageRefused(status, content)
+        return json.loads(content)["data"]
+
     async def _ask_django(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         response: Any = await self.get(url, headers=dict(headers))
         if not isinstance(response, StreamingHttpResponse):
             raise StreamRefused(response.status_code, response.content)
         return aiter(response)
 
-    async def _ask_application(
-        self, application: ASGIApplication, url: str, headers: Mapping[str, str]
-    ) -> AsyncIterator[bytes]:
+    def _base_scope(self, **request: Any) -> Scope:
+        """Django's, with one Cookie header at most: Django 5.2 joins several with a comma, which no cookie survives."""
+        scope: Scope = super()._base_scope(**request)  # type: ignore[misc]
+        cookies = [value for name, value in scope["headers"] if name == b"cookie" and value]
+        scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
+        if cookies:
+            scope["headers"].append((b"cookie", b"; ".join(cookies)))
+        return scope
+
+    def _scope(self, url: str, headers: Mapping[str, str]) -> Scope:
         parts = urlsplit(url)
-        scope: MutableMapping[str, Any] = self._base_scope(  # type: ignore[attr-defined]
+        return self._base_scope(
             path=parts.path,
             raw_path=parts.path.encode(),
             query_string=parts.query.encode(),
             headers=[(b"host", b"testserver"), *((k.lower().encode(), v.encode()) for k, v in headers.items())],
         )
-        exchange = _Exchange(application, scope)
+
+    async def _open_socket(self, application: ASGIApplication, url: str, headers: Mapping[str, str]) -> SocketExchange:
+        scope = self._scope(url, {"Origin": "http://testserver", **headers})
+        scope["headers"] = [header for header in scope["headers"] if header != (b"origin", b"")]
+        scope.update(type="websocket", scheme="ws", subprotocols=[])
+        del scope["method"]
+        exchange = SocketExchange(application, scope)
+        if not await exchange.is_accepted():
+            raise StreamRefused(403, b"")
+        return exchange
+
+    async def _ask_application(
+        self, application: ASGIApplication, url: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[bytes]:
+        scope = self._scope(url, headers)
+        exchange = Exchange(application, scope)
         status = await exchange.status()
         if status != 200:
             raise StreamRefused(status, b"".join([chunk async for chunk in exchange.body()]))
         return exchange.body()
-
-
-class _Exchange:
-    """One request to an ASGI application, which runs in a task of its own."""
-
-    def __init__(self, application: ASGIApplication, scope: MutableMapping[str, Any]) -> None:
-        self._sent: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the application is done
-        self._request: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
-        self._is_gone = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._run(application, scope))
-
-    async def _run(self, application: ASGIApplication, scope: MutableMapping[str, Any]) -> None:
-        try:
-            await application(scope, self._receive, self._sent.put)
-        finally:
-            self._sent.put_nowait(None)
-
-    async def _receive(self) -> Message:
-        if self._request:
-            return self._request.pop()
-        await self._is_gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def status(self) -> int:
-        message = await self._sent.get()
-        if message is None:
-            await self._task  # raises what the application raised
-            raise AssertionError("The application ended without an answer.")
-        status: int = message["status"]
-        return status
-
-    async def body(self) -> AsyncIterator[bytes]:
-        try:
-            while (message := await self._sent.get()) is not None:
-                if message.get("body"):
-                    yield message["body"]
-                if not message.get("more_body"):
-                    break
-        finally:
-            self._is_gone.set()
-            await asyncio.wait_for(self._task, TIMEOUT_SECONDS)

@@ -16,8 +16,9 @@ class CommentForm(forms.ModelForm):
 
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
-        if user.is_authenticated:
+        if user.is_authenticated and not self.instance.pk:
             self.instance.author = user.get_username()
+        if self.instance.author:
             del self.fields["author"]
 
     def clean_author(self):

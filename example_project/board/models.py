@@ -3,24 +3,20 @@ import re
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import models, transaction
-from django.template.loader import render_to_string
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
+from django.urls import reverse
 
-from django_sse_live import live_model, send_to_user
-
-
-def rendered(comment, action):
-    """What the browsers get: the very markup that the page has, so that there is one template and not two."""
-    if action == "deleted":
-        return {"id": comment.pk}
-    return {
-        "id": comment.pk,
-        "author": comment.author,
-        "text": comment.text,
-        "html": render_to_string("board/_comment.html", {"comment": comment}),
-    }
+from django_sse_live import broadcast_patch, live_model
 
 
-@live_model(channel="comments", payload=rendered)
+@live_model(
+    channel="comments",
+    fields=["id", "author", "text"],
+    template="board/_comment.html",
+    target="comments",
+    insert="prepend",
+)
 class Comment(models.Model):
     author = models.CharField(max_length=40)
     text = models.TextField(max_length=500)
@@ -34,20 +30,27 @@ class Comment(models.Model):
         return f"{self.author}: {self.text[:40]}"
 
     def save(self, *args, **kwargs):
-        is_new = self._state.adding
         with transaction.atomic():
             super().save(*args, **kwargs)
-            if is_new:
-                self.tell_the_mentioned()
+            before = set(self.mentioned.all())
+            tell_mentioned(before | set(self.note_mentioned()))
 
-    def tell_the_mentioned(self):
-        """`@name` in a comment is a notification for that user alone."""
-        html = render_to_string("board/_mention.html", {"comment": self})
-        for user in self.note_the_mentioned():
-            send_to_user(user, "notification", {"id": self.pk, "author": self.author, "html": html})
+    def get_absolute_url(self):
+        return reverse("comment", args=[self.pk])
 
-    def note_the_mentioned(self):
+    def note_mentioned(self):
         names = set(re.findall(r"@(\w+)", self.text)) - {self.author}
         users = get_user_model().objects.filter(username__in=names)
         self.mentioned.set(users)
         return users
+
+
+@receiver(pre_delete, sender=Comment)
+def before_delete(instance, **kwargs):
+    tell_mentioned(instance.mentioned.all())
+
+
+def tell_mentioned(users):
+    """The list of mentions is each user's own: the pages of that user, and nobody else's, fetch it anew."""
+    for user in users:
+        broadcast_patch(f"user:{user.pk}", "refresh", "mentions", type="notification")

@@ -4,4 +4,6 @@ from . import views
 
 urlpatterns = [
     path("", views.board, name="board"),
+    path("<int:pk>/", views.comment, name="comment"),
+    path("answer/", views.answer, name="answer"),
 ]

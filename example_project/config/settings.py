@@ -19,6 +19,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_sse_live",  # django-sse-live
+    "django_sse_live.database",  # django-sse-live: the database below carries events between processes
     "board",
 ]
 
@@ -37,7 +38,10 @@ ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"  # django-sse-live
 
 # django-sse-live: anyone may hear the board. Every other channel stays closed.
-SSE_LIVE = {"PUBLIC_CHANNELS": ["comments"]}
+SSE_LIVE = {
+    "BACKEND": "django_sse_live.database.DatabaseBackend",  # what `manage.py shell` saves is heard too
+    "PUBLIC_CHANNELS": ["comments"],
+}
 
 TEMPLATES = [
     {

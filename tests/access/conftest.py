@@ -44,4 +44,4 @@ async def answer(visitor: Visitor, query: str, method: str = "GET", **headers: s
 async def channels(visitor: Visitor, query: str = "", **headers: str) -> list[str]:
     """Those of the stream that is opened."""
     async with visitor.listen(query, **headers) as stream:
-        return (await stream.next()).json["channels"]  # type: ignore[no-any-return]
+        return (await stream.next()).json["channels"]

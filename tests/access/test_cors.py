@@ -47,7 +47,7 @@ class TestAnOriginOnTheList:
             ("token=forged", "GET", 403),
             ("", "GET", 400),
             ("x=" + "x" * 40_000, "GET", 414),
-            ("channel=news", "POST", 405),
+            ("channel=news", "DELETE", 405),
             ("channel=news&last_event_id=a:1-0/end", "GET", 204),
             ("channel=news", "HEAD", 200),
         ],
@@ -70,8 +70,8 @@ class TestAnOriginOnTheList:
         assert cors(response) == {
             "Allow-Origin": APP,
             "Allow-Credentials": "true",
-            "Allow-Methods": "GET, HEAD",
-            "Allow-Headers": "Authorization, Cache-Control, Last-Event-ID",
+            "Allow-Methods": "GET, HEAD, POST",
+            "Allow-Headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-CSRFToken",
             "Max-Age": "600",
         }
 

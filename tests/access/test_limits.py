@@ -123,8 +123,8 @@ class TestPerAddress:
             registry = running_hub().clients
             assert registry._per_address
         assert not registry._per_address
-        assert not registry._per_session
-        assert not registry._per_user
+        assert not registry._by_session._found
+        assert not registry._by_user._found
 
 
 class TestPerStream:

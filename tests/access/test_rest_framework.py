@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class NativeEventStreamView(EventStreamView):
-    def get_user(self, request: HttpRequest) -> Any:  # type: ignore[override]
+    def get_user(self, request: HttpRequest) -> Any:
         from rest_framework.authentication import TokenAuthentication
         from rest_framework.exceptions import AuthenticationFailed
 
@@ -35,7 +35,7 @@ class NativeEventStreamView(EventStreamView):
             raise PermissionDenied(str(error.detail)) from error
         return authenticated[0] if authenticated else None
 
-    def authorize(self, request: HttpRequest, channel: str) -> bool:  # type: ignore[override]
+    def authorize(self, request: HttpRequest, channel: str) -> bool:
         return channel == "orders" and request.user.is_authenticated
 
 
@@ -48,7 +48,7 @@ def key(settings: Any, transactional_db: None) -> str:
     settings.ROOT_URLCONF = __name__
     from rest_framework.authtoken.models import Token
 
-    return Token.objects.create(user=User.objects.create_user("ada")).key  # type: ignore[no-any-return]
+    return Token.objects.create(user=User.objects.create_user("ada")).key
 
 
 async def test_a_key_opens_what_its_user_may_hear(key: str) -> None:

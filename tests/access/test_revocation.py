@@ -11,10 +11,12 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import alogout, authenticate, logout, update_session_auth_hash
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.asgi import get_asgi_application
 from django.db import transaction
+from django.db.models.signals import post_save
 from django.http import HttpRequest
-from django.test import AsyncRequestFactory
+from django.test import AsyncRequestFactory, override_settings
 
 from django_sse_live import adisconnect_clients, revocation, sign_channels
 from django_sse_live.asgi import live_application
@@ -43,7 +45,7 @@ def request_of(visitor: Visitor) -> HttpRequest:
     store = import_module(settings.SESSION_ENGINE).SessionStore
     request.session = store(visitor.cookies[settings.SESSION_COOKIE_NAME].value)
     request.user = get_user(request)
-    return request  # type: ignore[no-any-return]
+    return request
 
 
 async def ends_as(stream: Stream, reason: str = "revoked") -> None:
@@ -58,7 +60,7 @@ async def is_alive(stream: Stream) -> None:
     hub.deliver(drained.set)
     await drained.wait()
     assert not stream.raw.count(b"goodbye")
-    assert len(hub.clients) == 1
+    assert [client.is_open for client in hub.clients] == [True]
 
 
 class TestSessions:
@@ -168,8 +170,6 @@ class TestSessions:
         assert not recorder.events
 
     def test_no_session_key_goes_over_the_bus(self, user: User) -> None:
-        from django.contrib.sessions.backends.db import SessionStore
-
         session = SessionStore()
         session.create()
         key = session.session_key
@@ -177,6 +177,66 @@ class TestSessions:
         with recording() as recorder:
             session.flush()
         assert key not in recorder.events[0].payload
+
+    @pytest.mark.parametrize("how", ["delete", "adelete"])
+    async def test_a_session_that_another_one_deletes(self, user: User, how: str) -> None:
+        visitor = await logged_in(user)
+        key = visitor.cookies["sessionid"].value
+        async with visitor.listen() as stream:
+            await stream.next()
+            if how == "delete":
+                await sync_to_async(SessionStore().delete)(key)
+            else:
+                await SessionStore().adelete(key)
+            await ends_as(stream)
+
+    async def test_one_that_lives_in_a_cookie_and_was_written_to_since(
+        self, user: User, other_user: User, settings: Any
+    ) -> None:
+        settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+        visitor, other = await logged_in(user), await logged_in(other_user)
+        async with visitor.listen() as stream, other.listen() as others:
+            await stream.next()
+            await others.next()
+            session = await visitor.asession()
+            session["basket"] = [7]
+            await session.asave()
+            visitor.cookies["sessionid"] = session.session_key
+            await sync_to_async(logout)(await sync_to_async(request_of)(visitor))
+            await ends_as(stream)
+            await is_alive(others)
+
+    @pytest.mark.parametrize("written", ["before", "after"])
+    async def test_while_the_secret_key_is_being_changed(self, user: User, settings: Any, written: str) -> None:
+        """One worker has the old key alone, the other the new one with the old behind it."""
+        old, new = settings.SECRET_KEY, "the next one"
+        workers = [{"SECRET_KEY": old}, {"SECRET_KEY": new, "SECRET_KEY_FALLBACKS": [old]}]
+        here, there = workers if written == "before" else reversed(workers)
+        visitor = await logged_in(user)
+        with override_settings(**here):
+            async with visitor.listen() as stream:
+                await stream.next()
+                with override_settings(**there):
+                    user.first_name = "Ada"
+                    await user.asave()
+                    await is_alive(stream)
+                    await sync_to_async(lambda: request_of(visitor).session.flush())()
+                await ends_as(stream)
+
+    @pytest.mark.parametrize("written", ["before", "after"])
+    async def test_a_password_is_changed_while_the_secret_key_is_too(
+        self, user: User, settings: Any, written: str
+    ) -> None:
+        old, new = settings.SECRET_KEY, "the next one"
+        workers = [{"SECRET_KEY": old}, {"SECRET_KEY": new, "SECRET_KEY_FALLBACKS": [old]}]
+        here, there = workers if written == "before" else reversed(workers)
+        with override_settings(**here):
+            async with (await logged_in(user)).listen() as stream:
+                await stream.next()
+                with override_settings(**there):
+                    user.set_password("another")
+                    await user.asave()
+                await ends_as(stream)
 
     def test_flush_is_followed_once_however_often_the_setting_changes(self, settings: Any, user: User) -> None:
         for engine in [*ENGINES, *ENGINES, "db"]:
@@ -228,8 +288,8 @@ class TestUsers:
             user.set_password("another")
             user.save()
             request = AsyncRequestFactory().get("/")
-            request.session = session  # type: ignore[attr-defined]
-            request.user = user  # type: ignore[attr-defined]
+            request.session = session
+            request.user = user
             update_session_auth_hash(request, user)
             session.save()
 
@@ -330,6 +390,24 @@ class TestUsers:
             del apps.all_models["auth"]["somebody"]
             apps.clear_cache()
 
+    def test_parents_of_the_user_model_count(self, monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> None:
+        """What is saved by way of the parent that a user model adds its fields to."""
+        member = type("Member", (User,), {"__module__": __name__, "Meta": type("Meta", (), {"app_label": "auth"})})
+        monkeypatch.setattr("django.contrib.auth.get_user_model", lambda: member)
+        uid = f"django_sse_live.revocation:{User._meta.label}"
+        post_save.disconnect(sender=User, dispatch_uid=uid)
+        try:
+            revocation.connect()
+            user = User.objects.create_user("parent")
+            with recording() as recorder:
+                user.save()
+            assert len(recorder.events) == 1
+        finally:
+            monkeypatch.undo()
+            del apps.all_models["auth"]["member"]
+            apps.clear_cache()
+            revocation.connect()
+
 
 class TestWhoIsJustBeingLetIn:
     """Checked before the revocation, opened after it: the seam through which a client could slip."""
@@ -374,7 +452,7 @@ class TestWhoIsJustBeingLetIn:
             return [("secret", 1)]
 
         class Secrets(EventStreamView):
-            get_initial_events = snapshot  # type: ignore[assignment]
+            get_initial_events = snapshot
 
         monkeypatch.setattr("tests.access.urls.urlpatterns", [_path("events/", Secrets.as_view())])
         _clear_urls()
@@ -432,15 +510,17 @@ class TestWhoIsJustBeingLetIn:
         await adisconnect_clients(user=user)
         assert await channels(visitor) == [f"user:{user.pk}"]
 
-    async def test_more_than_can_be_remembered(self, user: User, settings: Any) -> None:
+    async def test_what_ends_others_sends_nobody_else_away_however_often(self, user: User, settings: Any) -> None:
         async def authorize(request: HttpRequest, channel: str) -> bool:
-            for number in range(1001):
-                running_hub().disconnect(user_pk=f"other-{number}")
+            for number in range(2000):
+                await adisconnect_clients(user=f"other-{number}")
+            done = asyncio.Event()
+            running_hub().deliver(done.set)
+            await done.wait()
             return True
 
         settings.SSE_LIVE = {"AUTHORIZE": authorize}
-        async with (await logged_in(user)).listen("channel=a") as stream:
-            await ends_as(stream)
+        assert "a" in await channels(await logged_in(user), "channel=a")
 
 
 class Recorder(Backend):

@@ -54,9 +54,14 @@ class TestSigning:
         with pytest.raises(ValueError, match="channel"):
             sign_channels(wrong)
 
+    @pytest.mark.parametrize("reserved", ["sse.live", "sse.control", "sse.job.1", "sse."])
+    def test_of_what_workers_tell_each_other(self, reserved: str) -> None:
+        with pytest.raises(ValueError, match="belong to django-sse-live"):
+            sign_channels(["comments", reserved])
+
     def test_of_what_is_no_text(self) -> None:
         with pytest.raises(TypeError, match="must be a str, not int"):
-            sign_channels([7])  # type: ignore[list-item]
+            sign_channels([7])
 
     @pytest.mark.parametrize("max_age", [0, -1])
     def test_for_no_time(self, max_age: float) -> None:

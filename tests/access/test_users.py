@@ -80,7 +80,7 @@ class TokenUser:
 
 async def test_a_user_that_is_no_model_needs_no_session_auth_hash() -> None:
     class ByJWT(EventStreamView):
-        def get_user(self, request: Any) -> Any:  # type: ignore[override]
+        def get_user(self, request: Any) -> Any:
             return TokenUser()
 
     response = await ByJWT.as_view()(AsyncRequestFactory().get("/events/"))

@@ -11,18 +11,18 @@ from django_sse_live.http.views import EventStreamView
 
 
 class AsksForStaff(EventStreamView):
-    def authorize(self, request: HttpRequest, channel: str) -> bool:  # type: ignore[override]
-        return channel == "staff" and request.user.is_staff  # type: ignore[union-attr]
+    def authorize(self, request: HttpRequest, channel: str) -> bool:
+        return channel == "staff" and request.user.is_staff
 
 
 class AsksForStaffAsync(EventStreamView):
     async def authorize(self, request: HttpRequest, channel: str) -> bool:
         user = await request.auser()
-        return channel == "staff" and user.is_staff  # type: ignore[union-attr]
+        return channel == "staff" and user.is_staff
 
 
 class Refuses(EventStreamView):
-    def authorize(self, request: HttpRequest, channel: str) -> bool:  # type: ignore[override]
+    def authorize(self, request: HttpRequest, channel: str) -> bool:
         raise PermissionDenied
 
 
@@ -39,7 +39,7 @@ class ByHeader(EventStreamView):
 
         return await User.objects.filter(username=request.headers.get("X-User", "")).afirst()
 
-    def authorize(self, request: HttpRequest, channel: str) -> bool:  # type: ignore[override]
+    def authorize(self, request: HttpRequest, channel: str) -> bool:
         return channel == f"of.{request.user}"
 
 

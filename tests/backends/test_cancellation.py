@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from contextlib import suppress
+from typing import Any, ClassVar
 
 import pytest
 from channels.layers import BaseChannelLayer
 from django.test import override_settings
 
-from django_sse_live.backends import redis_reader
+from django_sse_live.backends import cancellation
 from django_sse_live.backends.cancellation import within
 from django_sse_live.backends.channel_layer import ChannelLayerBackend
+from django_sse_live.backends.redis import reader
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
@@ -28,8 +30,10 @@ async def swallow_cancellation() -> None:
         raise TimeoutError("Timeout reading from 127.0.0.1:6379") from None
 
 
-class DeafLayer(BaseChannelLayer):  # type: ignore[misc]
+class DeafLayer(BaseChannelLayer):
     """Nothing ever comes, and a cancellation of the wait for it is taken for a timeout."""
+
+    receivers: ClassVar[list[str]] = []
 
     async def new_channel(self, prefix: str = "deaf") -> str:
         return f"{prefix}!1"
@@ -38,7 +42,7 @@ class DeafLayer(BaseChannelLayer):  # type: ignore[misc]
         pass
 
     async def receive(self, channel: str) -> Any:
-        self.is_receiving = True
+        self.receivers.append(channel)
         await swallow_cancellation()
 
 
@@ -57,22 +61,24 @@ async def test_a_loop_can_close_while_a_channel_layer_is_listened_to() -> None:
         backend = ChannelLayerBackend({})
         hub = Hub(asyncio.get_running_loop(), EventLog("0"))
         backend.attach(hub)
-        await until(lambda: getattr(backend.layer, "is_receiving", False))
+        await until(lambda: DeafLayer.receivers)
         await end_like_asyncio_run()
         backend.close()
 
 
 @pytest.mark.needs("redis")
-async def test_a_loop_can_close_while_redis_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("made_of_it", ["an error", "an answer"])
+async def test_a_loop_can_close_while_redis_is_read(monkeypatch: pytest.MonkeyPatch, made_of_it: str) -> None:
     is_reading = asyncio.Event()
 
     async def deaf(*_: Any) -> Any:
         is_reading.set()
-        await swallow_cancellation()
+        with suppress(*(() if made_of_it == "an error" else (TimeoutError,))):
+            await swallow_cancellation()
 
     with RedisProcess() as redis:
         backend = RedisStreamsBackend({"URL": redis.url})
-        monkeypatch.setattr(redis_reader, "aask", deaf)
+        monkeypatch.setattr(reader.Reader, "_read_next", deaf)
         backend.attach(Hub(asyncio.get_running_loop(), EventLog("0")))
         await asyncio.wait_for(is_reading.wait(), 10)
         await end_like_asyncio_run()
@@ -91,6 +97,20 @@ async def test_a_result_an_error_and_a_timeout_come_out() -> None:
         await within(None, error())
     with pytest.raises(asyncio.TimeoutError, match=r"no answer within 0\.01 s"):
         await within(0.01, asyncio.sleep(10))
+
+
+async def test_work_that_loses_a_cancellation_and_goes_on_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancellation, "CANCEL_AGAIN_SECONDS", 0.01)
+
+    async def go_on() -> None:
+        for _ in range(2):
+            with suppress(TimeoutError):
+                await swallow_cancellation()
+        await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.TimeoutError):
+        await within(0.01, go_on())
+    await until(lambda: len(asyncio.all_tasks()) == 1)
 
 
 async def test_what_the_abandoned_work_raises_is_nobodys_news(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,14 +17,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_sse_live.backends import replace_backend, replay_history
-from django_sse_live.backends.redis_server import RedisServer
+from django_sse_live.backends.redis.server import RedisServer
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
 from django_sse_live.events import Event, parse_id
 from django_sse_live.hub.clients import Client
-from django_sse_live.hub.hub import DISCONNECT, Hub
+from django_sse_live.hub.control import DISCONNECT
+from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from django_sse_live.hub.registry import forget_hubs
 from tests.backends.redis_process import RedisProcess
+from tests.clients import make_client
 from tests.live.harness import until
 
 pytestmark = pytest.mark.needs("redis")
@@ -94,7 +96,7 @@ async def opened(backend: RedisStreamsBackend, hub: Hub, last_id: str) -> Client
     """As the view does it."""
     place = parse_id(last_id)
     assert place is not None
-    client = Client(hub, ("c",), last_id=place)
+    client = make_client(hub, ("c",), last_id=place)
     if client.needs_history:
         replace_backend(backend)
         await replay_history(client)
@@ -155,14 +157,14 @@ async def test_what_was_read_for_one_serves_those_who_come_with_it(make: Make, m
             backend.publish(e)
         await until(lambda: len(hub.log) == 10 and hub.log.head == events[-1].position)
         connects = 0
-        aconnect = backend.server.aconnect
+        aconnect = backend.stream.read_server.aconnect
 
         async def counted(timeout: float) -> Any:
             nonlocal connects
             connects += 1
             return await aconnect(timeout)
 
-        monkeypatch.setattr(backend.read_server, "aconnect", counted)
+        monkeypatch.setattr(backend.stream.read_server, "aconnect", counted)
         clients = await asyncio.gather(*(opened(backend, hub, events[5 + n].id) for n in range(20)))
         assert [data_of(heard(client)) for client in clients] == [list(range(6 + n, 60)) for n in range(20)]
         assert connects == 1
@@ -207,13 +209,13 @@ async def test_no_stream_opens_before_the_log_is_filled(make: Make, redis: Redis
     try:
         hub = Hub(asyncio.get_running_loop(), EventLog("0"))
         make().attach(hub)
-        client = Client(hub, ("c",))
+        client = make_client(hub, ("c",))
         client.open()
         assert '"reason":"not_ready","reconnect":true' in heard(client)
     finally:
         redis.resume()
     await hub.filled()
-    client = Client(hub, ("c",))
+    client = make_client(hub, ("c",))
     client.open()
     assert client.is_open
 
@@ -225,7 +227,7 @@ async def test_a_stream_that_has_lost_what_was_read_is_another_stream(make: Make
     for number in range(5):
         backend.publish(event(number))
     await until(lambda: len(hub.log) == 5)
-    client = Client(hub, ("c",))
+    client = make_client(hub, ("c",))
     client.open()
     heard(client)
     epoch = hub.log.epoch
@@ -242,7 +244,7 @@ async def test_a_stream_that_has_lost_what_was_read_is_another_stream(make: Make
 async def test_a_connection_that_breaks_loses_nothing_and_tells_nobody(make: Make, server: Any) -> None:
     backend = make()
     hub = await hub_of(backend)
-    client = Client(hub, ("c",))
+    client = make_client(hub, ("c",))
     client.open()
     heard(client)
     got: list[Any] = []
@@ -268,7 +270,7 @@ async def test_a_reader_that_was_away_for_longer_than_the_stream_goes_back_has_a
     hub = await hub_of(backend)
     backend.publish(event(0))
     await until(lambda: len(hub.log) == 1)
-    client = Client(hub, ("c",))
+    client = make_client(hub, ("c",))
     client.open()
     heard(client)
     epoch = hub.log.epoch
@@ -295,7 +297,7 @@ async def test_a_reader_that_was_away_for_longer_than_the_stream_goes_back_has_a
 async def test_a_control_event_issued_while_redis_was_away_is_obeyed(make: Make, redis: RedisProcess) -> None:
     backend = make()
     hub = await hub_of(backend)
-    client = Client(hub, ("c",), user_pk="7")
+    client = make_client(hub, ("c",), user_pk="7")
     client.open()
     redis.pause()
     try:
@@ -349,10 +351,11 @@ async def test_a_fork_has_connections_and_a_sequence_of_its_own(redis: RedisProc
         child = os.fork()
         if child == 0:
             broadcast("c", "t", "child", on_commit=False)
+            get_backend().close()  # waits for the answer
             os._exit(get_backend().buffered)
         broadcast("c", "t", "parent", on_commit=False)
         assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222
-        hub = await hub_of(get_backend())  # type: ignore[arg-type]
+        hub = await hub_of(get_backend())
         assert {e.data for e in hub.log.read(("c",), 0)} == {"before", "child", "parent"}
 
 
@@ -399,6 +402,7 @@ async def test_a_position_is_known_or_asked_for_or_safe(make: Make, redis: Redis
         ({"STREAM": ""}, "STREAM"),
         ({"MAXLEN": 5}, "MAXLEN"),
         ({"MAXLEN": "many"}, "MAXLEN"),
+        ({"MAXBYTES": 5}, "MAXBYTES"),
         ({"BUFFER_EVENTS": 0}, "BUFFER_EVENTS"),
         ({"BUFFER_FULL": "explode"}, "BUFFER_FULL"),
         ({"EXIT_SECONDS": -1}, "EXIT_SECONDS"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import HERE, Load, load_command
+from benchmarks.load import Load, load_command
 
 CLIENTS = 3
 
@@ -30,6 +30,7 @@ class Streams(socketserver.ThreadingTCPServer):
         self.piece = 1_000_000
         self.status = "200 OK"
         self.last_ids: list[str | None] = []
+        self.paths: list[str] = []
         self.ends = False
 
 
@@ -44,6 +45,7 @@ class Handler(socketserver.StreamRequestHandler):
                 return
             head += line
         found = re.search(rb"Last-Event-ID: (.*)\r\n", head)
+        self.server.paths.append(head.split()[1].decode())
         self.server.last_ids.append(found[1].decode() if found else None)
         answer = f"HTTP/1.1 {self.server.status}\r\nTransfer-Encoding: chunked\r\n\r\n"
         for frame in self.server.frames:
@@ -73,15 +75,11 @@ def streams() -> Iterator[Streams]:
         thread.join()
 
 
-@pytest.fixture(params=["c", "python"])
-def load(request: pytest.FixtureRequest, streams: Streams, tmp_path: Path) -> Iterator[Load]:
-    if request.param == "python":
-        command = [sys.executable, str(HERE / "load_fallback.py")]
-    elif shutil.which("gcc") and sys.platform == "linux":
-        command = load_command(tmp_path)
-    else:
+@pytest.fixture
+def load(streams: Streams, tmp_path: Path) -> Iterator[Load]:
+    if not (shutil.which("gcc") and sys.platform == "linux"):
         pytest.skip("needs gcc (Debian: apt-get install gcc)")
-    with Load(command, streams.server_address[1], "/events/", CLIENTS) as load:
+    with Load(load_command(tmp_path), streams.server_address[1], "/events/", CLIENTS) as load:
         yield load
 
 
@@ -132,3 +130,15 @@ def test_a_refusal_is_said(streams: Streams, load: Load) -> None:
     streams.status = "503 Service Unavailable"
     with pytest.raises(RuntimeError, match="No client got a stream"):
         load.open()
+
+
+def test_who_is_opened_again_brings_its_ticket(streams: Streams, load: Load) -> None:
+    """Where the path has a query, as that of our own client has."""
+    streams.frames = ['data: {"type":"connected","ticket":"a-b~c"}\n\n', frame(0)]
+    with Load(load._process.args[:-4], streams.server_address[1], "/events/?format=envelope", CLIENTS) as ours:  # type: ignore
+        ours.open(events=1)
+        ours.wait(10)
+        ours.close()
+        ours.open()
+    assert streams.paths[:CLIENTS] == ["/events/?format=envelope"] * CLIENTS
+    assert streams.paths[CLIENTS:] == ["/events/?format=envelope&ticket=a-b~c"] * CLIENTS

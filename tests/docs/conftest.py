@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from tests.docs.blocks import ROOT, blocks_of
 @dataclass(frozen=True)
 class Project:
     directory: Path
+    package: Path = ROOT  # where django_sse_live is imported from
 
     @property
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "mysite.settings",
-            "PYTHONPATH": f"{self.directory}:{ROOT}",
+            "PYTHONPATH": f"{self.directory}:{self.package}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
@@ -42,6 +44,27 @@ class Project:
         )
         assert done.returncode == 0, f"{' '.join(command)[:300]}\n{done.stdout}"
         return done.stdout
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("checkout") / "django-sse-live"
+    ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "node_modules", "db.sqlite3*")
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=ignored)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (copy / "out").glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def package(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the wheel installs, in a folder of its own: all that somebody without a checkout has."""
+    directory = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +103,7 @@ PREPARE = """
 import django
 django.setup()
 from django.core.management import call_command
-call_command("check", fail_level="WARNING")
 call_command("makemigrations", "board", verbosity=0)
 call_command("migrate", verbosity=0)
+call_command("check", fail_level="WARNING")
 """

@@ -14,18 +14,18 @@ import pytest
 
 from django_sse_live.backends import running_hub
 from django_sse_live.testing import StreamClient
-from django_sse_live.testing.streams import EventParser
+from django_sse_live.testing.parsers import EventParser
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 STATIC = ROOT / "django_sse_live" / "static" / "django_sse_live"
 # The other pages' files are run by test_pages.py, the tutorial by the newcomer of tests/packaging.
 DIRECTIVES = re.compile(
-    r"\{(eval-rst|toctree|image|figure|include|literalinclude|note|warning|tip|important|math)\}.*"
+    r"\{(toctree|image|figure|include|literalinclude|note|warning|tip|important|math|grid|grid-item-card)\}.*"
 )  # Sphinx runs these
 # Configurations of proxies that no machine here has, which the page itself says.
 UNTRIED = {"deploy/proxies.md"}
-FILES = {"python", "html", "js", "jsx", "css"}
+FILES = {"python", "html", "js", "jsx", "css", "ini", "nginx", "ts", "tsx"}
 
 
 def loose(language: str) -> list[object]:
@@ -33,7 +33,7 @@ def loose(language: str) -> list[object]:
 
 
 def test_no_block_is_left_out():
-    runnable = {"python", "html", "js", "css", "console", "sh", "text", "json"}
+    runnable = {"py", "python", "html", "js", "css", "console", "sh", "text", "json"}
     for block in BLOCKS:
         if block.path is not None:
             assert block.language in FILES, block
@@ -67,7 +67,7 @@ exec(compile(open(source).read(), source, "exec"), names)
 if "SSE_LIVE" in names:
     from django_sse_live.backends import get_backend
     from django_sse_live.conf import live_settings
-    layers = names.get("CHANNEL_LAYERS", {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}})
+    layers = names.get("CHANNEL_LAYERS", {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}})
     with override_settings(SSE_LIVE=names["SSE_LIVE"], CHANNEL_LAYERS=layers):
         live_settings()
         get_backend()
@@ -99,10 +99,12 @@ django.setup()
 from django.contrib.auth.models import AnonymousUser
 from django.template import Context, Template
 from django.test import RequestFactory
+from board.models import Comment
 from django_sse_live import stream_position
 request = RequestFactory().get("/")
 request.user = AnonymousUser()
-context = Context({"request": request, "position": stream_position()})
+comment = Comment(pk=7, text="By otter")
+context = Context({"request": request, "position": stream_position(), "comment": comment, "comments": [comment]})
 assert Template(open(sys.argv[1]).read()).render(context).strip()
 """
     project_of("tutorial.md").run("-c", script, tmp_path / "block.html")
@@ -133,11 +135,16 @@ export function install() {
   const page = { visibilityState: "visible", hidden: false, baseURI: "http://localhost/" };
   globalThis.EventSource = EventSource;
   globalThis.document = Object.assign(new EventTarget(), page);
+  const element = () => Object.assign(new EventTarget(), { setAttribute() {}, getAttribute: () => null, append() {} });
+  const nodes = { createElement: element, querySelectorAll: () => [], documentElement: element() };
+  Object.assign(globalThis.document, nodes);
+  globalThis.document.querySelector = () => Object.assign(element(), { live: {}, send: async () => {} });
+  globalThis.form = new EventTarget(); // a page's own
   globalThis.window = globalThis;
   globalThis.addEventListener = () => {};
   globalThis.removeEventListener = () => {};
   globalThis.location = new URL("http://localhost/");
-  globalThis.token = globalThis.url = globalThis.position = "";
+  globalThis.token = globalThis.id = globalThis.url = globalThis.position = "";
   globalThis.show = () => {};
 }
 """
@@ -146,7 +153,7 @@ export function install() {
 @pytest.mark.parametrize("block", loose("css"))
 def test_css(block: Block):
     """It names properties and parts that the element has."""
-    client = (STATIC / "sse-live.js").read_text()
+    client = "".join(file.read_text() for file in STATIC.glob("*.js"))
     for name in re.findall(r"--sse-live-[\w-]+", block.text):
         assert f"var({name}," in client, name
     for name in re.findall(r"::part\((\w+)\)", block.text):
@@ -185,6 +192,10 @@ async def test_wire(control_frames):
 
 # Commands that only others' machines can run; what the server's own files say is run by tests/live/deploy.
 PROGRAMS = {
+    "mkdir",  # of what the newcomer of tests/packaging types
+    "cp",
+    "cd",
+    "seq",
     "curl",
     "redis-cli",
     "redis-server",
@@ -196,6 +207,13 @@ PROGRAMS = {
     "sysctl",
     "ss",
     "npm",
+    "npx",
+    "sudo",
+    "set",
+    "apt-get",
+    "useradd",
+    "install",
+    "journalctl",
 }
 SERVERS = {"daphne", "uvicorn", "hypercorn", "granian", "gunicorn"}
 
@@ -215,7 +233,7 @@ def test_console(block: Block, project_of):
             makefile = (ROOT / "Makefile").read_text()
             assert all(re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE) for target in targets), line
         elif program in ("python", "python3") and arguments[0].endswith("manage.py"):
-            project_of("tutorial.md").run("manage.py", arguments[1], "--help")
+            project_of(block.page).run("manage.py", arguments[1], "--help")
         elif program in ("python", "python3") and arguments[0] == "-m":
             module = ROOT.joinpath(*arguments[1].split("."))
             known = (
@@ -224,6 +242,8 @@ def test_console(block: Block, project_of):
                 or arguments[1] in {"pip", "venv", "pytest", "build"}
             )
             assert known, line
+        elif program in ("python", "python3") and arguments[0] == "-c":
+            compile(arguments[1], str(block), "exec")
         elif program == "pip":
             assert arguments[0] == "install", line
         else:

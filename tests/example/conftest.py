@@ -6,12 +6,18 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
 from tests.runserver import ROOT, Runserver
+
+
+class Frame(NamedTuple):
+    type: str
+    data: Any
+    patch: dict[str, str] | None
 
 
 class Visitor(httpx.Client):
@@ -29,23 +35,20 @@ class Visitor(httpx.Client):
         return self
 
     @contextmanager
-    def listen(self) -> Iterator[Iterator[tuple[str, Any]]]:
-        """The (type, data) of each event on the channel comments, from `connected` on; waits 10 s for each, at most."""
-        with self.stream("GET", "/events/", params={"channel": "comments"}) as response:
+    def listen(self) -> Iterator[Iterator[Frame]]:
+        """Each event on the channel comments, from `connected` on; waits 10 s for each, at most."""
+        parameters = {"channel": "comments", "format": "envelope"}
+        with self.stream("GET", "/events/", params=parameters) as response:
             assert response.status_code == 200, response.read()
             yield self.events(response)
 
     @staticmethod
-    def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
-        frame: dict[str, str] = {}
+    def events(response: httpx.Response) -> Iterator[Frame]:
         for line in response.iter_lines():
-            if line:
-                field, _, value = line.partition(": ")
-                frame[field] = value
-            else:
-                if "data" in frame:
-                    yield frame["event"], json.loads(frame["data"])
-                frame = {}
+            field, _, value = line.partition(": ")
+            if field == "data":
+                frame = json.loads(value)
+                yield Frame(frame["type"], frame.get("data"), frame.get("patch"))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html import unescape
 
 import httpx
@@ -48,17 +49,43 @@ def test_a_saved_comment_is_on_every_open_stream(visitor):
         assert next(one)[0] == next(other)[0] == "connected"
         visitor().submit("/", author="a visitor", text="To all.")
         for stream in (one, other):
-            type_, data = next(stream)
-            assert (type_, data["author"], data["text"]) == ("new_comment", "a visitor", "To all.")
+            event = next(stream)
+            assert (event.type, event.data["author"], event.data["text"]) == ("new_comment", "a visitor", "To all.")
 
 
 def test_the_event_brings_the_markup_that_the_page_has(visitor):
     with visitor().listen() as stream:
         next(stream)
-        visitor().submit("/", author="a visitor", text="<b>Markup</b> & more")
-        _, data = next(stream)
-    assert "&lt;b&gt;Markup&lt;/b&gt; &amp; more" in data["html"]
-    assert data["html"].strip() in visitor().get("/").text
+        visitor().log_in("otter").submit("/", text="<b>Markup</b> & more")
+        patch = next(stream).patch
+    assert (patch["action"], patch["target"]) == ("prepend", "comments")
+    assert "&lt;b&gt;Markup&lt;/b&gt; &amp; more" in patch["html"]
+    for page in (visitor().get("/"), visitor().log_in("admin").get("/")):
+        assert patch["html"].strip() in page.text
+
+
+def test_who_wrote_a_comment_may_change_and_delete_it_and_nobody_else(visitor):
+    writer, other, admin = visitor(), visitor().log_in("heron"), visitor().log_in("admin")
+    writer.submit("/", author="a visitor", text="I shall think better of it.")
+    number = comment_id(writer.get("/").text, "I shall think better of it.")
+    path, id = f"/{number}/", f"comment-{number}"
+    token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', other.get("/").text)[1]
+    for fields in ({"text": "By a stranger."}, {"delete": ""}):
+        assert other.post(path, data={**fields, "csrfmiddlewaretoken": token}).status_code == 403
+    with visitor().listen() as stream:
+        next(stream)
+        assert "This field is required." in writer.submit(path, text="").text
+        assert writer.submit(path, text="I did.").headers["location"] == path
+        event = next(stream)
+        assert (event.type, event.patch["action"], event.patch["target"]) == ("comment_updated", "replace", id)
+        assert "I did." in event.patch["html"]
+        assert "a visitor" in admin.get(path).text
+        admin.submit(path, text="The admin did.")
+        assert "a visitor" in next(stream).patch["html"]
+        assert writer.submit(path, delete="").headers["location"] == "/"
+        event = next(stream)
+        assert (event.type, event.patch) == ("comment_deleted", {"action": "remove", "target": id, "id": id})
+    assert visitor().get(path).status_code == 404
 
 
 def test_a_mention_is_a_notification_for_that_user_alone(visitor):
@@ -66,10 +93,38 @@ def test_a_mention_is_a_notification_for_that_user_alone(visitor):
         next(otter), next(heron)
         visitor().submit("/", author="a visitor", text="Hello @otter, are you there?")
         visitor().submit("/", author="a visitor", text="And this is for nobody.")
-        assert [next(otter)[0] for _ in range(3)] == ["new_comment", "notification", "new_comment"]
-        assert [next(heron)[0] for _ in range(2)] == ["new_comment", "new_comment"]
+        events = [next(otter) for _ in range(3)]
+        assert [event.type for event in events] == ["new_comment", "notification", "new_comment"]
+        assert events[1].patch == {"action": "refresh", "target": "mentions"}
+        assert [next(heron).type for _ in range(2)] == ["new_comment", "new_comment"]
     assert "Hello @otter" in visitor().log_in("otter").get("/").text.partition('id="write"')[0]
     assert "Hello @otter" not in visitor().log_in("heron").get("/").text.partition('id="write"')[0]
+
+
+def test_a_mention_that_changes_or_goes_is_told_to_whom_it_concerned(visitor):
+    with visitor().log_in("otter").listen() as otter, visitor().log_in("heron").listen() as heron:
+        writer = visitor()
+        writer.submit("/", author="a visitor", text="Was it you, @otter?")
+        path = f"/{comment_id(writer.get('/').text, 'Was it you, @otter?')}/"
+        writer.submit(path, text="Was it you, @heron?")
+        writer.submit(path, delete="")
+        heard = [[next(stream).type for _ in range(count)] for stream, count in ((otter, 6), (heron, 6))]
+    assert heard[0] == [
+        "connected",
+        "new_comment",
+        "notification",
+        "comment_updated",
+        "notification",
+        "comment_deleted",
+    ]
+    assert heard[1] == [
+        "connected",
+        "new_comment",
+        "comment_updated",
+        "notification",
+        "notification",
+        "comment_deleted",
+    ]
 
 
 def test_what_the_admin_saves_changes_and_deletes_is_broadcast(visitor):
@@ -77,16 +132,19 @@ def test_what_the_admin_saves_changes_and_deletes_is_broadcast(visitor):
     with visitor().listen() as stream:
         next(stream)
         assert admin.submit("/admin/board/comment/add/", author="admin", text="From the admin.").status_code == 302
-        type_, data = next(stream)
-        assert (type_, data["text"]) == ("new_comment", "From the admin.")
+        event = next(stream)
+        assert (event.type, event.data["text"]) == ("new_comment", "From the admin.")
 
         number = comment_id(visitor().get("/").text, "From the admin.")
         admin.submit(f"/admin/board/comment/{number}/change/", author="admin", text="Changed in the admin.")
-        type_, data = next(stream)
-        assert (type_, data["id"], data["text"]) == ("comment_updated", int(number), "Changed in the admin.")
+        event = next(stream)
+        assert (event.type, event.data["id"], event.data["text"]) == (
+            "comment_updated", int(number), "Changed in the admin.",
+        )  # fmt: skip
 
         admin.submit(f"/admin/board/comment/{number}/delete/", post="yes")
-        assert next(stream) == ("comment_deleted", {"id": int(number)})
+        event = next(stream)
+        assert (event.type, event.data["id"], event.patch["action"]) == ("comment_deleted", int(number), "remove")
 
 
 def test_a_reply_is_a_link_that_fills_in_the_form(visitor):
@@ -136,3 +194,17 @@ def test_the_migrations_are_complete(example):
 
 def test_django_has_no_complaint(example):
     example.manage("check", "--fail-level", "WARNING")
+
+
+def test_without_javascript_an_answer_is_there_when_the_page_is_loaded_again(visitor):
+    asker, other = visitor(), visitor()
+    page = asker.get("/").text
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    answer = asker.post("/answer/", data={"question": "<b>Why</b>?", "csrfmiddlewaretoken": token[1]})
+    assert (answer.status_code, answer.headers["location"]) == (302, "/#answer")
+    deadline = time.monotonic() + 20
+    while "You asked: &lt;b&gt;Why&lt;/b&gt;?" not in (page := asker.get("/").text):
+        assert time.monotonic() < deadline, page
+        time.sleep(0.05)
+    assert "Running…" in page
+    assert "You asked" not in other.get("/").text

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from django_sse_live import abroadcast, stream_position
 from django_sse_live.backends import get_backend, running_hub
 from django_sse_live.broadcasting import _text_event
-from django_sse_live.events import Form, parse_id
-from django_sse_live.hub.clients import Client
+from django_sse_live.events import parse_id
+from django_sse_live.wire import Form
+from tests.clients import make_client
 from tests.event_stream import EventStreamParser, Message
 from tests.fuzz.conftest import Run, fuzz
 
@@ -64,7 +65,7 @@ data = st.recursive(
 )
 names = st.one_of(
     st.sampled_from(
-        ["new_comment", "ä", "a:b", " a", "a ", ":", "message", "error", "open", "data", "id", "retry: 1"] * 2
+        ["new_comment", "ä", "a:b", " a", "a ", ":", "message", "errors", "opened", "data", "id", "retry: 1"] * 2
     ),
     st.text(st.characters(blacklist_categories=("Cc", "Cs")), min_size=1, max_size=30),
     text,
@@ -83,7 +84,7 @@ class Listener:
     """One client, whose bytes reach the parser in pieces of any size."""
 
     def __init__(self, form: Form, channels: tuple[str, ...], cuts: Iterator[int]) -> None:
-        self.client = Client(running_hub(), channels, form)
+        self.client = make_client(running_hub(), channels, form)
         self.client.open()
         self.parser = EventStreamParser()
         self._cuts = cuts
@@ -158,7 +159,7 @@ def test_any_text(value: str, seed: int, run: Run, outcomes: Counter[str]) -> No
 def test_any_id_that_a_client_brings(id: str, run: Run, outcomes: Counter[str]) -> None:
     async def scenario() -> None:
         hub = running_hub()
-        client = Client(hub, ("a",), last_id=parse_id(id) or "unknown")
+        client = make_client(hub, ("a",), last_id=parse_id(id) or "unknown")
         client.open()
         body = client.take()
         assert body is not None

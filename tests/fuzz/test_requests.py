@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "LOGGING_CONFIG": None,
 }
 
-ANSWERS = {200, 204, 400, 403, 405, 406, 414}
+ANSWERS = {200, 204, 400, 403, 405, 406, 413, 414, 415}
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,8 @@ async def ask(application: Any, scope: dict[str, Any]) -> Answer:
     async def send(message: Any) -> None:
         if message["type"] == "http.response.start":
             assert not answer.status
-            answer.status, answer.headers = message["status"], dict(message["headers"])
+            answer.status = message["status"]
+            answer.headers = {name.lower(): value for name, value in message["headers"]}
         else:
             answer.body += message.get("body", b"")
             heard.set()
@@ -206,11 +207,11 @@ def test_any_request(scope: Any, application: Any, token: str, run: Run, outcome
     assert answer.status in ANSWERS, scope
     for name, value in answer.headers.items():
         assert b"\r" not in name + value and b"\n" not in name + value
-    kind = answer.headers.get(b"Content-Type", b"").decode()
+    kind = answer.headers.get(b"content-type", b"").decode()
     is_stream = answer.status == 200 and scope["method"] == "GET"
-    error = answer.headers.get(b"SSE-Live-Error", b"").decode()
+    error = answer.headers.get(b"sse-live-error", b"").decode()
     outcomes[f"{answer.status} {error or ('a stream' if is_stream else 'by Django' if kind != '' else '')}"] += 1
-    origin = answer.headers.get(b"Access-Control-Allow-Origin")
+    origin = answer.headers.get(b"access-control-allow-origin")
     assert origin in (None, b"https://app.example.com")
     if is_stream:
         check_stream(answer, token if token.encode() in scope_bytes(scope) else None)
@@ -223,7 +224,7 @@ def scope_bytes(scope: Any) -> bytes:
 
 
 def check_stream(answer: Answer, token: str | None) -> None:
-    assert answer.headers[b"Content-Type"] == b"text/event-stream"
+    assert answer.headers[b"content-type"] == b"text/event-stream"
     first, *others = parse(answer.body)
     frame = first.json
     assert frame["type"] == "connected"

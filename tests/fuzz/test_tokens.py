@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from django_sse_live import sign_channels
 from django_sse_live.http.refusals import Refused
-from django_sse_live.http.tokens import read_tokens
+from django_sse_live.http.tokens import grant
 from tests.fuzz.conftest import fuzz
 
 channel_names = st.text(st.characters(blacklist_categories=("Cc", "Cs")), min_size=1, max_size=60)
@@ -18,10 +18,10 @@ channel_names = st.text(st.characters(blacklist_categories=("Cc", "Cs")), min_si
 @fuzz(0.05, 100)
 @given(channels=st.lists(channel_names, min_size=1, max_size=10))
 def test_what_was_signed_is_what_is_granted(channels: list[str], outcomes: Counter[str]) -> None:
-    granted, fresh = read_tokens([sign_channels(channels)], None)
+    granted, fresh = grant([sign_channels(channels)], None, "")[:2]
     assert granted == list(dict.fromkeys(channels))
     (token,) = fresh
-    assert read_tokens([token], None)[0] == granted
+    assert grant([token], None, "").channels == granted
     outcomes["signed, granted"] += 1
 
 
@@ -41,7 +41,7 @@ def test_a_changed_token_grants_nothing(
     start, end, replacement = change
     changed = token[:start] + replacement + token[end:]
     try:
-        read_tokens([changed], None)
+        grant([changed], None, "")
     except Refused as refused:
         assert (refused.status, refused.error) == (403, "token_invalid")
         outcomes["changed, refused"] += 1
@@ -54,7 +54,7 @@ def test_a_changed_token_grants_nothing(
 @given(token=st.text(max_size=200))
 def test_any_text(token: str, outcomes: Counter[str]) -> None:
     try:
-        read_tokens([token], None)
+        grant([token], None, "")
     except Refused as refused:
         assert refused.error == "token_invalid"
         outcomes["any text, refused"] += 1

@@ -12,8 +12,17 @@ from django.core.asgi import get_asgi_application
 from django.test import AsyncRequestFactory, override_settings
 
 from django_sse_live.asgi import live_application
-from django_sse_live.http.subscription import client_address
+from django_sse_live.http.addresses import client_address, line_address
 from tests.live.harness import until
+
+
+def empty_request() -> Any:
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Any:
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    return receive
 
 
 class Door:
@@ -34,14 +43,26 @@ class Door:
         await self._may_leave.wait()
         self._inside -= 1
 
-    def knock(self, address: str, *, forwarded_for: str = "", accept: str = "text/event-stream") -> asyncio.Task[None]:
+    def knock(
+        self,
+        address: str,
+        *,
+        forwarded_for: str = "",
+        accept: str = "text/event-stream",
+        path: str = "/events/",
+        receive: Any = None,
+    ) -> asyncio.Task[None]:
         headers = [(b"accept", accept.encode())]
         if forwarded_for:
             headers.append((b"x-forwarded-for", forwarded_for.encode()))
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": (address, 50000)}
-        task = asyncio.ensure_future(self.application(scope, None, None))
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (address, 50000)}
+        task = asyncio.ensure_future(self.application(scope, receive or empty_request(), None))
         self._tasks.append(task)
         return task
+
+    def give_up(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     async def open(self) -> None:
         self._may_leave.set()
@@ -116,20 +137,6 @@ async def test_who_gives_up_in_line_holds_up_nobody() -> None:
     assert door.entered == ["192.0.2.1"] * 2
 
 
-@override_settings(SSE_LIVE={"MAX_OPENING": 16, "MAX_CLIENTS_PER_ADDRESS": 100})
-async def test_where_addresses_are_counted_one_has_its_share_of_the_places() -> None:
-    door = Door()
-    for _ in range(100):
-        door.knock("192.0.2.1")
-    await asyncio.sleep(0)
-    assert door.entered == ["192.0.2.1"] * 2
-    door.knock("192.0.2.2")
-    await asyncio.sleep(0)
-    assert door.entered[2:] == ["192.0.2.2"], "at once"
-    await door.open()
-    assert len(door.entered) == 101
-
-
 @pytest.mark.parametrize(
     ("method", "accept"), [("GET", "text/event-stream"), ("GET", "*/*"), ("GET", ""), ("HEAD", "text/event-stream")]
 )
@@ -153,17 +160,13 @@ async def test_whatever_a_request_accepts_it_has_its_turn(settings: Any, method:
         scope = AsyncRequestFactory()._base_scope(
             method=method, path="/events/", headers=headers, query_string=b"channel=a"
         )
-        messages = [{"type": "http.request", "body": b"", "more_body": False}]
         sent: list[Any] = []
-
-        async def receive() -> Any:
-            return messages.pop() if messages else await asyncio.Event().wait()
 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await application({**scope, "type": "http"}, receive, send)
-        return sent[0]["status"]  # type: ignore[no-any-return]
+        await application({**scope, "type": "http"}, empty_request(), send)
+        return sent[0]["status"]
 
     assert await asyncio.gather(*[ask() for _ in range(12)]) == [403] * 12
     assert (asked, most) == (12, 2)
@@ -220,3 +223,141 @@ async def test_nobody_waits_for_the_thread_of_one_who_was_cancelled() -> None:
         assert not done.is_set()
     finally:
         done.set()
+
+
+# What takes no place
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 2})
+async def test_a_request_whose_body_never_comes_takes_no_place() -> None:
+    door = Door()
+    for _ in range(100):
+        door.knock("192.0.2.1", receive=never)
+    await asyncio.sleep(0)
+    door.knock("192.0.2.1")
+    await asyncio.sleep(0)
+    assert len(door.entered) == 1
+    door.give_up()
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 1})
+async def test_a_request_with_a_body_takes_no_place_before_its_view() -> None:
+    door = Door()
+    for more_body, body in ((True, b""), (True, b"part"), (False, b"all")):
+        messages = [{"type": "http.request", "body": body, "more_body": more_body}]
+
+        async def receive(messages: Any = messages) -> Any:
+            return messages.pop() if messages else await never()
+
+        door.knock("192.0.2.1", receive=receive)
+    await asyncio.sleep(0)
+    assert len(door.entered) == 3, "Django reads it, without a place"
+    door.knock("192.0.2.1")
+    await asyncio.sleep(0)
+    assert len(door.entered) == 4
+    await door.open()
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 1})
+async def test_another_url_takes_no_place_whatever_it_accepts() -> None:
+    door = Door()
+    for path in ("/admin/", "/no/such/page/", "/events/health/", "/events"):
+        door.knock("192.0.2.1", path=path)
+    await asyncio.sleep(0)
+    assert len(door.entered) == 4
+    door.knock("192.0.2.1")
+    await asyncio.sleep(0)
+    assert len(door.entered) == 5
+    await door.open()
+
+
+async def test_django_receives_what_was_received_before_it() -> None:
+    received: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        received.extend([await receive(), await receive()])
+
+    messages = [
+        {"type": "http.request", "body": b"one", "more_body": True},
+        {"type": "http.request", "body": b"two", "more_body": False},
+    ]
+    wanted = list(messages)
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    door = Door()
+    door.application = live_application(application)
+    await door.knock("192.0.2.1", receive=receive)
+    assert received == wanted
+
+
+# What a place is worth
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 2})
+async def test_a_place_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_sse_live.http.line.PLACE_SECONDS", 0.05)
+    door = Door()
+    for _ in range(4):
+        door.knock("192.0.2.1")
+    await asyncio.sleep(0)
+    assert len(door.entered) == 2
+    await until(lambda: len(door.entered) == 4)
+    door.knock("192.0.2.2")
+    await until(lambda: len(door.entered) == 5, 5)
+    await door.open()
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 64})
+async def test_one_address_has_half_of_the_places_and_the_next_enters_at_once() -> None:
+    door = Door()
+    for _ in range(200):
+        door.knock("192.0.2.1")
+    await asyncio.sleep(0)
+    assert 32 <= len(door.entered) <= 33, "an honest site behind one proxy is not slowed down to a small share"
+    for number in range(2, 12):
+        door.knock(f"192.0.2.{number}")
+        await asyncio.sleep(0)
+        assert door.entered[-1] == f"192.0.2.{number}"
+    await door.open()
+    assert len(door.entered) == 210
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 64})
+async def test_three_floods_leave_room_for_others() -> None:
+    door = Door()
+    for number in range(1, 4):
+        for _ in range(100):
+            door.knock(f"192.0.2.{number}")
+        await asyncio.sleep(0)
+    before = len(door.entered)
+    door.knock("198.51.100.1")
+    await asyncio.sleep(0)
+    assert door.entered[before:] == ["198.51.100.1"]
+    door.give_up()
+
+
+@pytest.mark.parametrize(
+    ("peer", "proxy_count", "written", "wanted"),
+    [
+        ("10.0.0.1", 0, "198.51.100.7, 203.0.113.9", "203.0.113.9"),  # nginx, of which nobody has told
+        ("127.0.0.1", 0, "203.0.113.9", "203.0.113.9"),
+        ("", 0, "203.0.113.9", "203.0.113.9"),  # by a Unix socket
+        ("10.0.0.1", 0, "", "10.0.0.1"),
+        ("2001:4860::1", 0, "203.0.113.9", "2001486000000000/64"),  # a visitor's own words count for nothing
+        ("8.8.8.8", 0, "203.0.113.9", "8.8.8.8"),
+        ("10.0.0.1", 1, "198.51.100.7, 203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", 2, "203.0.113.9", "10.0.0.1"),
+    ],
+)
+def test_visitors_behind_an_unknown_proxy_are_told_apart(
+    settings: Any, peer: str, proxy_count: int, written: str, wanted: str
+) -> None:
+    settings.SSE_LIVE = {"PROXY_COUNT": proxy_count}
+    headers = [(b"x-forwarded-for", written.encode())] if written else []
+    assert line_address({"client": (peer, 1) if peer else None, "headers": headers}) == wanted

@@ -70,11 +70,11 @@ async def test_more_parameters_than_django_takes(visitor: Visitor) -> None:
     assert error(await visitor.ask("&".join(["a=1"] * 1001))) == "400 too_many_parameters"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
 async def test_other_methods_are_told_so_and_not_that_a_csrf_cookie_is_missing(method: str) -> None:
     response = await Visitor(enforce_csrf_checks=True).ask("channel=news", method)
     assert error(response) == "405 method_not_allowed"
-    assert response["Allow"] == "GET, HEAD, OPTIONS"
+    assert response["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 async def test_methods_that_the_view_has_for_other_purposes_are_no_requests(visitor: Visitor) -> None:
@@ -102,7 +102,7 @@ async def test_head_runs_the_checks_and_ends(visitor: Visitor) -> None:
 
 async def test_options_says_what_is_possible_and_checks_nothing(visitor: Visitor) -> None:
     response = await visitor.ask("channel=other", "OPTIONS")
-    assert (response.status_code, response["Allow"], response.content) == (204, "GET, HEAD, OPTIONS", b"")
+    assert (response.status_code, response["Allow"], response.content) == (204, "GET, HEAD, OPTIONS, POST", b"")
 
 
 def test_under_wsgi_it_is_explained_and_no_worker_hangs() -> None:
@@ -121,14 +121,54 @@ async def test_a_visitor_does_not_fix_channels_by_typing_a_url(visitor: Visitor)
         await Visitor("/typed/user:1/").ask()
 
 
+async def test_reserved_channels_cannot_be_fixed(visitor: Visitor) -> None:
+    with pytest.raises(ImproperlyConfigured, match="names that users choose"):
+        await Visitor("/reserved/").ask()
+
+
 async def test_an_initial_event_of_a_reserved_type(visitor: Visitor) -> None:
     with pytest.raises(ValueError, match="reserved"):
         await Visitor("/snapshot-reserved/").ask()
 
 
-async def test_an_image_of_another_site_opens_no_stream(visitor: Visitor) -> None:
-    response = await visitor.ask("channel=news", sec_fetch_mode="no-cors", sec_fetch_site="cross-site")
-    assert error(response) == "403 cross_site"
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(("mode", "destination"), [("no-cors", "image"), ("no-cors", "empty"), ("navigate", "iframe")])
+async def test_an_image_or_a_frame_of_another_origin_opens_no_stream(
+    visitor: Visitor, site: str, mode: str, destination: str
+) -> None:
+    headers = {"sec_fetch_site": site, "sec_fetch_mode": mode, "sec_fetch_dest": destination}
+    assert error(await visitor.ask("channel=news", **headers)) == "403 cross_site"
+    assert (await visitor.ask("channel=news", "HEAD", **headers)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "destination"),
+    [
+        ("same-origin", "cors", "empty"),  # an EventSource
+        ("same-origin", "no-cors", "empty"),
+        ("same-site", "cors", "empty"),  # what it may read is said by CORS
+        ("cross-site", "cors", "empty"),
+        ("none", "navigate", "document"),  # typed into the address bar
+        ("cross-site", "navigate", "document"),  # a link
+    ],
+)
+async def test_other_fetches_do(visitor: Visitor, site: str, mode: str, destination: str) -> None:
+    headers = {"sec_fetch_site": site, "sec_fetch_mode": mode, "sec_fetch_dest": destination}
+    async with visitor.listen("channel=news", **headers) as stream:
+        assert (await stream.next()).type == "connected"
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream;charset=utf-8", "", "*/*", "Text/Event-Stream"])
+async def test_whatever_accepts_a_stream_gets_it(visitor: Visitor, accept: str) -> None:
+    async with visitor.listen("channel=news", accept=accept) as stream:
+        assert (await stream.next()).type == "connected"
+
+
+@pytest.mark.parametrize("path", ["/events/status/", "/events/health/"])
+async def test_a_post_is_told_405_and_not_the_csrf_page(path: str) -> None:
+    response = await Visitor(path, enforce_csrf_checks=True).ask(method="POST")
+    assert response.status_code == 405
+    assert "GET" in response["Allow"]
 
 
 @override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["news"], "MAX_CLIENTS": 0})

@@ -16,14 +16,12 @@ class Fixed(EventStreamView):
 
 
 class FixedAsync(EventStreamView):
-    async def get_channels(self, request: HttpRequest) -> Iterable[str]:  # type: ignore[override]
+    async def get_channels(self, request: HttpRequest) -> Iterable[str]:
         return ["from.async"]
 
 
 class Snapshot(EventStreamView):
-    async def get_initial_events(  # type: ignore[override]
-        self, request: HttpRequest, channels: tuple[str, ...]
-    ) -> Iterable[tuple[str, Any]]:
+    async def get_initial_events(self, request: HttpRequest, channels: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
         await abroadcast("news", "meanwhile", 2)
         return [("snapshot", {"channels": channels})]
 
@@ -42,6 +40,7 @@ urlpatterns = [
     path("events/", include("django_sse_live.urls")),
     path("news/", include(("django_sse_live.urls", "news")), {"channels": ["news"]}),
     path("wrong/", include(("django_sse_live.urls", "wrong")), {"channels": "news"}),
+    path("reserved/", include(("django_sse_live.urls", "reserved")), {"channels": ["news", "sse.live"]}),
     path("typed/<str:channels>/", include(("django_sse_live.urls", "typed"))),
     path("rooms/<int:room>/", Fixed.as_view()),
     path("async/", FixedAsync.as_view()),

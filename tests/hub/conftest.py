@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from django_sse_live.backends import running_hub
-from django_sse_live.events import Form
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
+from django_sse_live.wire import Form
+from tests.clients import make_client
 
 
 class Reader:
@@ -101,7 +102,7 @@ async def connect(hub: Hub) -> AsyncIterator[Connect]:
     readers: list[Reader] = []
 
     def connect(*channels: str, form: Form = "named", **kwargs: object) -> Reader:
-        reader = Reader(Client(hub, channels or ("a",), form, **kwargs))  # type: ignore[arg-type]
+        reader = Reader(make_client(hub, channels or ("a",), form, **kwargs))
         readers.append(reader)
         return reader
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
 from django.test import override_settings
 
-from django_sse_live import abroadcast, stream_position
+from django_sse_live import abroadcast, abroadcast_patch, stream_position
 from django_sse_live.hub.heartbeat import TICK_SECONDS
 from django_sse_live.hub.hub import Hub
+from tests.clients import make_client
 
 from .conftest import Connect, drained, until
 
@@ -35,6 +37,25 @@ class TestHeartbeats:
         await drained(hub)
         await reader.until(lambda reader: reader.ids()[-1] == stream_position())
         assert reader.types()[-1] == "heartbeat"
+
+    async def test_it_says_over_how_long_the_pages_of_this_worker_are_to_spread_a_fetch(self, connect: Connect) -> None:
+        """30 ms for each stream; in the forms of our own client alone."""
+        readers = [connect("a", form="envelope"), connect("a", form="envelope"), connect("a")]
+        for reader in readers[:2]:
+            await reader.until(lambda reader: bool(re.search('"heartbeat".*"spread":90', reader.text)))
+        await readers[2].until(lambda reader: "heartbeat" in reader.types())
+        assert '"connected"' in readers[0].text and '"spread":' in readers[0].chunks[0].decode()
+        assert "spread" not in readers[2].text
+
+    async def test_a_patch_says_so_too_as_more_pages_may_have_come_since_the_last_one(self, connect: Connect) -> None:
+        readers = [connect("a", form="envelope") for _ in range(3)]
+        for reader in readers:
+            await reader.until(lambda reader: bool(reader.chunks))
+        await abroadcast_patch("a", "refresh", "list")
+        await abroadcast("a", "plain")
+        await readers[0].until(lambda reader: '"plain"' in reader.text)
+        frames = [line for line in readers[0].text.splitlines() if '"channels":["a"],"data"' in line]
+        assert ['"spread":90' in frame for frame in frames] == [True, False]
 
     async def test_last_ping_is_when_the_last_one_was_handed_over(self, connect: Connect) -> None:
         reader = connect("a")
@@ -115,3 +136,15 @@ async def test_no_client_no_timer(hub: Hub, connect: Connect) -> None:
     assert hub.heartbeat._timer is None
     assert not hub.heartbeat._wheel
     assert TICK_SECONDS <= 1
+
+
+@override_settings(SSE_LIVE={"MAX_AGE_SECONDS": 1000})
+async def test_streams_of_one_moment_do_not_all_end_at_one_moment(hub: Hub) -> None:
+    clients = [make_client(hub) for _ in range(300)]
+    now = hub.loop.time()
+    for client in clients:
+        client.open()
+    ages = [client.ends_at - now for client in clients]
+    assert 900 <= min(ages) < 920 and 1080 < max(ages) <= 1110, "ten percent less or more"
+    for client in clients:
+        client.leave()

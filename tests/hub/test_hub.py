@@ -9,14 +9,15 @@ import threading
 import pytest
 from django.test import override_settings
 
-from django_sse_live import abroadcast, broadcast, disconnect_clients, stream_position
+from django_sse_live import abroadcast, abroadcast_patch, broadcast, disconnect_clients, stream_position
 from django_sse_live.backends import get_backend, running_hub
-from django_sse_live.events import parse_id
+from django_sse_live.events import Event, parse_id
 from django_sse_live.hub.audience import SEND_MAX_BYTES
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.registry import find_hub, open_hubs
 from django_sse_live.signals import client_connected, client_disconnected, event_broadcast
+from tests.clients import make_client
 
 from .conftest import Connect, drained, until
 
@@ -35,6 +36,28 @@ class TestDelivery:
         await abroadcast("b", "last")
         await reader.until(lambda reader: "last" in reader.types())
         assert reader.types() == ["connected", "first", "last"]
+
+    async def test_a_patch_costs_everyone_what_an_event_of_its_size_costs(
+        self, hub: Hub, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rendered once, by who sends it; encoded once; and then the same bytes for all."""
+        encoded: list[str] = []
+        encode = Event._encode_envelope
+        monkeypatch.setattr(
+            Event, "_encode_envelope", lambda event, names: (encoded.append(event.type), encode(event, names))[1]
+        )
+        readers = [connect("a", form="envelope") for _ in range(50)]
+        markup = "<li>" + "x" * 2000 + "</li>"
+        await abroadcast_patch("a", "update", "list", html=markup, type="change")
+        await abroadcast("a", "plain", {"action": "update", "target": "list", "html": markup})
+        for reader in readers:
+            await reader.until(lambda reader: b'"plain"' in b"".join(reader.chunks))
+        assert encoded == ["change", "plain"]
+        patched, plain = hub.log.read(["a"], 0)[-2:]
+        assert abs(patched.size - plain.size) < 50
+        frames = [event.envelope(frozenset("a")) for event in (patched, plain)]
+        assert abs(len(frames[0]) - len(frames[1])) < 50
+        assert all(frame in b"".join(reader.chunks) for reader in readers for frame in frames)
 
     async def test_the_order_across_channels_is_kept(self, connect: Connect) -> None:
         reader = connect("a", "b")
@@ -71,7 +94,7 @@ class TestDelivery:
         await reader.until(lambda reader: len(reader.data("n")) == 50)
         positions = [parse_id(id) for id in reader.ids()]
         assert None not in positions
-        assert positions == sorted(positions)  # type: ignore[type-var]
+        assert positions == sorted(positions)
 
     async def test_the_envelope_form_reaches_its_readers_too(self, connect: Connect) -> None:
         named, envelope = connect("a"), connect("a", form="envelope")
@@ -172,7 +195,7 @@ class TestResume:
         await reader.until(lambda reader: '"live"' in reader.data("n"))
         assert reader.types().count("reset") == 1
         positions = [parse_id(id) for id in reader.ids()]
-        assert positions == sorted(positions)  # type: ignore[type-var]
+        assert positions == sorted(positions)
 
     async def test_a_position_ahead_of_this_worker_is_waited_for(self, hub: Hub, connect: Connect) -> None:
         epoch = hub.log.epoch
@@ -227,7 +250,7 @@ class TestResume:
         broadcast("a", "n", 1)
 
         async def on_another_loop() -> str:
-            client = Client(running_hub(), ("a",), last_id=parse_id(position) or "unknown")
+            client = make_client(running_hub(), ("a",), last_id=parse_id(position) or "unknown")
             client.open()
             text = b""
             while chunk := client.take():
@@ -381,7 +404,7 @@ class TestWhatIsSeenFromOutside:
             seen.append(("connected", client.id, threading.current_thread() is threading.main_thread()))
 
         async def on_broadcast(*, event: object, client_count: int, **kwargs: object) -> None:
-            seen.append(("broadcast", event.type, client_count))  # type: ignore[attr-defined]
+            seen.append(("broadcast", event.type, client_count))
 
         def on_disconnected(*, client: Client, **kwargs: object) -> None:
             seen.append(("disconnected", client.close_reason))
@@ -424,7 +447,7 @@ class TestHubs:
         heard: list[str] = []
 
         async def serve() -> None:
-            client = Client(running_hub(), ("a",))
+            client = make_client(running_hub(), ("a",))
             client.open()
             ready.wait(10)
             text = b""

@@ -140,6 +140,18 @@ class TestWhatIsLost:
         assert log.lost(["quiet", "loud"], 1)
 
     @override_settings(SSE_LIVE={"HISTORY_EVENTS": 1})
+    def test_what_is_evicted_while_clients_catch_up_is_not_forgotten_with_what_was_before(self) -> None:
+        total = EVICTED_CHANNELS + 10
+        log = EventLog("e")
+        for n in range(1, total + 2):
+            log.append(event(n, f"channel-{n}"))
+        log.evict()
+        up_to = 4  # as if the others had been evicted since
+        log.forget(up_to)
+        assert not log.lost(["channel-5"], 5) and not log.lost(["quiet"], 4)
+        assert log.lost(["quiet"], 3)
+
+    @override_settings(SSE_LIVE={"HISTORY_EVENTS": 1})
     def test_beneath_the_channels_known_by_name_there_is_one_floor(self) -> None:
         total = EVICTED_CHANNELS + 10
         log = EventLog("e")
@@ -147,7 +159,7 @@ class TestWhatIsLost:
             log.append(event(n, f"channel-{n}"))
         log.evict()
         assert not log.must_forget
-        log.forget()
+        log.forget(log.evicted_to)
         assert len(log._evicted) == EVICTED_CHANNELS
         assert log.lost(["channel-1"], 0)
         assert not log.lost(["never"], 10)  # at the floor

@@ -9,14 +9,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.db import connections
+from django.db.utils import OperationalError
 from django.dispatch import Signal
 
+from django_sse_live import abroadcast
 from django_sse_live.backends import running_hub
+from django_sse_live.events import Event
+from django_sse_live.hub import outgoing
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
-from django_sse_live.signals import client_connected, client_disconnected
+from django_sse_live.signals import client_connected, client_disconnected, event_broadcast
+from tests.clients import make_client
 
 from .conftest import until
 
@@ -37,7 +42,7 @@ def receive() -> Iterator[Receive]:
 
 
 def opened(hub: Hub, count: int) -> list[Client]:
-    clients = [Client(hub, ("a",)) for _ in range(count)]
+    clients = [make_client(hub, ("a",)) for _ in range(count)]
     for client in clients:
         client.open()
     return clients
@@ -149,6 +154,38 @@ async def test_the_thread_is_not_one_that_the_request_of_a_stream_would_keep(hub
     client.leave()
 
 
+async def test_it_is_not_that_of_a_caller_who_does_not_wait_for_the_signal(hub: Hub, receive: Receive) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def slow(event: Event, **_: Any) -> None:
+        assert may_go_on.wait(10)
+        seen.append((event.data, threading.get_ident()))
+
+    def sync_view() -> int:
+        for number in range(3):
+            async_to_sync(abroadcast)("a", "t", number)
+        return threading.get_ident()
+
+    may_go_on = threading.Event()
+    receive(event_broadcast, slow)
+    caller = await sync_to_async(sync_view)()
+    may_go_on.set()
+    await until(lambda: [number for number, _ in seen] == [0, 1, 2])
+    assert caller not in {thread for _, thread in seen}
+
+
+async def test_a_signal_that_cannot_be_sent_is_logged(
+    hub: Hub, receive: Receive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no thread")
+
+    receive(client_connected, lambda **_: None)
+    monkeypatch.setattr(Signal, "asend_robust", broken)
+    opened(hub, 1)
+    await until(lambda: "no thread" in caplog.text)
+
+
 def test_what_waits_does_not_keep_a_loop_from_ending(receive: Receive) -> None:
     seen: list[str] = []
 
@@ -165,3 +202,73 @@ def test_what_waits_does_not_keep_a_loop_from_ending(receive: Receive) -> None:
 
     asyncio.run(serve())
     assert len(seen) == 1
+
+
+async def test_receivers_that_are_too_slow_lose_signals_which_is_counted_and_said_once(
+    hub: Hub, receive: Receive, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "SIGNALS_MAX", 50)
+    monkeypatch.setattr(outgoing, "BROADCAST_SIGNALS_MAX", 20)
+    may_go_on = threading.Event()
+    seen: list[str] = []
+
+    def slow(event: Any = None, **_: Any) -> None:
+        may_go_on.wait(10)
+        seen.append("broadcast" if event is not None else "disconnected")
+
+    receive(event_broadcast, slow)
+    receive(client_disconnected, slow)
+    for number in range(100):
+        hub.notify(event_broadcast, event=number, client_count=0)
+    for client in opened(hub, 60):
+        client.leave()
+    assert len(hub._signals._waiting) == 50, "bounded"
+    assert hub.counts.signals_dropped == 80 + 30, "and events leave room for clients"
+    assert len([message for message in caplog.messages if "too slow" in message]) == 1
+    may_go_on.set()
+    await until(lambda: len(seen) == 50)
+    assert seen.count("broadcast") == 20
+    hub.notify(event_broadcast, event=1, client_count=0)
+    await until(lambda: len(seen) == 51)  # it goes on
+
+
+class TestConnections:
+    @pytest.fixture
+    def closed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        seen: list[str] = []
+        monkeypatch.setattr(outgoing, "close_old_connections", lambda: seen.append("old"))
+        monkeypatch.setattr(connections, "close_all", lambda: seen.append("all"))
+        return seen
+
+    async def test_they_are_kept_from_signal_to_signal_as_from_request_to_request(
+        self, hub: Hub, receive: Receive, closed: list[str]
+    ) -> None:
+        threads: set[int] = set()
+        count = 0
+
+        def receiver(**_: Any) -> None:
+            nonlocal count
+            threads.add(threading.get_ident())
+            count += 1
+
+        receive(client_disconnected, receiver)
+        for client in opened(hub, 500):
+            client.leave()
+        await until(lambda: count == 500)
+        await asyncio.sleep(0.01)
+        (client,) = opened(hub, 1)
+        client.leave()
+        await until(lambda: count == 501)
+        assert len(threads) == 1, "the thread waits a moment for the next"
+        assert "all" not in closed
+        assert 1 <= closed.count("old") <= 10, "at the end of a unit, not of each signal"
+        await until(lambda: "all" in closed)  # with the thread
+
+    async def test_one_that_broke_is_let_go_of_at_once(self, hub: Hub, receive: Receive, closed: list[str]) -> None:
+        def fails(**_: Any) -> None:
+            raise OperationalError
+
+        receive(client_disconnected, fails)
+        for client in opened(hub, 3):
+            client.leave()
+        await until(lambda: closed.count("old") >= 3)

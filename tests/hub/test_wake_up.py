@@ -10,11 +10,11 @@ import pytest
 from django.test import override_settings
 
 from django_sse_live import abroadcast
-from django_sse_live.events import Form
 from django_sse_live.hub import heartbeat
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.fan_out import WAKE_SLICE, FanOut
 from django_sse_live.hub.hub import Hub
+from django_sse_live.wire import Form
 
 from .conftest import Connect, Reader, until
 

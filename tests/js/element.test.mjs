@@ -1,6 +1,6 @@
 // <sse-live>, in a page that changes under it, and in browsers that refuse it this or that.
 import assert from "node:assert/strict";
-import { beforeEach, describe, mock, test } from "node:test";
+import { afterEach, beforeEach, describe, mock, test } from "node:test";
 
 import { FakeEventSource, FakePage, FakeStorage, giveDOM, pass, resetFakes } from "./fakes.mjs";
 
@@ -19,8 +19,12 @@ async function until(condition) {
   while (!condition()) await settle();
 }
 
+/** What stands in the page. */
+const present = new Set();
+
 async function put(attributes) {
   const it = new SSELiveElement();
+  present.add(it);
   for (const [name, value] of Object.entries(attributes)) it.setAttribute(name, value);
   it.enter();
   await settle();
@@ -33,9 +37,14 @@ async function putConnected(attributes) {
   return it;
 }
 
-beforeEach(() => {
+let page;
+
+beforeEach(async () => {
+  for (const it of present) if (it.isConnected) it.leave();
+  present.clear();
+  await settle();
   resetFakes();
-  new FakePage();
+  page = new FakePage();
   mock.method(console, "info", () => {});
   mock.method(console, "warn", () => {});
   globalThis.EventSource = FakeEventSource;
@@ -49,9 +58,66 @@ describe("the element", () => {
     assert.deepEqual([it.getAttribute("state"), it.shadowRoot.text], ["connected", "Live"]);
   });
 
+  test("sends messages as its attributes say, also one that it is given before its stream begins; answers bubble as events", async () => {
+    const posts = [];
+    mock.method(globalThis, "fetch", async (url, { body, headers }) => {
+      posts.push([url, JSON.parse(body).data, headers["X-CSRFToken"]]);
+      return new Response(JSON.stringify({ id: "1", data: posts.length }));
+    });
+    const it = new SSELiveElement();
+    it.setAttribute("src", "/events/?channel=a");
+    it.setAttribute("csrf-token", "t");
+    it.setAttribute("queue", "memory");
+    const heard = [];
+    it.addEventListener("sse:answer", ({ bubbles, detail: { data } }) => heard.push([bubbles, data.type, data.data]));
+    const data = { n: 1 };
+    const answers = [it.send("say", data)];
+    data.n = 2;
+    it.enter();
+    await settle();
+    server().connected({ as: "u7" }, "a:1000-0");
+    assert.equal(await answers[0], 1);
+    assert.equal(await it.send("say"), 2);
+    assert.deepEqual(posts, [["http://localhost/events/?channel=a", { n: 1 }, "t"], ["http://localhost/events/?channel=a", null, "t"]]);
+    assert.deepEqual(heard, [[true, "say", 1], [true, "say", 2]]);
+  });
+
+  test("that is hidden has no light before it is shown; and a stream without one, where its file cannot be had", async () => {
+    const it = new SSELiveElement();
+    it.hidden = true;
+    it.setAttribute("src", "/events/");
+    present.add(it);
+    it.enter();
+    await settle();
+    server().connected();
+    assert.deepEqual([it.shadowRoot, it.getAttribute("state")], [null, "connected"]);
+    it.hidden = false;
+    it.removeAttribute("hidden");
+    await until(() => it.shadowRoot);
+    assert.equal(it.shadowRoot.text, "Live");
+    const other = await put({ src: "/events/", "light-src": "file:///nowhere/sse-live-light.js" });
+    server().connected();
+    assert.deepEqual([other.shadowRoot, other.getAttribute("state")], [null, "connected"]);
+  });
+
   test("is there once, though its file is loaded by two names", async () => {
     await import(`${MODULE}?v=2`);
     assert.equal(defined.get("sse-live"), SSELiveElement);
+  });
+
+  test("within a job opens no stream before that is there to hear it; and opens one where its file cannot be had", async () => {
+    const defined = mock.method(customElements, "define");
+    const it = await put({ src: "/events/", "job-src": new URL("../../django_sse_live/static/django_sse_live/sse-live-job.js", import.meta.url).href });
+    await until(() => it.live);
+    assert.equal(defined.mock.calls[0].arguments[0], "sse-live-job");
+    const said = mock.method(console, "error", () => {});
+    const other = await put({ src: "/events/?other", "job-src": "file:///nowhere/sse-live-job.js" });
+    for (let waits = 0; waits < 40; waits += 1) {
+      await settle();
+      pass(1000);
+    }
+    await until(() => other.live);
+    assert.equal(said.mock.callCount(), 1);
   });
 
   test("has a stream of its own where the file for sharing cannot be had", async () => {
@@ -134,7 +200,7 @@ describe("a page that is brought up to date under the element", () => {
     assert.deepEqual([connections(), it.getAttribute("state")], [1, "connected"]);
   });
 
-  test("may take it out and put it back: it goes on from where it was, and its attributes are the page's", async () => {
+  test("may take it out and put it back: it goes on from where it was, as its attributes say", async () => {
     const it = await putConnected({ token: "first", "last-event-id": "a:1-0" });
     server().connected({ token: "second" });
     it.leave();
@@ -142,6 +208,283 @@ describe("a page that is brought up to date under the element", () => {
     it.enter();
     await settle();
     assert.deepEqual([server().parameters.get("token"), server().parameters.get("last_event_id")], ["second", "a:1000-0"]);
-    assert.deepEqual(["src", "token", "last-event-id"].map((name) => it.getAttribute(name)), ["/events/?channel=a", "first", "a:1-0"]);
+    assert.deepEqual(["src", "token", "last-event-id"].map((name) => it.getAttribute(name)), ["/events/?channel=a", "second", "a:1000-0"]);
   });
+});
+
+describe("an event that brings a patch", () => {
+  /** A file that notes what it is given, and takes a while to do it. */
+  const notes = (name, what = "await new Promise((resolve) => setImmediate(resolve));") => "data:text/javascript," + encodeURIComponent(
+    `export async function patch(frame, id, element) { ${what} globalThis.${name}.push("patched " + frame.type + " " + id); }`);
+
+  async function putPatched(name, source = notes(name)) {
+    const heard = globalThis[name] = [];
+    const it = await putConnected({ "patch-src": source });
+    for (const type of ["one", "two", "three", "reset", "stale"]) it.addEventListener(`sse:${type}`, ({ detail }) => heard.push(`${type} ${detail.id}`));
+    return { it, heard };
+  }
+
+  const patched = (type, id) => server().send({ type, channels: ["a"], data: null, patch: { action: "remove", target: "x" } }, id);
+
+  test("is handed on when the patch is in the page, and so is what comes after it, in order", async () => {
+    const { heard } = await putPatched("inOrder");
+    server().event("one", null, "a:1001-0");
+    patched("two", "a:1002-0");
+    server().event("three", null, "a:1003-0");
+    assert.deepEqual(heard, ["one a:1001-0"]);
+    await until(() => heard.length === 4);
+    assert.deepEqual(heard.slice(1), ["patched two a:1002-0", "two a:1002-0", "three a:1003-0"]);
+    server().event("one", null, "a:1004-0");
+    assert.deepEqual(heard.slice(4), ["one a:1004-0"], "nothing waits any more");
+  });
+
+  test("is handed on though the patch fails; the page is stale then, and says so", async () => {
+    mock.method(console, "error", () => {});
+    const { heard } = await putPatched("failing", notes("failing", "throw new Error('no');"));
+    patched("two", "a:1002-0");
+    await until(() => heard.length === 2);
+    assert.deepEqual(heard, ["stale a:1002-0", "two a:1002-0"]);
+  });
+
+  test("waits for a file that cannot be had at first; and no longer than that", async () => {
+    mock.method(console, "error", () => {});
+    const { it, heard } = await putPatched("missing", "file:///nowhere/sse-live-patch.js");
+    patched("two", "a:1002-0");
+    for (const seconds of [1, 5, 25]) {
+      for (let turn = 0; turn < 20; turn++) await settle();
+      assert.deepEqual(heard, []);
+      pass(seconds * 1000);
+    }
+    await until(() => heard.length === 2);
+    assert.deepEqual(heard, ["stale a:1002-0", "two a:1002-0"]);
+    assert.equal(it.getAttribute("stale"), "");
+  });
+
+  test("that could not be done is made good by the next: the page is fetched anew", async () => {
+    mock.method(console, "error", () => {});
+    const { heard } = await putPatched("behind", notes("behind", "if (frame.type === 'two') throw new Error('no');"));
+    for (const [number, type] of ["two", "three", "one"].entries()) patched(type, `a:1002-${number}`);
+    await until(() => heard.length === 6);
+    assert.deepEqual(heard, ["stale a:1002-0", "two a:1002-0", "patched reset a:1002-1", "three a:1002-1", "patched one a:1002-2", "one a:1002-2"]);
+  });
+
+  test("has its file loaded once, also where that was not to be had at first", async () => {
+    const { heard } = await putPatched("once", "data:text/javascript," + encodeURIComponent(`
+      globalThis.runs = (globalThis.runs ?? 0) + 1;
+      if (runs === 1) throw new Error("not yet");
+      export function patch(frame, id) { globalThis.once.push("patched " + frame.type + " " + id); }`));
+    patched("two", "a:1002-0");
+    patched("three", "a:1003-0");
+    for (let turn = 0; turn < 2000 && heard.length < 4; turn++) {
+      await settle();
+      if (globalThis.runs === 1) pass(100);
+    }
+    assert.deepEqual(heard, ["patched two a:1002-0", "two a:1002-0", "patched three a:1003-0", "three a:1003-0"]);
+    assert.equal(globalThis.runs, 2);
+  });
+
+  test("is a reset too, on a page with regions, and on no other", async () => {
+    const { heard } = await putPatched("regions");
+    server().send({ type: "reset", reason: "unknown_id" }, "b:1-0");
+    assert.deepEqual(heard, ["reset b:1-0"]);
+    document.querySelector = (selector) => selector === "[data-sse-live]" ? {} : null;
+    server().send({ type: "reset", reason: "unknown_id" }, "c:1-0");
+    await until(() => heard.length === 3);
+    assert.deepEqual(heard.slice(1), ["patched reset c:1-0", "reset c:1-0"]);
+  });
+});
+
+describe("two elements of one page", () => {
+  const STATIC = new URL("../../django_sse_live/static/django_sse_live/", import.meta.url);
+  const files = { "share-src": new URL("sse-live-share.js", STATIC).href, "page-src": new URL("sse-live-page.js", STATIC).href };
+  const base = { src: "/events/?channel=a", "last-event-id": "a:1000-0" };
+  const other = { src: "/events/?channel=b", channels: "", "last-event-id": "a:1000-0", ...files };
+  let elements;
+
+  function make(attributes) {
+    const it = new SSELiveElement();
+    it.heard = [];
+    for (const [name, value] of Object.entries(attributes)) it.setAttribute(name, value);
+    for (const type of ["one", "two"]) it.addEventListener(`sse:${type}`, ({ detail, bubbles }) => it.heard.push([detail.type, bubbles]));
+    elements.push(it);
+    return it;
+  }
+
+  /** The connections that were not closed. */
+  const open = () => FakeEventSource.made.filter(({ readyState }) => readyState !== FakeEventSource.CLOSED);
+  const wasOpened = () => until(() => open().length === 1 && open()[0].parameters.getAll("channel").length === 2);
+
+  beforeEach(() => {
+    elements = [];
+    document.querySelectorAll = () => elements.filter(({ isConnected }) => isConnected);
+  });
+
+  afterEach(async () => {
+    for (const it of elements) if (it.isConnected) it.leave();
+    await settle();
+  });
+
+  test("that come together share one connection, and the document hears each event once", async () => {
+    const [first, second] = [make(base), make(other)];
+    for (const it of elements) it.enter();
+    await wasOpened();
+    const [source] = open();
+    source.connected({ channels: ["a", "b", "user:7"], own: ["user:7"] });
+    await until(() => [first, second].every((it) => it.getAttribute("state") === "connected"));
+    source.send({ type: "one", channels: ["user:7"], data: null }, "a:1001-0");
+    source.send({ type: "two", channels: ["b"], data: null }, "a:1002-0");
+    await until(() => second.heard.length === 2);
+    assert.deepEqual([first.heard, second.heard].flat().filter(([type]) => type === "two"), [["two", true]]);
+    assert.deepEqual([first.heard, second.heard].flat().filter(([type]) => type === "one").map(([, bubbles]) => bubbles).sort(), [false, true]);
+    assert.equal(open().length, 1);
+  });
+
+  test("that both hear an event with a patch change the page once", async () => {
+    const changes = globalThis.together = [];
+    const patch = { "patch-src": "data:text/javascript,export async function patch(frame, id) { globalThis.together.push(id); }" };
+    for (const attributes of [base, other]) make({ ...attributes, ...patch }).enter();
+    await wasOpened();
+    const [source] = open();
+    source.connected({ channels: ["a", "b", "user:7"], own: ["user:7"] });
+    for (const [number, channel] of ["user:7", "a", "b"].entries()) {
+      source.send({ type: "two", channels: [channel], data: null, patch: { action: "remove", target: "x" } }, `a:1001-${number}`);
+    }
+    await until(() => elements.flatMap(({ heard }) => heard).length === 4);
+    assert.deepEqual(changes, ["a:1001-0", "a:1001-1", "a:1001-2"]);
+    assert.equal(elements.flatMap(({ heard }) => heard).filter(([, bubbles]) => bubbles).length, 3);
+  });
+
+  test("of which one comes later share one too, and the first goes on without a break", async () => {
+    const first = make(base);
+    first.enter();
+    await settle();
+    const [alone] = FakeEventSource.made;
+    alone.connected({ channels: ["a"] });
+    const states = [];
+    first.addEventListener("sse:statechange", ({ detail }) => states.push(detail.data.state));
+    const second = make(other);
+    second.enter();
+    await until(() => open().some((source) => source.parameters.getAll("channel").length === 2));
+    alone.event("one", null, "a:1001-0");
+    const source = FakeEventSource.last;
+    source.connected({ channels: ["a", "b"], resumed: true });
+    source.send({ type: "one", channels: ["a"], data: null }, "a:1001-0");
+    source.send({ type: "two", channels: ["a"], data: null }, "a:1002-0");
+    await until(() => first.heard.length === 2);
+    assert.deepEqual([first.heard, states, alone.readyState], [[["one", true], ["two", true]], [], FakeEventSource.CLOSED]);
+    assert.equal(second.getAttribute("state"), "connected");
+    first.leave();
+    await settle();
+    await until(() => open().length === 1);
+  });
+
+  test("with streams of other urls have each its own", async () => {
+    make(base);
+    make({ ...other, src: "/other/?channel=b" });
+    for (const it of elements) it.enter();
+    await until(() => open().length === 2);
+  });
+});
+
+describe("copies of the page", () => {
+  test("that a library keeps begin where the page is, never before where it was drawn", async () => {
+    const it = await putConnected({ "last-event-id": "a:1005-0" });
+    server().event("tick", null, "a:1003-0");
+    assert.equal(it.getAttribute("last-event-id"), "a:1005-0");
+    server().event("tick", null, "a:1007-0");
+    assert.equal(it.getAttribute("last-event-id"), "a:1007-0");
+    await settle();
+    assert.equal(connections(), 1);
+    server().send({ type: "reset", reason: "unknown_id" }, "b:2000-0");
+    assert.equal(it.getAttribute("last-event-id"), "b:2000-0");
+  });
+
+  test("that Turbo shows while it fetches the page open nothing", async () => {
+    document.isPreview = true;
+    await put({ src: "/events/" });
+    assert.equal(connections(), 0);
+  });
+});
+
+describe("a browser that lacks", () => {
+  test("constructable stylesheets has a stream without looks", async () => {
+    const { CSSStyleSheet } = globalThis;
+    globalThis.CSSStyleSheet = class {};
+    const it = await putConnected();
+    globalThis.CSSStyleSheet = CSSStyleSheet;
+    assert.deepEqual([it.getAttribute("state"), it.shadowRoot.text], ["connected", "Live"]);
+  });
+
+  test("the right to use BroadcastChannel has a stream of its own", async () => {
+    const { BroadcastChannel } = globalThis;
+    globalThis.BroadcastChannel = class { constructor() { throw new DOMException("denied", "SecurityError"); } };
+    navigator.locks = { request: () => Promise.reject(new Error()), query: () => Promise.reject(new Error()) };
+    const it = await put({ src: "/events/", share: "g" });
+    await until(() => it.live);
+    globalThis.BroadcastChannel = BroadcastChannel;
+    server().connected();
+    assert.equal(it.getAttribute("state"), "connected");
+  });
+});
+
+describe("what is said of the page by attributes", () => {
+  test("with-credentials sends cookies to another origin", async () => {
+    await put({ src: "https://example.com/events/", "with-credentials": "" });
+    assert.equal(server().withCredentials, true);
+    await put({ src: "/events/" });
+    assert.equal(server().withCredentials, false);
+  });
+
+  test("words that change are shown", async () => {
+    const it = await putConnected({ "text-connected": "Live" });
+    it.setAttribute("text-connected", "Verbunden");
+    assert.equal(it.shadowRoot.text, "Verbunden");
+    it.removeAttribute("text-connected");
+    assert.equal(it.shadowRoot.text, "Live");
+    assert.equal(connections(), 1);
+  });
+
+  test("log-events raises the level of the line for each event", async () => {
+    mock.method(console, "debug", () => {});
+    for (const [attributes, lines] of [[{}, 0], [{ "log-events": "" }, 1]]) {
+      console.info.mock.resetCalls();
+      await putConnected(attributes);
+      server().event("tick", null, "a:1001-0");
+      assert.equal(console.info.mock.calls.filter(({ arguments: [text] }) => text.endsWith("tick")).length, lines);
+    }
+  });
+});
+
+describe("a break", () => {
+  const live = (it) => it.shadowRoot.children[0].getAttribute("aria-live");
+
+  test("that is short is shown, and not read out", async () => {
+    const it = await putConnected();
+    server().break();
+    assert.deepEqual([it.shadowRoot.text, live(it)], ["Reconnecting…", "off"]);
+    pass(2000);
+    server().connected();
+    assert.deepEqual([it.shadowRoot.text, live(it)], ["Live", "off"]);
+    pass(10_000);
+    assert.equal(live(it), "off");
+  });
+
+  test("that lasts is read out, and so is its end", async () => {
+    const it = await putConnected();
+    server().break();
+    pass(5000);
+    assert.deepEqual([it.shadowRoot.text, live(it)], ["Reconnecting…", "polite"]);
+    server().connected();
+    assert.deepEqual([it.shadowRoot.text, live(it)], ["Live", "polite"]);
+  });
+});
+
+test("an element that comes after DOMContentLoaded connects at once, whatever else is still loading", async () => {
+  Object.defineProperty(document, "readyState", { value: "interactive", configurable: true });
+  await put({ src: "/events/" });
+  assert.equal(connections(), 0, "before it, the page's own listeners are waited for");
+  FakeEventSource.forget();
+  mock.method(performance, "getEntriesByType", () => [{ domContentLoadedEventStart: 120 }]);
+  await put({ src: "/events/" });
+  assert.equal(connections(), 1);
 });

@@ -1,6 +1,10 @@
 // What the browser would give: an EventSource whose server is the test, a page, a clock.
 import { mock } from "node:test";
 
+// What takes the time of a file in a browser takes none here.
+import "../../django_sse_live/static/django_sse_live/sse-live-light.js";
+import "../../django_sse_live/static/django_sse_live/sse-live-loss.js";
+
 export class FakeEventSource {
   static CONNECTING = 0;
   static OPEN = 1;
@@ -53,6 +57,48 @@ export class FakeEventSource {
   close() { this.readyState = 2; }
 }
 
+/** A WebSocket whose server is the test. */
+export class FakeWebSocket {
+  /** Every one made since `forget`, oldest first. */
+  static made = [];
+  static get last() { return this.made.at(-1); }
+  static forget() { this.made = []; }
+
+  /** The messages that were sent over it. */
+  sent = [];
+  isClosed = false;
+
+  constructor(url) {
+    Object.assign(this, { url, onopen: null, onmessage: null, onclose: null });
+    FakeWebSocket.made.push(this);
+  }
+
+  get parameters() { return new URL(this.url).searchParams; }
+
+  open() { this.onopen?.({}); }
+
+  /** Frames, a line each, in one. */
+  say(...frames) { this.onmessage?.({ data: `${frames.map((frame) => JSON.stringify(frame)).join("\n")}\n` }); }
+
+  connected(more = {}) {
+    this.open();
+    this.say({ type: "connected", client_id: "w1", channels: ["comments"], heartbeat: 30, resumed: true, token: null, as: "u7", ...more });
+  }
+
+  event(type, data, id) { this.say({ type, channels: ["comments"], data, id }); }
+
+  /** Of the oldest message that is not answered yet. */
+  answer(more = { data: null }) { this.say({ type: "answer", to: this.sent[this.answered++].id, ...more }); }
+  answered = 0;
+
+  send(text) { this.sent.push(JSON.parse(text)); }
+
+  /** Denied, if it was not open. */
+  break() { this.onclose?.({ code: 1006 }); }
+
+  close() { this.isClosed = true; }
+}
+
 /** The page that the stream lives in: window, document and navigator, as far as the client looks at them. */
 export class FakePage extends EventTarget {
   isHidden = false;
@@ -66,7 +112,7 @@ export class FakePage extends EventTarget {
     define("addEventListener", this.addEventListener.bind(this));
     define("document", {
       baseURI: "http://localhost/", readyState: "complete", get hidden() { return page.isHidden; },
-      createElement: () => new FakeElement(),
+      createElement: () => new FakeElement(), querySelector: () => null, querySelectorAll: () => [],
     });
     define("navigator", {
       get onLine() { return page.isOnline; },
@@ -106,6 +152,7 @@ export class FakeStorage {
   #items = new Map();
   getItem(key) { return this.#items.get(key) ?? null; }
   setItem(key, value) { this.#items.set(key, value); }
+  removeItem(key) { this.#items.delete(key); }
   keys() { return [...this.#items.keys()]; }
 }
 
@@ -140,6 +187,7 @@ export function resetFakes() {
   const { setTimeout } = globalThis;
   mock.method(globalThis, "setTimeout", (run, ms) => setTimeout(run, ms > 2 ** 31 - 1 ? 1 : ms));
   FakeEventSource.forget();
+  FakeWebSocket.forget();
 }
 
 /** An element, as far as ours needs one; defined before its module is imported. */
@@ -149,6 +197,8 @@ export class FakeElement extends EventTarget {
   textContent = "";
   children = [];
   #attributes = new Map();
+  /** Of its attributes: what is called, and for which. */
+  observers = [];
 
   getAttribute(name) { return this.#attributes.get(name) ?? null; }
   hasAttribute(name) { return this.#attributes.has(name); }
@@ -159,10 +209,14 @@ export class FakeElement extends EventTarget {
     const before = this.getAttribute(name);
     if (value === null) this.#attributes.delete(name);
     else this.#attributes.set(name, value);
+    for (const [run, names] of this.observers) if (names.includes(name)) run();
     if (this.constructor.observedAttributes?.includes(name)) this.attributeChangedCallback(name, before, value);
   }
 
   append(...nodes) { this.children.push(...nodes); }
+
+  /** What it stands in: only the attribute that a selector names is looked at. */
+  closest() { return this.isConnected && document.isPreview ? {} : null; }
 
   /** As where trusted types are required. */
   set innerHTML(html) { throw new TypeError("This document requires 'TrustedHTML' assignment."); }
@@ -192,6 +246,10 @@ export function giveDOM() {
   const define = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   define("HTMLElement", FakeElement);
   define("CSSStyleSheet", class { replaceSync() {} });
+  define("MutationObserver", class {
+    constructor(run) { this.run = run; }
+    observe(element, { attributeFilter }) { element.observers.push([this.run, attributeFilter]); }
+  });
   define("CustomEvent", class extends Event {
     constructor(type, { detail, ...init }) {
       super(type, init);

@@ -9,6 +9,9 @@ const SERVER_SECONDS = 30;
 const SERVER_BOUNDS = [5, 120];
 const HOUR = 3600;
 
+/** Lets what was awaited go on. */
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
 let page;
 
 beforeEach(() => {
@@ -25,7 +28,7 @@ beforeEach(() => {
  * @param {number} [path.renewsAfter] seconds of life after which the server says goodbye
  * @returns when the path cut for idling, in seconds, and what interval is in force in the end
  */
-function anHour({ cutsAfter, silently = false, endsAfter = Infinity, renewsAfter = Infinity }) {
+async function anHour({ cutsAfter, silently = false, endsAfter = Infinity, renewsAfter = Infinity }) {
   const live = new SSELive("http://localhost/events/", { EventSource: FakeEventSource, logger: null });
   const cuts = [];
   let source, interval, idle, age, isForgotten;
@@ -51,6 +54,7 @@ function anHour({ cutsAfter, silently = false, endsAfter = Infinity, renewsAfter
       }
     }
     pass(1000);
+    await settle();
   }
   live.close();
   return { cuts, interval };
@@ -58,8 +62,8 @@ function anHour({ cutsAfter, silently = false, endsAfter = Infinity, renewsAfter
 
 describe("settles", () => {
   for (const [cutsAfter, expected] of [[10, 7], [30, 22], [60, 30], [300, 30]]) {
-    test(`behind a proxy that cuts after ${cutsAfter} s, at ${expected} s`, () => {
-      const { cuts, interval } = anHour({ cutsAfter });
+    test(`behind a proxy that cuts after ${cutsAfter} s, at ${expected} s`, async () => {
+      const { cuts, interval } = await anHour({ cutsAfter });
       assert.equal(interval, expected);
       assert.ok(cuts.length <= 2, `cut at ${cuts}`);
       assert.ok(cuts.every((second) => second < 120));
@@ -67,36 +71,36 @@ describe("settles", () => {
   }
 
   for (const [cutsAfter, expected] of [[10, 7], [30, 22], [60, 45], [300, 120]]) {
-    test(`in a hidden page behind a proxy that cuts after ${cutsAfter} s, at ${expected} s`, () => {
+    test(`in a hidden page behind a proxy that cuts after ${cutsAfter} s, at ${expected} s`, async () => {
       page.isHidden = true;
       // The server renews a stream now and then: that is when a hidden page asks for its longer interval.
-      const { cuts, interval } = anHour({ cutsAfter, renewsAfter: 600 });
+      const { cuts, interval } = await anHour({ cutsAfter, renewsAfter: 600 });
       assert.equal(interval, expected);
       assert.ok(cuts.length <= 4, `cut at ${cuts}`);
       assert.ok(cuts.every((second) => second < HOUR / 2), `cut at ${cuts}`);
     });
   }
 
-  test("behind a firewall that forgets connections after 20 s, and tells nobody", () => {
-    const { cuts, interval } = anHour({ cutsAfter: 20, silently: true });
+  test("behind a firewall that forgets connections after 20 s, and tells nobody", async () => {
+    const { cuts, interval } = await anHour({ cutsAfter: 20, silently: true });
     assert.equal(interval, 15);
     assert.equal(cuts.length, 2);
   });
 
-  test("does not blame silence where a proxy ends every connection after 75 s", () => {
-    const { interval } = anHour({ cutsAfter: Infinity, endsAfter: 75 });
+  test("does not blame silence where a proxy ends every connection after 75 s", async () => {
+    const { interval } = await anHour({ cutsAfter: Infinity, endsAfter: 75 });
     assert.equal(interval, SERVER_SECONDS);
   });
 
-  test("nor where it ends them before the first heartbeat", () => {
-    const { interval } = anHour({ cutsAfter: Infinity, endsAfter: 25 });
+  test("nor where it ends them before the first heartbeat", async () => {
+    const { interval } = await anHour({ cutsAfter: Infinity, endsAfter: 25 });
     assert.ok(interval >= 18);
   });
 });
 
 describe("asks", () => {
-  test("nothing of a path that bears the server's interval", () => {
-    anHour({ cutsAfter: 300 });
+  test("nothing of a path that bears the server's interval", async () => {
+    await anHour({ cutsAfter: 300 });
     assert.equal(FakeEventSource.last.parameters.get("heartbeat"), null);
   });
 
@@ -124,12 +128,13 @@ describe("asks", () => {
     live.close();
   });
 
-  test("as if it knew nothing on another network", () => {
+  test("as if it knew nothing on another network", async () => {
     const live = new SSELive("http://localhost/events/", { EventSource: FakeEventSource, logger: null });
     for (let cut = 0; cut < 2; cut++) {
       FakeEventSource.last.connected();
       pass(10_000);
       FakeEventSource.last.break();
+      await settle();
       pass(2000);
     }
     assert.equal(FakeEventSource.last.parameters.get("heartbeat"), "7");

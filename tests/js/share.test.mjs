@@ -12,8 +12,8 @@ const CHANNELS = ["a", "b", "c"];
 /** What a tab must have heard: everything on its channels since its page was made. */
 const due = (world, tab) => world.log.slice(tab.from).filter(({ channel }) => tab.channels.includes(channel)).map(({ number }) => number);
 
-async function live(seed, fates) {
-  const world = new World(seed);
+async function live(seed, fates, server = {}) {
+  const world = new World(seed, server);
   let names = 0;
   const open = () => {
     const channels = CHANNELS.filter(() => world.random() < 0.5);
@@ -69,6 +69,20 @@ for (const [what, list] of Object.entries(fates)) {
     }
   });
 }
+
+describe("while the one stream is renewed every few seconds, nothing is lost, nothing is heard twice, and no tab is told", () => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    if (ONLY && Number(ONLY) !== seed) continue;
+    test(`seed ${seed}`, async () => {
+      const world = await live(seed, ["open"], { renewMs: 4_000 });
+      for (const tab of world.tabs) {
+        assert.deepEqual(tab.heard, due(world, tab), `${tab.name}, on ${tab.channels}`);
+        assert.deepEqual(tab.told, ["connected"]);
+      }
+      assert.ok(world.requests > 100);
+    });
+  }
+});
 
 test("every tab knows why the one stream was lost", async () => {
   const world = new World(1);
@@ -259,6 +273,13 @@ describe("tabs that ask for more channels than a stream may have", () => {
     });
   }
 
+  test("are sent away at once, however many", async () => {
+    const world = new World(1, { maxChannels: 5 });
+    const tabs = Array.from({ length: 20 }, (_, number) => new Tab(world, `tab ${number}`, [`a${number}`, `b${number}`]));
+    await world.run(5_000);
+    assert.deepEqual(states(tabs), tabs.map(() => "connected"));
+  });
+
   test("cost those who share nothing once that is known", async () => {
     const world = new World(1, { maxChannels: 10 });
     const tabs = await opened(world, ...wishes.slice(0, 3));
@@ -329,4 +350,52 @@ test("where locks are refused, each tab has a stream of its own", async () => {
   world.broadcast("a");
   await world.run(1_000);
   assert.deepEqual([states(tabs), heard(tabs), world.connections.size], [["connected", "connected"], [[1], [1]], 2]);
+});
+
+describe("the one stream is opened once for each change of what it is to bring, wherever its members begin", () => {
+  const FIRST = "a:0-0";  // before the first event
+  const FOREIGN = "z:0-0";
+  const OLD = "z:1-0";
+
+  for (const [what, first, late] of [
+    ["before the first event, and nowhere", FIRST, undefined],
+    ["nowhere, and before the first event", undefined, FIRST],
+    ["nowhere", undefined, undefined],
+    ["before the first event", FIRST, FIRST],
+    ["before the first event of another epoch, and nowhere", FOREIGN, undefined],
+    ["before the first event, and that of another epoch", FIRST, FOREIGN],
+    ["in another epoch, and nowhere", OLD, undefined],
+  ]) {
+    for (let seed = 1; seed <= 5; seed++) {
+      test(`${what}, seed ${seed}`, async () => {
+        const world = new World(seed);
+        const [page] = await opened(world, [["a"], { position: first }]);
+        world.broadcast("b");  // which the page does not hear of before the next heartbeat
+        const [job] = await opened(world, [["b"], { position: late }]);
+        assert.equal(world.requests, 2);
+        await opened(world, [["b"], { position: undefined }]);
+        job.close();
+        await world.run(3_000);
+        assert.equal(world.requests, 2, "nothing new is to be heard");
+        world.broadcast("a");
+        await world.run(60_000);
+        assert.equal(world.requests, 2);
+        assert.deepEqual([page.heard.at(-1), page.live.state, world.connections.size], [2, "connected", 1]);
+      });
+    }
+  }
+});
+
+test("however many tabs come one after another with channels of their own, the stream is opened only now and then, for all of them", async () => {
+  const world = new World(1);
+  const tabs = [];
+  for (let number = 0; number < 40; number++) {
+    tabs.push(new Tab(world, `tab ${number}`, [`channel ${number}`]));
+    await world.run(300);
+  }
+  assert.ok(world.requests <= 10, `${world.requests} in 12 s`);
+  await world.run(10_000);
+  for (const { channels } of tabs) world.broadcast(channels[0]);
+  await world.run(10_000);
+  check(world);
 });

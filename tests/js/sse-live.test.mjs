@@ -74,6 +74,18 @@ describe("connecting", () => {
   });
 });
 
+describe("the line for each event", () => {
+  for (const [what, options, level] of [["below what a console shows by itself", {}, "debug"], ["shown, if asked for", { logEvents: true }, "info"]]) {
+    test(`is ${what}`, () => {
+      const lines = [];
+      const logger = Object.fromEntries(["debug", "info", "warn"].map((name) => [name, (text) => lines.push([name, text])]));
+      openConnected({ logger, ...options });
+      server().event("new_comment", { id: 7 }, "a:1001-0");
+      assert.deepEqual(lines, [["info", "Real-time connection established"], [level, "Real-time event received: new_comment"]]);
+    });
+  }
+});
+
 describe("events", () => {
   test("reach the listeners of their type, with the decoded data and the id", () => {
     const live = openConnected();
@@ -123,6 +135,14 @@ describe("events", () => {
     assert.equal(live.lastEventId, "a:1001-0");
     server().heartbeat("a:1005-0");
     assert.equal(live.lastEventId, "a:1005-0");
+  });
+
+  test("and their like say over what time pages are to spread what they fetch because of one", () => {
+    const live = openConnected({}, { spread: 300 });
+    assert.equal(live.spreadMs, 300);
+    server().send({ type: "heartbeat", spread: 4000 }, "a:1001-0");
+    server().event("tick", null, "a:1002-0");
+    assert.equal(live.spreadMs, 4000);
   });
 
   test("have moved the position by the time they are heard", () => {
@@ -280,6 +300,16 @@ describe("reconnecting", () => {
 });
 
 describe("once and in order", () => {
+  test("what is said of the stream itself is heard at a position that was heard already", () => {
+    const heard = [];
+    openConnected({ onEvent: (data, { type, lastEventId }) => heard.push(`${type} ${lastEventId}`) });
+    server().break();
+    pass(2000);
+    server().connected({}, "a:1000-0");
+    server().heartbeat("a:1000-0");
+    assert.deepEqual(heard, ["connected a:1000-0", "connected a:1000-0", "heartbeat a:1000-0"]);
+  });
+
   test("a replay that overlaps delivers nothing twice", () => {
     const live = openConnected();
     const heard = [];

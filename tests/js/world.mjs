@@ -4,10 +4,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const STATIC = join(import.meta.dirname, "../../django_sse_live/static/django_sse_live");
-const source = (file) => readFileSync(join(STATIC, file), "utf8").replace(/^export /gm, "").replaceAll("import.meta.url", '""');
+const source = (file) => readFileSync(join(STATIC, file), "utf8").replace(/^export /gm, "").replaceAll("import.meta.url", '"file:///"')
+  .replace(/await import\(.*?\)/, "{ refusal, hint, Path }");
 const GLOBALS = ["globalThis", "navigator", "BroadcastChannel", "document", "setTimeout", "clearTimeout", "Date",
   "EventSource", "fetch", "crypto", "URL", "Math", "performance"];
-const makeTab = new Function(...GLOBALS, `${source("sse-live.js")}\n${source("sse-live-share.js")}\nreturn { SSELive, shared }`);
+const makeTab = new Function(...GLOBALS, `${["sse-live-loss.js", "sse-live.js", "sse-live-share.js"].map(source).join("\n")}\nreturn { SSELive, shared }`);
 
 export function randomFrom(seed) {
   // mulberry32
@@ -143,12 +144,13 @@ class Connection {
     }
     this.channels = channels;
     world.connections.add(this);
-    this.#cursor = position ? Number(/:(\d+)-/.exec(position)[1]) : world.log.length;
+    const isForeign = position && !position.startsWith("a:");  // of another epoch
+    this.#cursor = position && !isForeign ? Number(/:(\d+)-/.exec(position)[1]) : world.log.length;
     const missed = world.log.slice(this.#cursor);
-    const isGone = this.#cursor < world.log.length - world.history && missed.slice(0, -world.history).some((event) => this.hears(event));
+    const isGone = isForeign || this.#cursor < world.log.length - world.history && missed.slice(0, -world.history).some((event) => this.hears(event));
     this.#frame({ type: "connected", client_id: "c", channels, heartbeat: 30, resumed: Boolean(position), token, tokens,
-      ...world.namesOwn && { own: world.own } }, position ? "" : world.head);
-    if (isGone) this.#frame({ type: "reset", reason: "history_expired" }, world.head);
+      ...world.namesOwn && { own: world.own }, ...world.renewMs < Infinity && { ends: world.renewMs / 1000 } }, position ? "" : world.head);
+    if (isGone) this.#frame({ type: "reset", reason: isForeign ? "unknown_id" : "history_expired" }, world.head);
     for (const type of world.snapshot) this.#frame({ type, channels, data: null }, "");
     if (!isGone) for (const event of missed) this.offer(event);
     this.#heartbeat();
@@ -183,7 +185,7 @@ class Connection {
 
   break() {
     this.world.connections.delete(this);
-    this.world.send("server", this, () => this.tab.does(() => { if (this.readyState !== 2) this.onerror?.(); }));
+    this.world.send("server", this, () => this.tab.does(() => { if (this.readyState !== 2) this.onerror?.({}); }));
   }
 
   close() {
@@ -214,7 +216,7 @@ export class Tab {
     Object.assign(this, { world, name, channels, position: world.head, from: world.log.length, ...page });
     world.tabs.push(this);
     const tab = this;
-    this.document = { hidden: false, baseURI: "http://localhost/" };
+    this.document = { hidden: false, baseURI: "http://localhost/", querySelector: () => null };
     class BroadcastChannel {
       constructor(name) {
         this.name = name;

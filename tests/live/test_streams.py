@@ -151,7 +151,7 @@ async def test_a_head_request_and_a_refusal_leave_no_stream(
     server = await start_server(name, **options)
     status, headers, body = await server.request("HEAD", "/ticks/")
     assert (status, headers["content-type"], body) == (200, "text/event-stream", b"")
-    assert (await server.request("POST", "/ticks/", body=b"x"))[0] == 405
+    assert (await server.request("PUT", "/ticks/", body=b"x"))[0] == 405
     assert (await server.request("GET", "/ticks/", headers={"Accept": "application/json"}))[0] == 406
     assert (await server.request("GET", "/events/"))[0] == 400
     assert (await server.state())["clients"] == 0

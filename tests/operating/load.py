@@ -140,7 +140,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--events", type=int, default=100)
     parser.add_argument("--breaks", type=int, default=300)
-    load = vars(parser.parse_args(arguments))  # type: ignore[arg-type]
+    load = vars(parser.parse_args(arguments))
     raise_descriptor_limit()
     wrong = []
     for way in (one_process, two_processes):

@@ -56,6 +56,12 @@ def test_where_the_bus_reaches_nobody_the_command_says_where_to_ask() -> None:
         call_command("sse_live_status", stdout=io.StringIO())
 
 
+def test_on_sqlite_the_command_says_where_to_ask(settings: Any) -> None:
+    settings.SSE_LIVE = {"BACKEND": "django_sse_live.database.DatabaseBackend"}
+    with pytest.raises(CommandError, match=r"on SQLite carries no reports .* status url"):
+        call_command("sse_live_status", stdout=io.StringIO())
+
+
 @pytest.fixture
 async def window(tools: dict[str, str]) -> AsyncIterator[Any]:
     from playwright.async_api import async_playwright
@@ -93,10 +99,12 @@ async def test_the_page_in_a_browser_under_a_strict_policy(window: Any) -> None:
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
         # A stream of the other worker, and then a user's.
-        await rows.filter(has_text="emil").get_by_role("button", name="User").click()
+        await rows.filter(has_text="emil").get_by_role("button", name="Disconnect user").click()
         await crowds[4].all(lambda client: client.goodbyes == 1)
+        await page.mouse.move(1, 1)  # what is pointed at stays
         await has_rows(8)
-        await rows.filter(has_text="anonymous").first.get_by_role("button", name="Stream").click()
+        await rows.filter(has_text="anonymous").first.get_by_role("button", name="Disconnect stream").click()
+        await page.mouse.move(1, 1)
         await has_rows(7)
         await page.get_by_text("The stream is told to end.").wait_for()
 

@@ -56,6 +56,13 @@ def test_who_may_only_look_finds_no_buttons() -> None:
     assert "sse-disconnect" not in page and 'name="channel"' not in page
 
 
+def test_who_finds_nothing_learns_no_names_and_who_chooses_nothing_ends_nothing() -> None:
+    assert logged_in().get(f"{PAGE}names/").status_code == 403
+    get_user_model().objects.all().delete()
+    answer = logged_in("view", "change").post(f"{PAGE}disconnect/", headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.json()["message"]) == (400, "Nothing was chosen.")
+
+
 @pytest.mark.parametrize("action", ["disconnect", "test"])
 def test_who_may_only_look_may_not_act(action: str) -> None:
     client = logged_in("view")

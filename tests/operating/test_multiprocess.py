@@ -84,3 +84,105 @@ async def test_the_view_that_the_documentation_shows_buries_those_that_were_kill
     assert scraped(tmp_path)["sse_live_streams"] == 3, "it was killed"
     left = parse(names["metrics"](None).content.decode())
     assert left["sse_live_streams_opened_total"] == 3 and not GAUGES.keys() & left.keys()
+
+
+def run(code: str, directory: Path) -> str:
+    """What a process of the multiprocess mode prints."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PROMETHEUS_MULTIPROC_DIR": str(directory),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "import django, os, sys; django.setup()\n" + code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout + done.stderr)
+
+
+def test_a_directory_that_goes_away_costs_a_line_and_no_stream(tmp_path: Path) -> None:
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    said = run(
+        """
+import asyncio, shutil
+from django_sse_live import metrics
+from django_sse_live.backends import running_hub
+from django_sse_live.hub.registry import find_hub
+from django_sse_live.workers import Worker
+from tests.clients import make_client
+
+metrics.WRITE_SECONDS = 0.01
+shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+
+async def serve():
+    hub = running_hub()
+    assert find_hub(asyncio.get_running_loop()) is hub and Worker in hub.parts
+    client = make_client(hub)
+    client.open()
+    assert client.is_open
+    await asyncio.sleep(0.1)
+    os.mkdir(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    await asyncio.sleep(0.1)
+    print("streams", sum("gauge" in name for name in os.listdir(os.environ["PROMETHEUS_MULTIPROC_DIR"])) > 0)
+    client.leave()
+
+asyncio.run(serve())
+""",
+        directory,
+    )
+    assert said.count("cannot be written") == 1
+    assert "streams True" in said, "it goes on where it can"
+
+
+def test_a_broadcast_that_interrupts_a_write_is_counted_by_it(tmp_path: Path) -> None:
+    run(
+        """
+import prometheus_client, sys
+from pathlib import Path
+from django_sse_live import broadcast
+import tests.test_interruptions as interruptions
+
+interruptions.PACKAGE = (interruptions.PACKAGE, str(Path(prometheus_client.__file__).parent))
+count = 0
+
+def interruption():
+    global count
+    count += 1
+    broadcast("a", "inner")
+
+def run():
+    with interruptions.interrupted(interruption):
+        broadcast("a", "outer")
+
+interruptions.in_time(run)
+print(count)
+open(os.path.join(os.environ["PROMETHEUS_MULTIPROC_DIR"], "count"), "w").write(str(count))
+""",
+        tmp_path,
+    )
+    count = int((tmp_path / "count").read_text())
+    (tmp_path / "count").unlink()
+    assert count > 300
+    assert scraped(tmp_path)["sse_live_events_published_total"] == count + 1
+
+
+def test_a_fork_in_c_counts_from_nothing(tmp_path: Path) -> None:
+    run(
+        """
+import ctypes
+from django_sse_live import broadcast
+for _ in range(5): broadcast("a", "tick")
+child = ctypes.PyDLL(None).fork()
+if child: os.waitpid(child, 0)
+for _ in range(2): broadcast("a", "tick")
+os._exit(0)
+""",
+        tmp_path,
+    )
+    assert scraped(tmp_path)["sse_live_events_published_total"] == 5 + 2 + 2

@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 
 from django_sse_live import apresence, presence
 from django_sse_live.hub.hub import Hub
-from django_sse_live.presence import Presence
+from django_sse_live.presence_worker import Presence
 from django_sse_live.signals import presence_joined, presence_left
 from tests.hub.conftest import until
 from tests.operating.conftest import Connect
@@ -83,12 +83,26 @@ async def test_who_comes_back_at_once_has_not_left(settings: Any, connect: Conne
     assert told == [("joined", "room.7", "1"), ("left", "room.7", "1")]
 
 
+async def test_a_worker_that_stops_does_not_say_that_its_users_left(
+    settings: Any, hub: Hub, connect: Connect, told: list[Any]
+) -> None:
+    """They are about to come back on another."""
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "PRESENCE_GRACE_SECONDS": 0}
+    reader = connect("room.7", user_pk="1")
+    await until(lambda: len(told) == 1)
+    hub.shut_down()
+    await reader.done()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert told == [("joined", "room.7", "1")] and presence("room.7") == {"1"}
+
+
 async def test_channels_that_no_pattern_names_cost_nothing_and_say_so(hub: Hub, connect: Connect) -> None:
     reader = connect("news", user_pk="1")
     await until(lambda: reader.client.is_open)
     with pytest.raises(ValueError, match="PRESENCE_CHANNELS"):
         presence("news")
-    assert hub.residents[Presence]._here == {}
+    assert hub.parts[Presence]._here == {}
 
 
 async def test_without_the_setting_nobody_is_looked_after(settings: Any) -> None:
@@ -97,7 +111,7 @@ async def test_without_the_setting_nobody_is_looked_after(settings: Any) -> None
 
     settings.SSE_LIVE = {}
     forget_hubs()
-    assert running_hub().observers == []
+    assert Presence not in running_hub().parts
 
 
 async def test_a_sync_view_asks_from_its_thread(connect: Connect) -> None:
@@ -117,7 +131,7 @@ def test_a_process_that_serves_nobody_asks_without_harm() -> None:
 
 
 def hear(hub: Hub, **said: Any) -> None:
-    hub.residents[Presence]._hear(json.loads(json.dumps(said)))
+    hub.parts[Presence]._hear(json.loads(json.dumps(said)))
 
 
 async def test_a_user_who_is_on_two_workers_joins_and_leaves_once(hub: Hub, connect: Connect, told: list[Any]) -> None:
@@ -125,11 +139,22 @@ async def test_a_user_who_is_on_two_workers_joins_and_leaves_once(hub: Hub, conn
     mine = connect("room.7", user_pk="1")
     await until(lambda: mine.client.is_open)
     await mine.leave()
-    await until(lambda: hub.residents[Presence]._members[hub.id].number == 2)
+    await until(lambda: hub.parts[Presence]._members[hub.id].number == 2)
     assert told == [] and presence("room.7") == {"1"}
     hear(hub, worker="other", number=5, went=["room.7", "1"])
     assert presence("room.7") == set()
     assert told == []  # the other worker tells
+
+
+async def test_the_latest_of_the_dead_are_remembered(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_sse_live.presence_worker.DEAD_WORKERS_MAX", 3)
+    workers = [f"worker-{number}" for number in range(5)]
+    for worker in workers:
+        hear(hub, worker=worker, number=1, born=0, here={})
+        hear(hub, dead=worker, number=1, by="another")
+    for user, worker in enumerate(workers):  # what each said before it died, heard late
+        hear(hub, worker=worker, number=1, born=0, here={"room.7": [str(user)]})
+    assert presence("room.7") == {"0", "1"}
 
 
 async def test_a_missed_announcement_is_asked_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,12 +186,12 @@ async def test_a_worker_that_serves_nobody_notices_a_crash_too_and_leaves_the_te
     said: list[Any] = []
     monkeypatch.setattr(Presence, "_publish", lambda self, announcement: said.append(announcement))
     assert await apresence("room.7") == set()
-    resident = hub.residents[Presence]
+    part = hub.parts[Presence]
     for worker in ("one", "another"):
         hear(hub, worker=worker, number=1, here={"room.7": ["1"]})
         assert presence("room.7") == {"1"}
         await until(lambda: presence("room.7") == set())
-        await until(lambda: not resident._ticks_at)  # as long as nobody is known
+        await until(lambda: not part._ticks_at)  # as long as nobody is known
     assert told == [] and said == []
 
 
@@ -175,7 +200,7 @@ async def test_after_a_pause_nobody_is_taken_for_dead(settings: Any, hub: Hub, c
     reader = connect("room.7", user_pk="2")
     await until(lambda: reader.client.is_open)
     hear(hub, worker="zzz", number=1, here={"room.7": ["1"]})
-    member = hub.residents[Presence]._members["zzz"]
+    member = hub.parts[Presence]._members["zzz"]
     first = member.expires_at
     time.sleep(0.5)  # noqa: ASYNC251 - the whole loop is paused
     await until(lambda: member.expires_at > first)
@@ -226,7 +251,7 @@ async def test_while_the_bus_is_away_nobody_is_taken_for_dead(
     reader = connect("room.7", user_pk="2")
     await until(lambda: reader.client.is_open)
     hear(hub, worker="zzz", number=1, here={"room.7": ["1"]})
-    member = hub.residents[Presence]._members["zzz"]
+    member = hub.parts[Presence]._members["zzz"]
     first = member.expires_at
     await until(lambda: member.expires_at > first + 0.5)
     assert presence("room.7") == {"1", "2"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,7 +13,8 @@ from django.test import RequestFactory
 from django_sse_live import abroadcast
 from django_sse_live.http.status import HealthView
 from django_sse_live.hub.hub import Hub
-from django_sse_live.workers import matches, totals, worker_of
+from django_sse_live.workers import REPORT_SLICE_CLIENTS, matches, totals, worker_of
+from tests.clients import make_client
 from tests.hub.conftest import until
 from tests.operating.conftest import Connect
 from tests.visitors import Visitor
@@ -146,11 +148,11 @@ async def test_a_report_names_no_more_streams_than_it_is_asked_for(hub: Hub, con
 )
 async def test_filters(hub: Hub, connect: Connect, text: str, does: bool) -> None:
     client = connect("room.7", user_pk="7", address="10.0.0.9", user_agent="curl").client
-    assert matches(client, text) is does
+    assert matches(client, text.casefold().split()) is does
 
 
 async def test_the_sum_of_reports(hub: Hub, connect: Connect) -> None:
-    report = worker_of(hub).report()
+    report = await worker_of(hub).report()
     one = {**report, "streams": 2, "closed": {"client": 3}}
     two = {**report, "streams": 5, "closed": {"client": 1, "max_age": 2}}
     total = totals([one, two])
@@ -161,3 +163,31 @@ async def test_reports_are_in_no_log_and_count_as_no_event(hub: Hub) -> None:
     before = len(hub.log), hub.counts.received
     await worker_of(hub).gather()
     assert (len(hub.log), hub.counts.received) == before
+
+
+async def test_a_report_of_many_streams_is_made_in_slices(hub: Hub) -> None:
+    clients = [make_client(hub, ("news", f"room.{number}"), address="10.0.0.1") for number in range(3_000)]
+    for client in clients:
+        client.open()
+    making = asyncio.ensure_future(worker_of(hub).report("room.29", 10))
+    turns = 0
+    while not making.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 3_000 // REPORT_SLICE_CLIENTS
+    report = making.result()
+    assert report["streams"] == 3_000 and report["matching"] == 111 and len(report["matches"]) == 10
+    for client in clients:
+        client.leave()
+
+
+async def test_questions_are_not_remembered_for_ever_where_nobody_watches(hub: Hub) -> None:
+    worker = worker_of(hub)
+    before = hub.loop.time
+    try:
+        for number in range(500):
+            hub.loop.time = lambda number=number: before() + 10 * number
+            worker._was_asked({"filter": f"f{number}", "limit": 0})
+    finally:
+        del hub.loop.time
+    assert len(worker._asked_at) == 1

@@ -119,7 +119,7 @@ def test_every_file_of_the_package_is_in_the_wheel(names):
 
 def test_nothing_else_is_in_the_wheel(names):
     tops = {name.partition("/")[0] for name in names}
-    assert tops == {"django_sse_live", f"django_sse_live-{VERSION}.dist-info"}
+    assert tops == {"django_sse_live", "pytest_sse_live.py", f"django_sse_live-{VERSION}.dist-info"}
 
 
 def test_django_is_the_only_hard_dependency(wheel):
@@ -146,23 +146,36 @@ def test_an_index_would_take_both(distributions):
 def test_the_wheel_brings_fixtures_for_pytest(wheel):
     with zipfile.ZipFile(wheel) as archive:
         entries = archive.read(f"django_sse_live-{VERSION}.dist-info/entry_points.txt").decode()
-    assert "sse_live = django_sse_live.testing.pytest_plugin" in entries
+    assert "sse_live = pytest_sse_live" in entries
 
 
-@pytest.mark.needs("curl")
-def test_a_newcomer_has_a_live_page_by_the_tutorial_alone(wheel, tmp_path):
+@pytest.mark.timeout(900)  # seconds: ten servers are started, and two front ends built
+@pytest.mark.needs("curl", "chromium", "npm")
+def test_a_newcomer_has_what_the_tutorial_says_then_jobs_then_react(wheel, tmp_path, tools):
     """From an empty directory: an environment, the wheel with what it asks for, a project, its server, a stream."""
+    said = walk(wheel, tmp_path, "tutorial", "answer", "progress", "react", "spa", CHROMIUM=tools["chromium"])
+    assert "event: new_comment" in said
+
+
+@pytest.mark.timeout(900)  # seconds: eleven servers are started
+@pytest.mark.needs("chromium", "npm")
+def test_a_newcomer_has_what_readme_says_then_htmx_and_turbo(wheel, tmp_path, tools):
+    """The guides alone, after README's five minutes: two windows, a restart of the server."""
+    walk(wheel, tmp_path, "README", "htmx4", "htmx2", "turbo", CHROMIUM=tools["chromium"])
+
+
+def walk(wheel, tmp_path, *page, **environment):
     constraints = tmp_path / "constraints.txt"
     constraints.write_text(f"Django=={importlib.metadata.version('Django')}\n")
     (tmp_path / "empty").mkdir()
-    command = [sys.executable, ROOT / "tests" / "docs" / "newcomer.py", wheel]
-    environment = {**os.environ, "PIP_CONSTRAINT": str(constraints), "TMPDIR": str(tmp_path / "empty")}
+    command = [sys.executable, ROOT / "tests" / "docs" / "newcomer.py", wheel, *page]
+    environment = {**os.environ, **environment, "PIP_CONSTRAINT": str(constraints), "TMPDIR": str(tmp_path / "empty")}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert done.returncode == 0, done.stdout
-    assert "event: new_comment" in done.stdout
     assert done.stdout.endswith("--- It works.\n")
+    return done.stdout
 
 
 def test_an_installed_wheel_works_without_the_checkout(wheel, tmp_path):

@@ -13,11 +13,12 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
 from django.template import Context, RequestContext, Template
 from django.test import RequestFactory, override_settings
+from django.urls import clear_script_prefix, set_script_prefix
 from django.utils import translation
 
 from django_sse_live import stream_position
 from django_sse_live.http.refusals import Refused
-from django_sse_live.http.tokens import read_tokens
+from django_sse_live.http.tokens import grant
 
 LANGUAGES = ["de", "es", "fr", "id", "pt_BR"]
 
@@ -65,29 +66,34 @@ def test_another_stream_can_be_named() -> None:
 
 
 def test_the_token_grants_the_channels() -> None:
-    channels, _ = read_tokens([element('{% sse_live "comments" "other" %}')["token"]], None)
+    channels = grant([element('{% sse_live "comments" "other" %}')["token"]], None, "").channels
     assert channels == ["comments", "other"]
 
 
 def test_channels_may_be_variables() -> None:
-    channels, _ = read_tokens([element("{% sse_live name %}", name="post.7")["token"]], None)
+    channels = grant([element("{% sse_live name %}", name="post.7")["token"]], None, "").channels
     assert channels == ["post.7"]
 
 
 def test_the_token_is_bound_to_whoever_is_logged_in(user: User) -> None:
     token = element(request=request_by(user))["token"]
-    assert read_tokens([token], user)[0] == ["comments"]
+    assert grant([token], user, "").channels == ["comments"]
     with pytest.raises(Refused):
-        read_tokens([token], None)
+        grant([token], None, "")
 
 
 def test_an_anonymous_visitors_token_is_bound_to_nobody() -> None:
     token = element(request=request_by(AnonymousUser()))["token"]
-    assert read_tokens([token], None)[0] == ["comments"]
+    assert grant([token], None, "").channels == ["comments"]
 
 
-def test_without_channels_there_is_no_token() -> None:
+def test_without_channels_and_without_a_request_there_is_no_token() -> None:
     assert "token" not in element("{% sse_live %}")
+
+
+def test_a_reserved_name_is_refused_as_users_may_have_chosen_it() -> None:
+    with pytest.raises(ValueError, match="names that users choose"):
+        element("{% sse_live room %}", room="sse.live")
 
 
 def test_the_position_is_now_where_nothing_says_otherwise() -> None:
@@ -156,9 +162,23 @@ def test_tabs_share_only_if_asked() -> None:
 
 
 def test_shared_tabs_know_their_channels_and_the_file() -> None:
-    attributes = element('{% sse_live "comments" "a, b" share=True %}')
-    assert attributes["channels"].split("\n") == ["comments", "a, b"]
+    attributes = element('{% sse_live "comments" "a,b" share=True %}')
+    assert attributes["channels"].split("\n") == ["comments", "a,b"]
     assert attributes["share-src"] == "/static/django_sse_live/sse-live-share.js"
+
+
+def test_a_second_element_knows_its_channels_and_the_files_by_which_it_shares_the_firsts_connection() -> None:
+    first, second = draw('{% sse_live %}{% sse_live "comments" %}').of("sse-live")
+    assert not {"share-src", "page-src", "channels"} & first.keys()
+    assert second["channels"] == "comments"
+    assert second["share-src"] == "/static/django_sse_live/sse-live-share.js"
+    assert second["page-src"] == "/static/django_sse_live/sse-live-page.js"
+    assert "share" not in second
+
+
+def test_cookies_for_another_origin_and_lines_in_the_console_only_if_asked() -> None:
+    assert not {"with-credentials", "log-events"} & element().keys()
+    assert {"with-credentials", "log-events"} <= element("{% sse_live with_credentials=True log_events=True %}").keys()
 
 
 def test_every_user_has_a_group_of_their_own(user: User) -> None:
@@ -168,6 +188,55 @@ def test_every_user_has_a_group_of_their_own(user: User) -> None:
     assert groups[0] == groups[3]
     assert len(set(groups)) == 3
     assert all(re.fullmatch("[0-9a-f]{16}", group) for group in groups)
+
+
+def test_for_a_visitor_who_hears_nothing_it_draws_nothing(user: User) -> None:
+    page = draw("{% sse_live %}", request=request_by(AnonymousUser()))
+    assert page.found == []
+    assert element("{% sse_live %}", request=request_by(user))["src"] == "/events/"
+    assert element("{% sse_live %}{% sse_live 'a' %}", request=request_by(AnonymousUser()))["token"]
+    page = draw("{% sse_live %}{% sse_live 'a' %}", request=request_by(AnonymousUser()))
+    assert len(page.of("script")) == 1
+
+
+@pytest.mark.urls("tests.http.urls")
+@pytest.mark.parametrize(
+    ("src", "is_drawn"),
+    [("/events/", False), ("/news/", True), ("/async/", True), ("/elsewhere/", True), ("//other.example/e/", True)],
+)
+def test_a_stream_with_channels_of_its_own_is_for_every_visitor(src: str, is_drawn: bool) -> None:
+    page = draw("{% sse_live src=src %}", request=request_by(AnonymousUser()), src=src)
+    assert bool(page.of("sse-live")) is is_drawn
+
+
+def test_below_a_script_name_too() -> None:
+    set_script_prefix("/below/")
+    try:
+        assert draw("{% sse_live %}", request=request_by(AnonymousUser())).found == []
+    finally:
+        clear_script_prefix()
+
+
+def test_autoescape_off_around_it_changes_nothing() -> None:
+    source = "{% autoescape off %}{% sse_live name share=True %}{% endautoescape %}"
+    assert element(source, name='"><script>')["channels"] == '"><script>'
+
+
+def test_a_reset_may_reload() -> None:
+    assert "reset" not in element()
+    assert element('{% sse_live "a" reset="reload" %}')["reset"] == "reload"
+    with pytest.raises(ValueError, match="reload"):
+        element('{% sse_live "a" reset="no" %}')
+
+
+def test_messages_have_a_carrier_a_queue_of_these_channels_and_the_file(user: User) -> None:
+    assert not {"transport", "queue", "csrf-token", "socket-src"} & element().keys()
+    attributes = element('{% sse_live "a" "b" send=True transport="auto" queue="storage" %}', request_by(user))
+    assert (attributes["transport"], attributes["queue"], attributes["channels"]) == ("auto", "storage", "a\nb")
+    assert attributes["csrf-token"] and attributes["socket-src"].endswith("/sse-live-socket.js")
+    for option in ("transport", "queue"):
+        with pytest.raises(ValueError, match=option):
+            element(f'{{% sse_live "a" {option}="disk" %}}')
 
 
 def test_the_position_is_kept_in_the_browser_if_asked() -> None:
@@ -213,8 +282,9 @@ def test_hashed_file_names_work(tmp_path: Path, storage: str) -> None:
         STATIC_ROOT=tmp_path, STORAGES={"staticfiles": {"BACKEND": storage}}, WHITENOISE_KEEP_ONLY_HASHED_FILES=True
     ):
         call_command("collectstatic", interactive=False, verbosity=0)
-        page = draw('{% sse_live "comments" share=True %}')
-        files = [page.of("script")[0]["src"], page.of("sse-live")[0]["share-src"]]
+        page = draw('{% sse_live %}{% sse_live "comments" share=True %}')
+        second = page.of("sse-live")[1]
+        files = [page.of("script")[0]["src"], second["share-src"], second["page-src"]]
         for file in files:
             assert re.search(r"\.[0-9a-f]{12}\.js$", file)
             text = (tmp_path / file.removeprefix("/static/")).read_text()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
+from django.db.models.functions import Upper
 
 from django_sse_live import live_model
 
@@ -82,3 +85,57 @@ class Unheard(models.Model):
 class Timestamped(models.Model):
     class Meta:
         abstract = True
+
+
+# Registered by the tests that look at them, each in its own way.
+
+
+class Section(models.Model):
+    name = models.CharField(max_length=20, default="")
+
+
+class Tag(models.Model):
+    name = models.CharField(max_length=20)
+
+
+class Article(models.Model):
+    section = models.ForeignKey(Section, null=True, on_delete=models.CASCADE)
+    title = models.CharField(max_length=100, default="")
+    price = models.DecimalField(max_digits=6, decimal_places=2, default=0)
+    views = models.IntegerField(default=0)
+    tags = models.ManyToManyField(Tag)
+    related = models.ManyToManyField("self")
+    shout = models.GeneratedField(
+        expression=Upper("title"), output_field=models.CharField(max_length=100), db_persist=True
+    )
+    raw = models.BinaryField(default=b"")
+    content_type = models.ForeignKey(ContentType, null=True, on_delete=models.SET_NULL, db_constraint=False)
+    about = GenericForeignKey("content_type", "views")
+
+    class Meta:
+        ordering = ["pk"]
+
+    def tag_names(self) -> list[str]:
+        return sorted(tag.name for tag in self.tags.all())
+
+    async def fetched(self) -> None:
+        """Nothing that a save could wait for."""
+
+    def priced(self, currency: str) -> str:
+        return f"{self.price} {currency}"
+
+
+class ArticleProxy(Article):
+    class Meta:
+        proxy = True
+
+
+class FeaturedArticle(Article):
+    featured_by = models.TextField(default="")
+
+
+class Keyed(models.Model):
+    """Its key is text, and an ugly one."""
+
+    code = models.CharField(max_length=50, primary_key=True)
+    article = models.ForeignKey(Article, null=True, on_delete=models.CASCADE)

@@ -15,7 +15,7 @@ from django_sse_live import abroadcast, adisconnect_clients, asend_to_user, broa
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
 from django_sse_live.testing import StreamClient, StreamEnded, StreamRefused
-from django_sse_live.testing.streams import EventParser
+from django_sse_live.testing.parsers import EventParser
 from tests.testapp.models import Note
 
 PUBLIC = {"PUBLIC_CHANNELS": ["news", "sports", "notes"]}
@@ -190,6 +190,17 @@ class UnderTestCase(TestCase):
         async with client.stream() as stream:
             await asend_to_user(self.user, "notification", {"text": "you"})
             self.assertEqual((await stream.next()).data, {"text": "you"})
+
+    async def test_a_cookie_among_the_headers_goes_with_those_of_the_client(self):
+        browser = StreamClient()
+        await browser.aforce_login(self.user)
+        session = {"Cookie": f"sessionid={browser.cookies['sessionid'].value}"}
+        for application in (None, live_application(get_asgi_application())):
+            client = StreamClient(application=application)
+            client.cookies["theme"] = "dark"
+            async with client.stream(headers=session) as stream:
+                await asend_to_user(self.user, "notification", {"text": "you"})
+                self.assertEqual((await stream.next()).data, {"text": "you"})
 
     async def test_the_same_through_the_asgi_application(self):
         client = StreamClient(application=live_application(get_asgi_application()))

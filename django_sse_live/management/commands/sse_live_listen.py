@@ -24,8 +24,9 @@ class Listener(Hub):
 
     def deliver(self, item: Any) -> None:
         if isinstance(item, Event) and not item.type.startswith(RESERVED_PREFIX):
-            if any(fnmatchcase(channel, wanted) for channel in item.channels for wanted in self._wanted):
-                self._out.write(f"{item.id}  {', '.join(item.channels)}  {item.type}  {item.payload}\n")
+            if any(fnmatchcase(channel, wanted) for channel in item.names for wanted in self._wanted):
+                whose = f"{item.namespace}: " if item.namespace else ""
+                self._out.write(f"{item.id}  {whose}{', '.join(item.names)}  {item.type}  {item.payload}\n")
                 self._out.flush()
         super().deliver(item)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...backends import get_backend
 from ...broadcasting import broadcast, broadcast_text
+from ...hub.registry import open_hubs
+from ...namespaces import use_namespace
 
 
 class Command(BaseCommand):
@@ -20,7 +23,15 @@ class Command(BaseCommand):
         parser.add_argument("data", nargs="?", default="null", help="its data as JSON, such as '{\"id\": 7}'")
         parser.add_argument("--text", action="store_true", help="the data is text (HTML, say), and is sent as it is")
 
-    def handle(self, *args: Any, channel: str, event: str, data: str, text: bool, **options: Any) -> None:
+        parser.add_argument("--namespace", help="the tenant that hears it, where SSE_LIVE has a NAMESPACE")
+
+    def handle(
+        self, *args: Any, channel: str, event: str, data: str, text: bool, namespace: str | None = None, **options: Any
+    ) -> None:
+        with nullcontext() if namespace is None else use_namespace(namespace):
+            self._send(channel, event, data, text)
+
+    def _send(self, channel: str, event: str, data: str, text: bool) -> None:
         try:
             if text:
                 broadcast_text(channel, event, data, on_commit=False)
@@ -36,5 +47,9 @@ class Command(BaseCommand):
         backend = get_backend()
         if backend.buffered:
             self.stderr.write("The bus does not answer; the event waits for it until this command ends.")
+        elif not backend.reaches_other_processes and not open_hubs():
+            self.stderr.write(
+                f"Nobody hears {event!r} on {channel!r}: {type(backend).__name__} reaches no other process."
+            )
         else:
             self.stdout.write(f"Sent {event!r} on {channel!r}.")

@@ -11,12 +11,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from django_sse_live.backends import get_backend, running_hub
-from django_sse_live.workers import REPORTED_STREAMS, Report, totals, worker_of
+from django_sse_live.workers import REPORTED_STREAMS_MAX, Report, totals, worker_of
 
 
 class Command(BaseCommand):
     help = "Asks every worker how many streams it serves, and how it is. Needs a backend that reaches other processes."
-    requires_system_checks: list[str] = []
+    requires_system_checks: list[str] = ["sse_live"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="Everything that the workers report, as JSON.")
@@ -25,15 +25,16 @@ class Command(BaseCommand):
             nargs="?",
             const="",
             metavar="FILTER",
-            help=f"List streams too, up to {REPORTED_STREAMS} of each worker: any, or those that match, as user:42.",
+            help=f"List streams too, up to {REPORTED_STREAMS_MAX} of each worker: any, or those that match (user:42).",
         )
         parser.add_argument("--seconds", type=float, default=1.0, help="How long to wait for answers (default: 1).")
 
     def handle(self, *args: Any, **options: Any) -> None:
         backend = get_backend()
-        if not backend.reaches_other_processes:
+        if not backend.carries_reports:
+            bus = f"{type(backend).__name__}{' on SQLite' if backend.reaches_other_processes else ''}"
             raise CommandError(
-                f"{type(backend).__name__} reaches no other process: nobody would hear the question. Ask the worker "
+                f"{bus} carries no reports to other processes: nobody would hear the question. Ask the worker "
                 'itself, at its status url (sse_live:status), or set another SSE_LIVE["BACKEND"].'
             )
         try:
@@ -59,7 +60,7 @@ async def _ask(streams: str | None, seconds: float) -> list[Report] | None:
     await hub.filled()
     if not hub.is_ready:
         return None
-    return await worker.gather(streams or "", 0 if streams is None else REPORTED_STREAMS, seconds=seconds)
+    return await worker.gather(streams or "", 0 if streams is None else REPORTED_STREAMS_MAX, seconds=seconds)
 
 
 def _table(reports: list[Report]) -> list[str]:
@@ -88,8 +89,11 @@ def _table(reports: list[Report]) -> list[str]:
 
 def _stream_line(report: Report, stream: dict[str, Any]) -> str:
     user = f"user {stream['user']}" if stream["user"] is not None else "anonymous"
-    channels = ", ".join(stream["channels"]) + (
-        f" and {stream['more_channels']} more" if stream["more_channels"] else ""
+    whose = f"{stream['namespace']}: " if stream.get("namespace") else ""
+    channels = (
+        whose
+        + ", ".join(stream["channels"])
+        + (f" and {stream['more_channels']} more" if stream["more_channels"] else "")
     )
     lag = f", {stream['lag']} behind" if stream["lag"] else ""
     return (

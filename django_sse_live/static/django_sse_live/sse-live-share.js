@@ -12,6 +12,7 @@
 /** @typedef {typeof import("./sse-live.js").SSELive} SSELiveClass */
 /** @typedef {{id: string, position: string, channels: string[], parameters: [string, string][], isHidden: boolean}} Member */
 /** @typedef {{frame: any, id: string}} Sent */
+/** @typedef {{locks: Pick<LockManager, "request" | "query">, BroadcastChannel: new (name: string) => any}} Means */
 
 /** A leader that does not answer a hello for this long hangs: its lock is taken from it. */
 const ANSWER_MS = 5_000;
@@ -19,6 +20,9 @@ const ANSWER_MS = 5_000;
 const ASK_AGAIN_MS = 15_000;
 /** A new leader waits no longer than this for the members to say hello. */
 const ROLL_CALL_MS = 1_000;
+/** A leader opens its stream so many times without a wait, for members that come one after another; then once in so many ms. */
+const OPENS_AT_ONCE = 5;
+const REOPEN_MS = 3_000;
 /** What a leader keeps for tabs that come late. */
 const BUFFER_FRAMES = 1_000;
 
@@ -30,21 +34,49 @@ const OWN_PARAMETERS = new Set(["channel", "token", "last_event_id", "heartbeat"
 
 /**
  * An `EventSource` for {@link SSELive}'s options that shares one connection between the tabs of this origin. Where the
- * browser has no Web Locks or no BroadcastChannel (they need https or localhost), it is the browser's own `EventSource`.
+ * browser has no Web Locks or no BroadcastChannel (they need https or localhost), or denies them, it is the browser's own
+ * `EventSource`.
  *
  * @param {SSELiveClass} Live
  * @param {object} options
  * @param {string} options.group tabs share within a group: a name that is different for each user
  * @param {string[]} [options.channels] what the token of this tab grants; those in its url need not be repeated
+ * @param {Means} [options.means] other locks and channels than the browser's
  * @returns {typeof EventSource}
  */
-export function shared(Live, { group, channels = [] }) {
+export function shared(Live, { group, channels = [], means }) {
   if (!group) throw new TypeError('shared() needs a group that is different for each user: shared(SSELive, { group: "user 7" })');
-  if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) return globalThis.EventSource;
+  try {
+    means ??= { locks: navigator.locks, BroadcastChannel };
+    means.locks.query;
+    new means.BroadcastChannel(group).close();
+  } catch {
+    return globalThis.EventSource;
+  }
   return /** @type {any} */ (class extends SharedEventSource {
     /** @param {string} url @param {EventSourceInit} [init] */
-    constructor(url, init) { super(Live, group, channels, url, init); }
+    constructor(url, init) { super(Live, group, channels, url, init, means); }
   });
+}
+
+/**
+ * What makes the one connection of an element's tabs, where it has `share`, or of it and the other elements of its page with the
+ * same stream, which go on by it too. Nothing for an element that is the only one.
+ * @param {SSELiveClass} Live
+ * @param {HTMLElement} host
+ * @param {() => Promise<{means: Means}>} load what is needed where the browser's means reach too far
+ * @returns {Promise<typeof EventSource | undefined>}
+ */
+export async function join(Live, host, load) {
+  const address = (/** @type {Element} */ it) => (it.getAttribute("src") ?? "").split("?")[0] + it.getAttribute("share");
+  /** @type {any[]} */ const elements = [...document.querySelectorAll("sse-live")];
+  const group = host.getAttribute("share");
+  const peers = elements.filter((it) => it !== host && "live" in it && address(it) === address(host));
+  if (!group && !peers.length) return;
+  const { means } = group ? { means: undefined } : await load();
+  const sharedBy = (/** @type {Element} */ it) => shared(Live, { group: group ?? "page", channels: it.getAttribute("channels")?.split("\n"), means });
+  for (const it of peers) if (it.live && !it.live.isShared) it.live.use(sharedBy(it));
+  return sharedBy(host);
 }
 
 class SharedEventSource {
@@ -57,7 +89,7 @@ class SharedEventSource {
   /** @type {((event: {data: string, lastEventId: string}) => void) | null} */ onmessage = null;
   /** @type {((event: {reason?: string, isAlone?: boolean}) => void) | null} */ onerror = null;
 
-  #id = crypto.randomUUID();
+  #id = `${Math.random()}`;
   #SSELive;
   #url;
   #channels;
@@ -78,8 +110,10 @@ class SharedEventSource {
    * @param {string[]} channels
    * @param {string} url
    * @param {EventSourceInit} [init]
+   * @param {any} [means]
    */
-  constructor(Live, group, channels, url, { withCredentials = false } = {}) {
+  constructor(Live, group, channels, url, { withCredentials = false } = {}, { locks, BroadcastChannel } = /** @type {any} */ ({})) {
+    /** @type {Means["locks"]} */ this.locks = locks;
     this.#SSELive = Live;
     this.#url = new URL(url);
     this.#withCredentials = withCredentials;
@@ -89,7 +123,7 @@ class SharedEventSource {
     const common = parameters.filter(([name]) => !OWN_PARAMETERS.has(name)).sort();
     this.name = `sse-live:${JSON.stringify([group, this.#url.origin + this.#url.pathname, common])}`;
     this.bus = new BroadcastChannel(this.name);
-    this.bus.onmessage = ({ data }) => this.#hear(data);
+    this.bus.onmessage = (/** @type {any} */ { data }) => this.#hear(data);
     // Held for as long as this tab lives, so that a leader can tell who still does: it must be held before any hello.
     this.#hold(`${this.name}/${this.#id}`, () => {
       this.#isPresent = true;
@@ -116,7 +150,7 @@ class SharedEventSource {
    * @param {LockOptions} options
    */
   #hold(name, whenHeld, options) {
-    return navigator.locks.request(name, options, () => new Promise((/** @type {any} */ release) => {
+    return this.locks.request(name, options, () => new Promise((/** @type {any} */ release) => {
       if (this.#isClosed) return release();
       this.#ended.signal.addEventListener("abort", release);
       whenHeld(release);
@@ -284,6 +318,7 @@ class Leader {
   #isClosed = false;
   #isOpening = false;
   #isStale = false;
+  /** Up to when its openings have used up the time, REOPEN_MS each; in ms of performance.now(). */ #usedUntil = 0;
   /** @type {(() => void) | null} */ #hearRollCall = null;
 
   /**
@@ -357,6 +392,10 @@ class Leader {
   async #open() {
     if (this.#isOpening) return;
     this.#isOpening = true;
+    const now = performance.now();
+    this.#usedUntil = Math.max(this.#usedUntil, now) + REOPEN_MS;
+    const waitMs = this.#usedUntil - now - OPENS_AT_ONCE * REOPEN_MS;
+    if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
     do {
       this.#isStale = false;
       await this.#rollCall();
@@ -382,6 +421,7 @@ class Leader {
       this.#connected = null;
       if (TOO_MUCH.has(status) && members.length > 1) {
         this.#most = size(members) - 1;
+        this.#usedUntil = 0;  // no wait: with each opening there are fewer members
         this.#open();
       } else this.#say(state === "disconnected" ? { type: "ended" } : { type: "lost", reason });
     });
@@ -406,7 +446,7 @@ class Leader {
   async #present() {
     const prefix = `${this.tab.name}/`;
     const members = [...this.#members.keys()];  // whoever comes while the locks are asked for is not among them yet
-    const { held = [] } = await navigator.locks.query();
+    const { held = [] } = await this.tab.locks.query();
     const present = new Set(held.flatMap(({ name = "" }) => name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
     for (const id of members) if (!present.has(id)) this.#members.delete(id);
     return present;
@@ -419,7 +459,8 @@ class Leader {
    */
   #earliest(members) {
     const positions = [this.#head, ...members.map(({ position }) => position)].filter(Boolean);
-    const milliseconds = (/** @type {string} */ id) => +(/:(\d+)-/.exec(id)?.[1] ?? 0);
+    // 0 stands before the first event: a position, too. A stream that is opened without one begins after it.
+    const milliseconds = (/** @type {string} */ id) => +(/:(\d+)-/.exec(id)?.[1] ?? -1);
     const latest = positions.reduce((a, b) => milliseconds(b) > milliseconds(a) ? b : a, "");
     return positions.reduce((a, b) => this.SSELive.isAtOrBefore(b, a) ? b : a, latest);
   }

@@ -1,9 +1,11 @@
+/// <reference types="./sse-live-jsx.d.ts" preserve="true" />
 /**
  * Whether the event id `id` stands at or before `other`. Only ids of one epoch can be compared.
  * @param {string} id
  * @param {string} other
+ * @param {boolean} [isAcrossEpochs] by their times alone, which is as much as anyone can tell
  */
-export declare function isAtOrBefore(id: string, other: string): boolean;
+export declare function isAtOrBefore(id: string, other: string, isAcrossEpochs?: boolean): boolean;
 /**
  * A position after a frame: it never goes back, but for a reset.
  * @param {string} position
@@ -13,35 +15,6 @@ export declare function isAtOrBefore(id: string, other: string): boolean;
 declare function moved(position: string, { type }: {
     type: string;
 }, id: string): string;
-/**
- * The interval to ask the server for. Proxies and firewalls cut a connection that idles too long for them; hidden pages
- * can do with fewer heartbeats. The rule:
- *
- * 1. A connection that breaks after a silence of at least 3 s, longer than any that it had borne, was perhaps cut for it.
- *    Two in a row after about the same silence (within 15 %) were: that is the path's limit, and three quarters of it are
- *    asked for.
- * 2. A connection that falls silent without breaking counts as cut after two thirds of its interval: the path forgot it,
- *    nobody knows when. So two in a row halve the interval.
- * 3. Otherwise a visible page takes the server's own interval, and a hidden one asks for four times that.
- * 4. On another network all of this is forgotten.
- *
- * The server holds what is asked for within its bounds, and announces what is in force.
- */
-export declare class HeartbeatPolicy {
-    #private;
-    /** The server's own interval; 0 until it is known. */ usualMs: number;
-    /** A new connection. @param {number} ms its interval @param {boolean} wasAsked whether that was our wish */
-    connected(ms: number, wasAsked: boolean): void;
-    /** @param {number} silentMs the silence before a frame */
-    heard(silentMs: number): void;
-    /** @param {number} silentMs the silence before the connection broke */
-    broke(silentMs: number): void;
-    /** The connection did not break, but nothing came any more. */
-    fellSilent(): void;
-    forget(): void;
-    /** The interval wanted, in ms; 0 as long as the server's own is not known. @param {boolean} isHidden */
-    wish(isHidden: boolean): number;
-}
 export type State = "connecting" | "connected" | "reconnecting" | "disconnected";
 export type Change = {
     state: State;
@@ -58,9 +31,10 @@ export type Change = {
 };
 export type Options = {
     /**
-     * a signed subscription; the fresh one that each connection brings takes its place
+     * a signed subscription, and the fresh one that each connection brings takes
+     * its place; or a function that is asked for one before each connection
      */
-    token?: string;
+    token?: string | (() => Promise<string>);
     /**
      * the position after which events are wanted; by default, from now on
      */
@@ -75,6 +49,10 @@ export type Options = {
      */
     persistKey?: string;
     /**
+     * those that the token grants, for that name
+     */
+    channels?: string[];
+    /**
      * events were lost that cannot be had again:
      * fetch the state anew
      */
@@ -88,7 +66,8 @@ export type Options = {
      */
     statsUrl?: string | URL;
     /**
-     * see {@link HeartbeatPolicy}; "path": whether the page is hidden does not matter;
+     * a visible page takes the server's own interval, a hidden one asks for four times that,
+     * both for less on a path that cuts what idles (see sse-live-loss.js); "path": whether the page is hidden does not matter;
      * false: the server's interval always
      */
     adaptive?: boolean | "path";
@@ -96,6 +75,23 @@ export type Options = {
      * send cookies to another origin too
      */
     withCredentials?: boolean;
+    /**
+     * "websocket": over a WebSocket, if one opens; "auto": from the first message
+     * on. "sse" by default
+     */
+    transport?: "sse" | "websocket" | "auto";
+    /**
+     * of messages for which `send` names none
+     */
+    queue?: Queue;
+    /**
+     * Django's, which messages by POST need; without one, the first costs one request more
+     */
+    csrfToken?: string;
+    /**
+     * where sse-live-socket.js is, if not beside this file
+     */
+    socketSrc?: string;
     /**
      * the first wait before a new connection; by default the server's
      */
@@ -105,14 +101,34 @@ export type Options = {
      */
     maxRetryMs?: number;
     /**
+     * a line at the console's level "info" for each event, not "debug"
+     */
+    logEvents?: boolean;
+    /**
      * the console; null for silence
      */
-    logger?: Pick<Console, "info" | "warn"> | null;
+    logger?: (Pick<Console, "info" | "warn"> & Partial<Pick<Console, "debug">>) | null;
     /**
      * one that sets its static `reconnects` comes back from an error by itself; where
      * the error says `isAlone`, the browser's own takes its place
      */
     EventSource?: typeof EventSource;
+};
+export type Queue = "none" | "memory" | "storage";
+export type SendOptions = {
+    /**
+     * one that the page may hear
+     */
+    channel?: string;
+    /**
+     * for an answer; with a queue, for each attempt. 10,000 by default
+     */
+    timeoutMs?: number;
+    queue?: Queue;
+    /**
+     * that of a message whose outcome is unknown, to send it again: it is handled once
+     */
+    id?: string;
 };
 /**
  * @typedef {"connecting" | "connected" | "reconnecting" | "disconnected"} State
@@ -125,30 +141,66 @@ export type Options = {
  * @property {number} [status] of the answer, where the server refused the stream
  *
  * @typedef {object} Options
- * @property {string} [token] a signed subscription; the fresh one that each connection brings takes its place
+ * @property {string | (() => Promise<string>)} [token] a signed subscription, and the fresh one that each connection brings takes
+ *   its place; or a function that is asked for one before each connection
  * @property {string} [lastEventId] the position after which events are wanted; by default, from now on
  * @property {Storage | null} [persist] `localStorage` or `sessionStorage`: keep the position there, so that the next page
  *   gets what was missed in between
  * @property {string} [persistKey] under which name; by default the url's path and its channels
+ * @property {string[]} [channels] those that the token grants, for that name
  * @property {(data: any, event: MessageEvent) => void} [onReset] events were lost that cannot be had again:
  *   fetch the state anew
  * @property {(data: any, event: MessageEvent, frame: any) => void} [onEvent] called with every frame, whatever its type
  * @property {string | URL} [statsUrl] where `stats` are posted when the page is left, as JSON
- * @property {boolean | "path"} [adaptive] see {@link HeartbeatPolicy}; "path": whether the page is hidden does not matter;
+ * @property {boolean | "path"} [adaptive] a visible page takes the server's own interval, a hidden one asks for four times that,
+ *   both for less on a path that cuts what idles (see sse-live-loss.js); "path": whether the page is hidden does not matter;
  *   false: the server's interval always
  * @property {boolean} [withCredentials] send cookies to another origin too
+ * @property {"sse" | "websocket" | "auto"} [transport] "websocket": over a WebSocket, if one opens; "auto": from the first message
+ *   on. "sse" by default
+ * @property {Queue} [queue] of messages for which `send` names none
+ * @property {string} [csrfToken] Django's, which messages by POST need; without one, the first costs one request more
+ * @property {string} [socketSrc] where sse-live-socket.js is, if not beside this file
  * @property {number} [retryMs] the first wait before a new connection; by default the server's
  * @property {number} [maxRetryMs] the longest such wait
- * @property {Pick<Console, "info" | "warn"> | null} [logger] the console; null for silence
+ * @property {boolean} [logEvents] a line at the console's level "info" for each event, not "debug"
+ * @property {(Pick<Console, "info" | "warn"> & Partial<Pick<Console, "debug">>) | null} [logger] the console; null for silence
  * @property {typeof EventSource} [EventSource] one that sets its static `reconnects` comes back from an error by itself; where
  *   the error says `isAlone`, the browser's own takes its place
+ *
+ * @typedef {"none" | "memory" | "storage"} Queue of messages that cannot be sent now: none, one that ends with the page, or one that
+ *   a reload of the page does not end
+ *
+ * @typedef {object} SendOptions
+ * @property {string} [channel] one that the page may hear
+ * @property {number} [timeoutMs] for an answer; with a queue, for each attempt. 10,000 by default
+ * @property {Queue} [queue]
+ * @property {string} [id] that of a message whose outcome is unknown, to send it again: it is handled once
  */
 /**
  * A live stream. Dispatches each event of the stream as a `MessageEvent` of its type, with the decoded `data` and
- * the `lastEventId`; and `statechange`, whose data is a {@link Change}.
+ * the `lastEventId`; `stale`, where a reset came that a reload had not mended; and `statechange`, whose data is a {@link Change}.
  *
  *     const live = new SSELive("/events/?channel=comments");
  *     live.on("new_comment", (comment) => show(comment));
+ *
+ * Two connections at the most: the present one, whose frames are heard, and the next one, of which nothing counts before its
+ * first word. Then it is the present one, the old one is closed, and what both bring is heard once.
+ *
+ * | | present | next | timers |
+ * |---|---|---|---|
+ * | `connecting`, `reconnecting`: opens | – | yes | watch |
+ * | … waits, or asks for a token | – | – | retry |
+ * | … asks why it was refused | – | – | none: the question has a time limit |
+ * | … is prerendered, frozen, or in the back/forward cache | – | – | none: the page's events go on |
+ * | `reconnecting`, since the browser says that it is offline | yes | now and then | watch, retry |
+ * | `connected` | yes | – | watch, renewal |
+ * | … renews its connection | yes | yes | watch |
+ * | … the old one has ended as it had said | – | yes | watch, renewal: how long that is not shown |
+ * | `disconnected`: refused by something in between | – | now and then | retry |
+ * | `disconnected` for good | – | – | none |
+ *
+ * #connect() alone makes a connection and #shut() alone ends one; #become() alone changes the state, as a method's last step.
  */
 export declare class SSELive extends EventTarget {
     #private;
@@ -156,6 +208,8 @@ export declare class SSELive extends EventTarget {
     static moved: typeof moved;
     /** Called at each `reset`: events were lost that cannot be had again, so fetch the state anew. */
     onReset: ((data: any, event: MessageEvent) => void) | undefined;
+    /** Over how many ms the pages of this worker are to spread what they all fetch because of one event, as the server said last. */
+    spreadMs: number;
     /**
      * Connects at once.
      * @param {string | URL} url the stream's, with its `channel` parameters if it has any
@@ -167,34 +221,55 @@ export declare class SSELive extends EventTarget {
     /** When the last sign of life came, in ms since 1970; every frame is one. */
     get lastHeartbeat(): number;
     /** The position up to which events have been delivered; "" before the first is known. */
-    get lastEventId(): string;
+    get lastEventId(): any;
     /** The server's name for the present connection. */
     get clientId(): string;
+    /** Whether its connection may be others' too. */
+    get isShared(): boolean;
     /** The stream's url, with the freshest token. */
     get url(): string;
+    /** A digest of whom the server takes this page's visitor for; "" before it is known. */
+    get sendsAs(): string;
     /** How the stream fared so far: times in ms, and reconnects counted by their reason. */
     get stats(): {
         connects: number;
+        reconnects: Record<string, number>;
         events: number;
         missedHeartbeats: number;
         lastRecoveryMs: number;
         longestRecoveryMs: number;
-        reconnects: {
-            [x: string]: number;
-        };
         connectedMs: number;
         heartbeatMs: number;
     };
     /**
+     * @template [T=any]
      * @param {string} type an event's type, or `statechange`
-     * @param {(data: any, event: MessageEvent) => void} callback
+     * @param {(data: T, event: MessageEvent<T>) => void} callback
      */
-    on(type: string, callback: (data: any, event: MessageEvent) => void): this;
+    on<T = any>(type: string, callback: (data: T, event: MessageEvent<T>) => void): this;
     /**
+     * @template [T=any]
      * @param {string} type
-     * @param {(data: any, event: MessageEvent) => void} callback what was given to `on`
+     * @param {(data: T, event: MessageEvent<T>) => void} callback what was given to `on`
      */
-    off(type: string, callback: (data: any, event: MessageEvent) => void): this;
+    off<T = any>(type: string, callback: (data: T, event: MessageEvent<T>) => void): this;
+    /**
+     * Sends a message, after those before it, and gives the answer's data. Rejects with an `SSELiveError`, whose `error`, `status` and
+     * `isTemporary` say why there is none; `outcome_unknown` where none came in time.
+     * @param {string} type
+     * @param {any} [data] anything that JSON can say
+     * @param {SendOptions} [options]
+     * @returns {Promise<any>}
+     */
+    send(type: string, data?: any, options?: SendOptions): Promise<any>;
+    /**
+     * A job to watch and to stop, for scripts: an element that shows nothing, says `sse:job`, and ends with its `remove()`.
+     * @param {string} token @param {string} id
+     * @returns {Promise<import("./sse-live-job.js").SSELiveJobElement>}
+     */
+    job(token: string, id: string): Promise<import("./sse-live-job.js").SSELiveJobElement>;
+    /** Goes on by another `EventSource`, without a break. @param {typeof globalThis.EventSource} EventSource */
+    use(EventSource: typeof globalThis.EventSource): void;
     /** Ends the stream for good. */
     close(): void;
     /**
@@ -211,10 +286,11 @@ declare const SSELiveElement_base: {
  * `<sse-live src="/events/?channel=comments">`: a stream for as long as it is in the page, a status light, and every
  * event as a bubbling `CustomEvent` named `sse:<type>`, with `detail = {type, data, id}`.
  *
- * Attributes: `src`; `token`, `last-event-id` and `stats-url` as in {@link Options}; `persist`, "local" or "session"; the words
- * for the four states, `text-connecting` and so on, English by default. With `share`, a name that is different for each user,
- * the tabs of that name share one connection, and `channels` names those that the token grants, one a line. It sets `state`.
- * Where `src` or `channels` change, the stream is another one.
+ * Attributes: `src`; `token`, `last-event-id`, `stats-url`, `with-credentials` and `log-events` as in {@link Options}; `persist`,
+ * "local" or "session"; `transport`, `queue` and `csrf-token`; the words for the four states, `text-connecting` and so on, English by default. With `share`, a name that
+ * is different for each user, the tabs of that name share one connection, and `channels` names those that the token grants, one a
+ * line. It sets `state`, and `stale` where the page could not be brought up to date. Where `src` or `channels` change, the stream
+ * is another one.
  */
 export declare class SSELiveElement extends SSELiveElement_base {
     #private;
@@ -225,5 +301,11 @@ export declare class SSELiveElement extends SSELiveElement_base {
     disconnectedCallback(): void;
     /** @param {string} name @param {string | null} before @param {string | null} now */
     attributeChangedCallback(name: string, before: string | null, now: string | null): void;
+    /**
+     * As {@link SSELive.send}; waits for the stream to begin.
+     * @param {string} type @param {any} [data] @param {SendOptions} [options]
+     * @returns {Promise<any>}
+     */
+    send(type: string, data?: any, options?: SendOptions): Promise<any>;
 }
 export {};

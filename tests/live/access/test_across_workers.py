@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.backends.redis_process import RedisProcess
+from tests.live.access.conftest import cookie_of_a_new_session
 from tests.live.harness import Crowd, Server
-from tests.live.harness.servers import ROOT
 
 pytestmark = pytest.mark.needs("redis")
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisProcess]:
-    with RedisProcess() as redis:
-        yield redis
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    environment = {
-        "DJANGO_SETTINGS_MODULE": "tests.live.access.settings",
-        "LIVE_DATABASE": str(tmp_path / "db.sqlite3"),
-    }
-    command = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
-    subprocess.run(command, env={**os.environ, **environment, "PYTHONPATH": str(ROOT)}, check=True)
-    return environment
-
-
-async def cookie_of_a_new_session(server: Server) -> dict[str, str]:
-    _, headers, body = await server.request("GET", "/enter/")
-    assert body == b"in"
-    return {"Cookie": next(line.split(";")[0] for line in headers["set-cookie"].split("\n") if "sessionid" in line)}
 
 
 @pytest.fixture

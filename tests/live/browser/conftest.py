@@ -26,15 +26,25 @@ def need(*programs: str) -> list[str]:
     return [path for path in paths if path]
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runserver]:
-    """The suite's own site."""
-    directory = tmp_path_factory.mktemp("site")
-    server = Runserver("tests.live.browser.site.settings", directory, SITE_DATABASE=str(directory / "db.sqlite3"))
+def running_site(directory: Path, **environment: str) -> Iterator[Runserver]:
+    database = str(directory / "db.sqlite3")
+    server = Runserver("tests.live.browser.site.settings", directory, SITE_DATABASE=database, **environment)
     server.manage("migrate", "--verbosity=0")
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runserver]:
+    """The suite's own site."""
+    yield from running_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def renewing_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runserver]:
+    """The same, but it ends each stream after about two seconds."""
+    yield from running_site(tmp_path_factory.mktemp("renewing"), SITE_MAX_AGE="8")
 
 
 @pytest.fixture

@@ -58,12 +58,12 @@ def until(condition: Any, seconds: float, what: str) -> Any:
 
 
 @contextmanager
-def firefox(path: str, directory: Path, url: str) -> Iterator[None]:
+def firefox(path: str, directory: Path, url: str, preferences: str = "") -> Iterator[None]:
     """https://w3c.github.io/webdriver-bidi/"""
     from websockets.sync.client import connect
 
     (directory / "profile").mkdir()
-    (directory / "profile" / "user.js").write_text(PREFERENCES)
+    (directory / "profile" / "user.js").write_text(PREFERENCES + preferences)
     log = directory / "firefox.log"
     command = [path, "--headless", "--no-remote", "--profile", str(directory / "profile"), "--remote-debugging-port=0"]
     with running(command, log, HOME=str(directory)):

@@ -34,6 +34,7 @@ def page(window: Callable[..., Any], site: Runserver, scheme: str, screen: str) 
     page.goto(f"{site.url}/states/")
     for light, state in STATES.items():
         page.locator(f"#{light}[state={state}]").wait_for()
+        page.locator(f"#{light}").get_by_role("status").wait_for()
     return page
 
 

@@ -36,8 +36,22 @@ def driven(engine: str, url: str, directory: Path, request: pytest.FixtureReques
 def test_the_client_does_what_it_says(
     engine: str, site: Runserver, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    run_suite(engine, site, tmp_path, request)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stream_is_renewed_and_nobody_notices(
+    engine: str, renewing_site: Runserver, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run_suite(engine, renewing_site, tmp_path, request, "&renewing")
+
+
+def run_suite(
+    engine: str, site: Runserver, directory: Path, request: pytest.FixtureRequest, parameters: str = ""
+) -> None:
+    """Have an engine open the suite, and read what it reports."""
     run = uuid.uuid4().hex
-    with driven(engine, f"{site.url}/?run={run}", tmp_path, request):
+    with driven(engine, f"{site.url}/?run={run}{parameters}", directory, request):
         deadline = time.monotonic() + 300
         while not (
             reports := [each for each in httpx.get(f"{site.url}/report/").json()["reports"] if each["run"] == run]

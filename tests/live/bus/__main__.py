@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from functools import partial
 
-from tests.live.bus.rows import ROWS
+from tests.live.bus.rows import ROWS, Row
 from tests.live.harness import raise_descriptor_limit
+from tests.live.harness.rows import run_rows
 
 
 def main() -> int:
@@ -21,15 +23,12 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the load that CI uses")
     arguments = parser.parse_args()
     raise_descriptor_limit()
-    failed = False
-    for name in ROWS if arguments.row == "all" else [arguments.row]:
-        row = ROWS[name]
-        try:
-            print(f"{name}: {asyncio.run(row.run(**(row.short if arguments.short else row.long)))}", flush=True)
-        except AssertionError as error:
-            failed = True
-            print(f"{name}: FAILED: {error}", flush=True)
-    return int(failed)
+    names = ROWS if arguments.row == "all" else [arguments.row]
+    return run_rows({name: partial(run, ROWS[name], short=arguments.short) for name in names})
+
+
+def run(row: Row, *, short: bool) -> str:
+    return asyncio.run(row.run(**(row.short if short else row.long)))
 
 
 if __name__ == "__main__":

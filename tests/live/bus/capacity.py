@@ -19,6 +19,8 @@ from typing import Any
 import django
 from django.conf import settings
 
+from django_sse_live.backends.redis.stream import FIRST_LINE
+from django_sse_live.backends.redis.stream_writer import ADD
 from tests.backends.redis_process import RedisProcess
 from tests.live.harness import until
 
@@ -27,18 +29,23 @@ RATE = 500
 PAYLOAD = '{"id": 7, "text": "' + "x" * 180 + '"}'
 
 
-async def reader(port: int, stream: str) -> None:
-    """XREAD as a worker does it, and nothing else."""
+async def reader(port: int, stream: str, *, is_whole: bool) -> None:
+    """XREAD as a worker does it, and nothing else. ``is_whole``: and what it asks besides with each read, whether what
+    it read before is still there."""
     incoming, outgoing = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
-    last = b"$"
+    last, ids = b"$", []
     try:
         while True:
+            name = stream.encode()
+            words = [b"EVAL", FIRST_LINE.encode(), b"1", name, last if ids else b"0-1"] if is_whole else [b"PING"]
             outgoing.write(
-                b"XREAD COUNT 100 BLOCK 2000 STREAMS %s %s\r\nGET {%s}:epoch\r\n"
-                % (stream.encode(), last, stream.encode())
+                b"XREAD COUNT 100 BLOCK 2000 STREAMS %s {%s}:now %s 0\r\nGET {%s}:epoch\r\n" % (name, name, last, name)
+                + b"*%d\r\n" % len(words)
+                + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
             )
             answer = b""
-            while not answer.endswith(b"$-1\r\n"):  # there is no epoch here
+            # There is no epoch here. Then comes PONG, or the first line of what was read, or nothing.
+            while not re.search(rb"\$-1\r\n(\+PONG|\$-1|\$\d+\r\n[^\r]*)\r\n$", answer):
                 answer += await incoming.read(2**20)
             ids = re.findall(rb"\r\n(\d+-\d+)\r\n", answer)
             last = ids[-1] if ids else last
@@ -48,22 +55,24 @@ async def reader(port: int, stream: str) -> None:
 
 def cpu_seconds(redis: RedisProcess) -> float:
     text = redis.command("INFO CPU").decode()
-    return sum(float(re.search(rf"used_cpu_{kind}:([\d.]+)", text)[1]) for kind in ("sys", "user"))  # type: ignore[index]
+    return sum(float(re.search(rf"used_cpu_{kind}:([\d.]+)", text)[1]) for kind in ("sys", "user"))
 
 
-async def redis_cost(readers: int) -> float:
+async def redis_cost(readers: int, *, is_whole: bool = True) -> float:
     """Redis's CPU in µs per event, with that many readers."""
     import redis as redis_py
 
     with RedisProcess() as redis:
         stream = "s" + secrets.token_hex(3)
-        tasks = [asyncio.create_task(reader(redis.port, stream)) for _ in range(readers)]
+        tasks = [asyncio.create_task(reader(redis.port, stream, is_whole=is_whole)) for _ in range(readers)]
         await asyncio.sleep(0.2)
         client: Any = redis_py.asyncio.Redis(port=redis.port)
         count = int(SECONDS * RATE)
         before, began = cpu_seconds(redis), time.monotonic()
         for number in range(count):
-            await client.execute_command("XADD", stream, "MAXLEN", "~", 100_000, "*", "event", PAYLOAD)
+            keys = stream, "number", "revoked", "times"
+            rest = 100_000, 0, 0, number + 1, 60_000, "[]", f"{number}\n{PAYLOAD}"
+            await client.execute_command("EVAL", ADD, len(keys), *keys, *rest)
             await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
         cost = (cpu_seconds(redis) - before) / count * 1e6
         for task in tasks:
@@ -132,6 +141,9 @@ def main() -> None:
         set_up(redis.url)
         for readers in (0, 1, 8, 32):
             print(f"Redis, {readers} readers: {asyncio.run(redis_cost(readers)):.0f} µs of CPU per event of 200 bytes")
+            if readers:
+                cost = asyncio.run(redis_cost(readers, is_whole=False))
+                print(f"the same, if they did not ask whether what they read before is still there: {cost:.0f} µs")
         asyncio.run(app_speed(redis.url))
 
 

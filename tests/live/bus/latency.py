@@ -50,7 +50,7 @@ async def measure(site: str, python: str, redis: RedisProcess, clients: int, eve
         for _ in range(clients):
             client = Client("/events/", {"Accept": "text/event-stream"})
             client.delays = array("d")
-            await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
+            await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
             crowd.append(client)
         await until(lambda: all(client.received for client in crowd), 30)
         publisher = await asyncio.create_subprocess_exec(

@@ -82,7 +82,7 @@ else:
     from channels.layers import get_channel_layer
     from channels.routing import ProtocolTypeRouter, URLRouter
 
-    class Stream(AsyncHttpConsumer):  # type: ignore[misc]
+    class Stream(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_headers(headers=[(b"Content-Type", b"text/event-stream"), (b"Cache-Control", b"no-cache")])
             await self.send_body(b":\n\n", more_body=True)

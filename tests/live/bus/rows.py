@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from tests.live.bus import losses
 from tests.live.bus.stage import (
     RedisProcess,
     bus_lines,
@@ -20,6 +21,7 @@ from tests.live.bus.stage import (
     workers,
 )
 from tests.live.harness import Server, until
+from tests.live.harness.servers import FOUR
 
 
 async def order(*, worker_count: int, clients: int, rate: float, seconds: float) -> str:
@@ -53,7 +55,7 @@ async def resume(*, worker_count: int, clients: int, hops: int, rate: float) -> 
                     before = [follower.count for follower in everyone]
                     for follower in everyone:
                         follower.hop(follower.at + random.randrange(1, worker_count))
-                    await until(lambda before=before: all(f.count > b for f, b in zip(everyone, before, strict=True)))  # type: ignore[misc]
+                    await until(lambda before=before: all(f.count > b for f, b in zip(everyone, before, strict=True)))
                 await processes[0].end(now=True)
             await caught_up(everyone, processes)
             assert not (found := faults([f.heard for f in everyone], processes)), found[:3]
@@ -208,7 +210,7 @@ async def connections(*, clients: int) -> str:
                     for server in servers:
                         await server.get("/publish/?count=3")
                     listed = redis.command("CLIENT", "LIST").decode()
-                    counts.append(listed.count("cmd=xread") + listed.count("cmd=xadd"))
+                    counts.append(sum("cmd=client" not in line for line in listed.splitlines() if " cmd=" in line))
             assert counts[0] == counts[1] == 4, counts
             return (
                 f"2 workers that serve and broadcast: {counts[0]} connections with 2 clients and with {clients}: "
@@ -253,4 +255,30 @@ ROWS = {
     ),
     "overflow": Row(run=overflow, long={"clients": 50}, short={"clients": 10}),
     "connections": Row(run=connections, long={"clients": 1000}, short={"clients": 60}),
+    "failover": Row(
+        run=losses.failover,
+        long={"planned": True, "clients": 20, "rate": 5, "seconds": 40, "count": 3},
+        short={"planned": True, "clients": 4, "rate": 10, "seconds": 15, "count": 1},
+    ),
+    "unplanned": Row(
+        run=losses.failover,
+        long={"planned": False, "clients": 20, "rate": 5, "seconds": 40, "count": 3},
+        short={"planned": False, "clients": 4, "rate": 10, "seconds": 18, "count": 1},
+    ),
+    "sigterm": Row(
+        run=losses.sigterm_with_a_buffer,
+        long={"servers": [*FOUR, "uvicorn-2", "gunicorn"]},
+        short={"servers": ["uvicorn"]},
+    ),
+    "full": Row(run=losses.full, long={"clients": 50}, short={"clients": 5}),
+    "far_back": Row(
+        run=losses.far_back,
+        long={"events": 100_000, "old_ids": 63, "within_seconds": 3},
+        short={"events": 12_000, "old_ids": 20, "within_seconds": 20},
+    ),
+    "edge": Row(
+        run=losses.edge,
+        long={"times": 300, "rate": 100, "history": 10_000},
+        short={"times": 10, "rate": 100, "history": 300},
+    ),
 }

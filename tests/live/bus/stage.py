@@ -116,12 +116,12 @@ class Follower:
                 headers["Last-Event-ID"] = self._last_id
             gone: asyncio.Future[None] = loop.create_future()
             client = Client("/ticks/", headers)
-            client.on_gone = lambda _, gone=gone: gone.done() or gone.set_result(None)  # type: ignore[misc]
+            client.on_gone = lambda _, gone=gone: gone.done() or gone.set_result(None)
             sock = socket.socket()
             sock.setblocking(False)
             try:
                 await loop.sock_connect(sock, ("127.0.0.1", server.port))
-                await loop.create_connection(lambda client=client: client, sock=sock)  # type: ignore[misc]
+                await loop.create_connection(lambda client=client: client, sock=sock)
             except OSError:
                 sock.close()
                 self.at += 1  # as a load balancer would
@@ -179,7 +179,7 @@ async def followers(servers: list[Server], count: int) -> AsyncIterator[list[Fol
     try:
         for begun in range(0, count, 50):
             everyone += [Follower(servers, at) for at in range(begun, min(begun + 50, count))]
-            await until(lambda here=everyone: all(follower.is_connected for follower in here), 30)  # type: ignore[misc]
+            await until(lambda here=everyone: all(follower.is_connected for follower in here), 30)
         yield everyone
     finally:
         await asyncio.gather(*(follower.end() for follower in everyone))

@@ -65,7 +65,7 @@ async def test_a_user_with_no_more_rights_than_the_documentation_asks_for() -> N
     with RedisProcess() as redis:
         answer = redis.command(
             "ACL SETUSER live on >secret ~sse_* ~{sse_* "
-            "-@all +get +set +xadd +xread +xrange +xrevrange +xinfo|stream +eval +multi +exec"
+            "-@all +get +set +xadd +xlen +xtrim +xread +xrange +xrevrange +xinfo|stream +memory|usage +eval"
         )
         assert answer == b"+OK\r\n", answer
         await goes_round(f"redis://live:secret@127.0.0.1:{redis.port}/0")
@@ -112,7 +112,7 @@ async def test_a_failover_by_sentinel_loses_nothing_that_was_replicated(tmp_path
         with RedisProcess(arguments=("--replicaof", f"127.0.0.1 {master.port}")) as replica:
             config = tmp_path / "sentinel.conf"
             config.write_text(
-                f"sentinel monitor live 127.0.0.1 {master.port} 1\nsentinel down-after-milliseconds live 300\n"
+                f"sentinel monitor live 127.0.0.1 {master.port} 1\nsentinel down-after-milliseconds live 2000\n"
                 "sentinel failover-timeout live 2000\n"
             )
             sentinel = RedisProcess()

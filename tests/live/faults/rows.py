@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.live.faults import breaks, proxied, silence, stops
+from tests.live.faults import breaks, openings, proxied, recycling, silence, stops
 from tests.live.faults.report import Row
 from tests.live.harness import ALL, FOUR
 
@@ -31,5 +31,10 @@ ROWS = {
     "kill": Spec(stops.kill, FOUR, {"clients": 150, "down_seconds": 2}, ("uvicorn",)),
     "nginx-reload": Spec(proxied.nginx_reload, ("uvicorn",), {"clients": 20, "reloads": 2, "pause": 1}),
     "nginx-timeout": Spec(proxied.nginx_timeout, ("uvicorn",), {"clients": 20, "timeout": 1, "seconds": 6}),
+    "recycle": Spec(
+        recycling.recycle, tuple(recycling.OPTIONS), {"clients": 5}, ("uvicorn", "uvicorn-2", "gunicorn", "hypercorn")
+    ),
+    "places": Spec(openings.places, FOUR, {}, ("uvicorn", "hypercorn")),
+    "unread": Spec(openings.unread_replays, ("daphne",), {"clients": 40, "seconds": 3}),
     "sigterm": Spec(stops.sigterm, ALL, {"clients": 60, "stuck": 5}),
 }

@@ -36,7 +36,7 @@ async def test_the_stream_flows_and_cookies_arrive(
     crowd = await Crowd.open(server, 3, headers=headers, keep=True)
     for number in range(1, 6):  # one by one: each arrives before the next is sent
         await server.get(f"/publish/?from={number}")
-        await crowd.all(lambda client, number=number: list(client.numbers) == list(range(1, number + 1)))  # type: ignore[misc]
+        await crowd.all(lambda client, number=number: list(client.numbers) == list(range(1, number + 1)))
     for client in crowd:
         assert client.status == 200
         assert "content-encoding" not in client.headers

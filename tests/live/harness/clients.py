@@ -262,7 +262,7 @@ class Crowd(Sequence[Client]):
             if wait:
                 here = clients[begun:]
                 await until(
-                    lambda here=here: all(client.connected or client.is_gone for client in here),  # type: ignore[misc]
+                    lambda here=here: all(client.connected or client.is_gone for client in here),
                     30,
                     say=lambda: f"{sum(not client.connected for client in clients)} of {count} have not connected",
                 )

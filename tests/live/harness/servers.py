@@ -34,8 +34,8 @@ COMMANDS = {
     "hypercorn-2": "hypercorn --workers 2 -b 127.0.0.1:{port} {app}",
     "granian": "granian --interface asgi --backpressure 10000 --host 127.0.0.1 --port {port} {app}",
     "granian-2": "granian --interface asgi --backpressure 10000 --workers 2 --host 127.0.0.1 --port {port} {app}",
-    "gunicorn": "gunicorn -k uvicorn.workers.UvicornWorker -b 127.0.0.1:{port} {app}",
-    "gunicorn-2": "gunicorn -k uvicorn.workers.UvicornWorker --workers 2 -b 127.0.0.1:{port} {app}",
+    "gunicorn": "gunicorn -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{port} {app}",
+    "gunicorn-2": "gunicorn -k uvicorn_worker.UvicornWorker --workers 2 -b 127.0.0.1:{port} {app}",
     "runserver": "django runserver 127.0.0.1:{port}",
 }
 FOUR = ("daphne", "uvicorn", "hypercorn", "granian")
@@ -57,8 +57,10 @@ QUIET = re.compile(
 KNOWN = re.compile(
     r"""
     continuing\ without\ Lifespan\ support  # Django has none
-    | WatchFiles\ detected\ changes | StatReload\ detected\ changes | `uvicorn.workers`\ module\ is\ deprecated
-    | ^\s*warnings\.warn\( | ^\s*Please\ use\ `uvicorn-worker` | ^\s*For\ more\ details,\ see
+    | WatchFiles\ detected\ changes | StatReload\ detected\ changes
+    # Granian, whose threads may outlive the interpreter that they refer to.
+    | ^thread\ 'tokio-rt-worker'.*/pyo3-\d | Cannot\ drop\ pointer\ into\ Python\ heap
+    | ^stack\ backtrace:$ | ^note:.*\bRUST_BACKTRACE=
     """,
     re.VERBOSE,
 )

@@ -26,7 +26,7 @@ def _spoil(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase
     if how.startswith("status-"):
         response.status_code = int(how.removeprefix("status-"))
     elif how == "wrap":
-        response.streaming_content = _wrapped(response.streaming_content)  # type: ignore[attr-defined]
+        response.streaming_content = _wrapped(response.streaming_content)
     return response
 
 

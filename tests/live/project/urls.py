@@ -12,6 +12,7 @@ urlpatterns = [
     path("state/", views.state),
     path("plain/sync/", views.plain_sync),
     path("plain/async/", views.plain_async),
+    path("plain/slow/", views.plain_slow),
     path("upload/", views.upload),
     path("stream/", views.stream),
 ]

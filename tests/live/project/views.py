@@ -16,9 +16,9 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from django_sse_live import broadcast
+from django_sse_live import broadcast, on_message
 from django_sse_live.http.views import EventStreamView
-from django_sse_live.hub.registry import open_hubs
+from django_sse_live.hub.registry import open_hubs, process_counts
 
 
 class Publisher(threading.Thread):
@@ -106,6 +106,9 @@ async def state(request: HttpRequest) -> HttpResponse:
         {
             "pid": os.getpid(),
             "clients": sum(len(hub.clients) for hub in open_hubs()),
+            "writers": sum(
+                client.writer is not None and client.writer.has_room() for hub in open_hubs() for client in hub.clients
+            ),
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),
             "os_threads": int(status["Threads"]),
@@ -115,6 +118,8 @@ async def state(request: HttpRequest) -> HttpResponse:
             "rss_kib": int(status["VmRSS"].split()[0]),
             "log_events": sum(len(hub.log) for hub in open_hubs()),
             "other_streams": _other_streams,
+            "tickets": process_counts().tickets,
+            "tickets_refused": process_counts().tickets_refused,
         }
     )
 
@@ -145,6 +150,12 @@ async def plain_async(request: HttpRequest) -> HttpResponse:
     return HttpResponse("async")
 
 
+async def plain_slow(request: HttpRequest) -> HttpResponse:
+    """?seconds= it takes."""
+    await asyncio.sleep(float(request.GET.get("seconds", 1)))
+    return HttpResponse("slow")
+
+
 @csrf_exempt
 def upload(request: HttpRequest) -> HttpResponse:
     """The length and the digest of the body."""
@@ -169,3 +180,26 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
             _other_streams -= 1
 
     return StreamingHttpResponse(content(), content_type=request.GET.get("type", "text/plain"))
+
+
+@on_message("echo")
+async def echo(message: Any) -> Any:
+    return message.data
+
+
+@on_message("say")
+def say(message: Any) -> None:
+    """To who hears its channel, and its sender with them."""
+    broadcast(message.channel, "tick", {"n": message.data})
+
+
+@on_message("sleep")
+async def sleep(message: Any) -> None:
+    """Its data: seconds, or a list that begins with them."""
+    await asyncio.sleep(message.data[0] if isinstance(message.data, list) else message.data)
+
+
+@on_message("block")
+def block(message: Any) -> None:
+    """The same, in a thread."""
+    time.sleep(message.data)

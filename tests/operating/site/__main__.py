@@ -112,9 +112,9 @@ async def _pictures(streams: int, directory: Path, seconds: int) -> None:
         for scheme, device in product(("light", "dark"), SCREENS):
             width, height = SCREENS[device]
             viewport = {"width": width, "height": height}
-            context = await browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+            context = await browser.new_context(viewport=viewport, color_scheme=scheme)
             cookie = {"name": "sessionid", "value": here.cookies["admin"], "url": here.servers[0].url}
-            await context.add_cookies([cookie])  # type: ignore[list-item]
+            await context.add_cookies([cookie])
             page = pages[f"{scheme}-{device}"] = await context.new_page()
             page.on("pageerror", lambda error: print("error", error))
             await page.goto(f"{here.servers[0].url}/admin/django_sse_live/liveconnection/")

@@ -4,6 +4,7 @@
 const REPORT_MS = 2000;  // how often the workers report
 const GONE_MS = 3.5 * REPORT_MS;  // a worker that has been silent for so long is gone
 const SAMPLES = 60;
+const LINE_SAMPLES = 5;  // fewer are no line
 
 const root = /** @type {HTMLElement} */ (document.getElementById("sse-live"));
 const words = /** @type {Record<string, string>} */ (root.dataset);
@@ -16,6 +17,7 @@ const fill = (text, values) => text.replace(/%\((\w+)\)s/g, (_, name) => String(
 
 const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
+const percent = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
 /** @param {number} value per second */
 const perSecond = (value) => (value < 10 ? tenths : whole).format(value);
 /** @param {string} unit @param {number} value */
@@ -44,7 +46,10 @@ function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Rows by key: those that stay are changed in place, so that focus and selection stay too. */
+const canHover = matchMedia("(hover: hover)");  // where it is touched, what was touched last would count as pointed at
+
+/** Rows by key: those that stay are changed in place, so that focus and selection stay too. While the pointer or the
+ * keyboard's focus is on a row, no row comes, goes or moves: one that is pointed at stays where it is. */
 class Table {
   /** @type {Map<string, HTMLElement>} */ #rows = new Map();
 
@@ -52,11 +57,28 @@ class Table {
   constructor(table, template) {
     this.body = /** @type {HTMLElement} */ (element(table).querySelector("tbody"));
     this.template = /** @type {HTMLTemplateElement} */ (element(template));
+    for (const type of ["pointerleave", "focusout"]) this.body.addEventListener(type, scheduleDraw);
+  }
+
+  get isHeld() {
+    return (canHover.matches && this.body.matches(":hover")) || this.body.querySelector(":focus-visible") !== null;
   }
 
   /** @param {[string, any][]} items key and item, in order @param {(row: HTMLElement, item: any) => void} draw */
   show(items, draw) {
     const keys = new Set(items.map(([key]) => key));
+    const isHeld = this.isHeld;
+    for (const [key, row] of this.#rows) {
+      row.classList.toggle("gone", !keys.has(key));
+      if (!keys.has(key)) say(cell(row, "age"), words.gone);
+    }
+    if (isHeld && this.#rows.size) {
+      for (const [key, item] of items) {
+        const row = this.#rows.get(key);
+        if (row) draw(row, item);
+      }
+      return;
+    }
     for (const [key, row] of this.#rows) {
       if (!keys.has(key)) {
         row.remove();
@@ -94,6 +116,7 @@ class Line {
     say(this.figure, this.format(value));
     const highest = Math.max(1, ...this.#samples);
     const first = SAMPLES - this.#samples.length;
+    if (this.#samples.length < LINE_SAMPLES) return;  // a dash at the edge says nothing
     const points = this.#samples.map((sample, at) => `${((first + at) * 100) / (SAMPLES - 1)},${23 - (22 * sample) / highest}`);
     this.line.setAttribute("points", points.join(" "));
   }
@@ -107,6 +130,7 @@ const users = new Map();
 
 const workerTable = new Table("sse-workers", "sse-worker-row");
 const clientTable = new Table("sse-clients", "sse-client-row");
+const jobTable = new Table("sse-jobs", "sse-job-row");
 const lines = { streams: new Line("sse-streams", whole.format), rate: new Line("sse-rate", perSecond), events: new Line("sse-events", perSecond) };
 
 document.addEventListener("sse:worker", (event) => {
@@ -115,8 +139,8 @@ document.addEventListener("sse:worker", (event) => {
   const seconds = before ? report.at - before.report.at : 0;
   /** @param {string} name */
   const rate = (name) => (before && seconds > 0 ? Math.max(0, (report[name] - before.report[name]) / seconds) : 0);
-  if (before && seconds < 1) Object.assign(before, { report: { ...before.report, matches: report.matches, matching: report.matching } });
-  else workers.set(report.id, { report, at: Date.now(), deliveries: rate("delivered"), events: rate("published"), isKnown: Boolean(before) });
+  if (before && seconds < 1) Object.assign(before, { report: { ...before.report, matches: report.matches, matching: report.matching, jobs: report.jobs } });
+  else workers.set(report.id, { report, at: Date.now(), deliveries: rate("delivered"), events: rate("received"), isKnown: Boolean(before) });
   scheduleDraw();
 });
 
@@ -130,8 +154,18 @@ function scheduleDraw() {
   }, 100);
 }
 
+/** Of the whole site: over a bus each worker receives every event, whichever process has published it. */
+function eventsPerSecond() {
+  const all = [...workers.values()];
+  const rates = all.map(({ events }) => events);
+  return all.some(({ report }) => report.bus.is_shared) ? Math.max(...rates) : rates.reduce((total, rate) => total + rate, 0);
+}
+
 /** @param {(worker: Worker) => number} value */
 const sum = (value) => [...workers.values()].reduce((total, worker) => total + value(worker), 0);
+
+/** @param {Record<string, number>} counts by reason */
+const total = (counts) => Object.values(counts).reduce((sum, count) => sum + count, 0);
 
 setInterval(() => {
   for (const [id, worker] of workers) if (Date.now() - worker.at > GONE_MS) workers.delete(id);
@@ -140,7 +174,7 @@ setInterval(() => {
   lines.streams.add(sum(({ report }) => report.streams));
   if (![...workers.values()].some(({ isKnown }) => isKnown)) return;
   lines.rate.add(sum(({ deliveries }) => deliveries));
-  lines.events.add(sum(({ events }) => events));
+  lines.events.add(eventsPerSecond());
 }, REPORT_MS);
 
 function draw() {
@@ -148,15 +182,20 @@ function draw() {
   if (!reports.length) return;
   say(lines.streams.figure, whole.format(sum(({ report }) => report.streams)));
   say(element("sse-lagging"), whole.format(sum(({ report }) => report.lagging)));
-  const refused = reports.flatMap(({ refused }) => /** @type {number[]} */ (Object.values(refused)));
-  say(element("sse-refused"), whole.format(refused.reduce((total, count) => total + count, 0)));
+  say(element("sse-refused"), whole.format(sum(({ report }) => total(report.refused))));
+  say(element("sse-messages"), whole.format(sum(({ report }) => report.messages ?? 0)));
+  say(element("sse-messages-refused"), whole.format(sum(({ report }) => total(report.messages_refused ?? {}))));
   workerTable.show(reports.map((report) => [report.id, report]), drawWorker);
   const clients = reports.flatMap((report) => report.matches.map((/** @type {any} */ client) => ({ ...client, at: report.at, worker: report.id })));
   clients.sort((a, b) => b.connected_at - a.connected_at || (a.id < b.id ? -1 : 1));
   clientTable.show(clients.map((client) => [client.id, client]), drawClient);
+  const jobs = jobsOf(reports);
+  element("sse-jobs-module").hidden = !jobs.length;
+  jobTable.show(jobs.map((job) => [job.id, job]), drawJob);
+  say(element("sse-held"), clientTable.isHeld ? words.held : "");
   const matching = reports.reduce((total, report) => total + report.matching, 0);
   say(element("sse-shown"), fill(words.shown, { shown: whole.format(clients.length), all: whole.format(matching) }));
-  learnNames(clients.map(({ user }) => user));
+  learnNames([...clients.map(({ user }) => user), ...jobs.map(({ owner }) => owner)]);
 }
 
 /** @param {HTMLElement} row @param {any} report */
@@ -168,7 +207,9 @@ function drawWorker(row, report) {
   say(cell(row, "rate"), perSecond(workers.get(report.id)?.deliveries ?? 0));
   say(cell(row, "bytes"), size(report.bytes));
   say(cell(row, "log"), `${whole.format(report.log.events)} · ${size(report.log.bytes)}`);
-  say(cell(row, "bus"), `${report.bus.backend.replace(/Backend$/, "")}: ${report.bus.is_available ? words.up : words.down}`);
+  const bus = report.bus.backend.replace(/Backend$/, "");
+  const state = report.bus.is_available ? words.up : words.down;
+  say(cell(row, "bus"), report.bus.is_shared ? fill(state, { bus }) : words.alone);
   row.classList.toggle("warns", !report.bus.is_available);
 }
 
@@ -176,7 +217,7 @@ function drawWorker(row, report) {
 function drawClient(row, client) {
   drawUser(cell(row, "user"), client.user);
   const address = cell(row, "address");
-  say(address, client.address);
+  say(address, client.carrier === "WebSocket" ? `${client.address} · WebSocket` : client.address);
   address.title = client.agent;
   say(cell(row, "age"), age(client.connected_at, client.at));
   drawChannels(cell(row, "channels"), client);
@@ -191,7 +232,45 @@ function drawClient(row, client) {
     one.value = client.id;
     all.value = client.user ?? "";
     all.hidden = client.user === null;
+    const name = cell(row, "user").textContent;
+    nameButton(one, [name, client.address, client.id]);
+    nameButton(all, [name]);
   }
+}
+
+/** Every worker hears of every job; each knows who watches there. @param {any[]} reports */
+function jobsOf(reports) {
+  const jobs = new Map();
+  for (const report of reports) {
+    for (const job of report.jobs ?? []) {
+      const { watchers = 0, length = -1 } = jobs.get(job.id) ?? {};
+      jobs.set(job.id, { ...(job.length >= length ? job : jobs.get(job.id)), watchers: watchers + job.watchers });
+    }
+  }
+  return [...jobs.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** @param {HTMLElement} row @param {any} job */
+function drawJob(row, job) {
+  drawUser(cell(row, "user"), job.owner);
+  say(cell(row, "job"), job.label || job.id.slice(0, 8));
+  cell(row, "job").title = job.id;
+  say(cell(row, "age"), words[job.state] ?? job.state);
+  say(cell(row, "progress"), job.progress === null ? "–" : percent.format(job.progress));
+  say(cell(row, "length"), whole.format(job.length));
+  say(cell(row, "watchers"), whole.format(job.watchers));
+  const button = row.querySelector("button");
+  if (button) {
+    button.value = job.id;
+    nameButton(button, [cell(row, "user").textContent, cell(row, "job").textContent]);
+  }
+}
+
+/** Its own words first, and whom it concerns: one button in a list of many is read out alone.
+ * @param {HTMLButtonElement} button @param {(string | null)[]} whom */
+function nameButton(button, whom) {
+  const text = `${button.textContent}: ${whom.filter(Boolean).join(", ")}`;
+  if (button.getAttribute("aria-label") !== text) button.setAttribute("aria-label", text);
 }
 
 /** @param {HTMLElement} where @param {string | null} pk */
@@ -240,7 +319,8 @@ for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (document.querySel
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = /** @type {HTMLButtonElement | null} */ (event.submitter);
-    if (button?.name === "user" && !confirm(words.confirm)) return;
+    const question = { user: words.confirmUser, client: words.confirmClient, job: words.confirmJob }[button?.name ?? ""];
+    if (question && !confirm(`${question}\n${(button?.getAttribute("aria-label") ?? "").replace(/^[^:]*: /, "")}`)) return;
     const body = new FormData(form);
     if (button?.name) body.set(button.name, button.value);
     const said = element("sse-said");

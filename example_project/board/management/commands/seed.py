@@ -14,6 +14,7 @@ COMMENTS = [
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()  # they miss tables that it is about to make
     help = "Makes the example's database: its tables, three users whose password is their name, and the first comments."
 
     def handle(self, *args, **options):
@@ -28,7 +29,7 @@ class Command(BaseCommand):
         if not Comment.objects.exists():
             # bulk_create() is silent: no stream is open in this process, so that there is nobody to tell.
             for comment in Comment.objects.bulk_create(Comment(author=author, text=text) for author, text in COMMENTS):
-                comment.note_the_mentioned()
+                comment.note_mentioned()
         self.stdout.write(
             f"Open the board in two windows. Its users, each with the name as password: {', '.join(USERS)}."
         )

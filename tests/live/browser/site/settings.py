@@ -27,4 +27,10 @@ X_FRAME_OPTIONS = "SAMEORIGIN"  # a tab may be an iframe here
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("SITE_DATABASE", ":memory:")}}
 
-SSE_LIVE = {"PUBLIC_CHANNELS": ["*"], "HEARTBEAT_SECONDS": 1, "HEARTBEAT_MIN_SECONDS": 0.5, "RETRY_MS": 500}
+SSE_LIVE = {
+    "PUBLIC_CHANNELS": ["*"],
+    "HEARTBEAT_SECONDS": 1,
+    "HEARTBEAT_MIN_SECONDS": 0.5,
+    "RETRY_MS": 500,
+    "MAX_AGE_SECONDS": float(os.environ.get("SITE_MAX_AGE", 3600)),
+}

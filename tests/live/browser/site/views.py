@@ -34,6 +34,21 @@ async def page(request, template):
     return render(request, template)
 
 
+async def prerendered(request):
+    """A page that has the pages of `next` prerendered; by a header, as the policy allows nothing inline."""
+    response = render(request, "prerendered.html")
+    if request.GET.get("next"):
+        response["Speculation-Rules"] = f'"/prerendered/rules/?{request.GET.urlencode()}"'
+    return response
+
+
+async def prerendering_rules(request):
+    run, channels = request.GET["run"], request.GET["next"].split(",")
+    urls = [f"/prerendered/?run={run}&channel={channel}" for channel in channels]
+    rules = {"prerender": [{"urls": urls, "eagerness": "immediate"}]}
+    return JsonResponse(rules, content_type="application/speculationrules+json")
+
+
 class Visitor:
     """A user as far as the tag looks at one."""
 

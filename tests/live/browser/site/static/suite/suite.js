@@ -4,6 +4,8 @@ import { SSELive } from "/static/django_sse_live/sse-live.js";
 import { shared } from "/static/django_sse_live/sse-live-share.js";
 
 const TIMEOUT_MS = 30_000;
+/** Whether this site ends its streams every two seconds; those tests run alone. */
+const isRenewing = new URLSearchParams(location.search).has("renewing");
 
 const tests = [];
 const test = (name, run) => tests.push({ name, run });
@@ -160,14 +162,23 @@ test("a reset is handed to the page", async () => {
   await broadcast("x", "note", 1);
 });
 
-for (const [status, reason, state] of [[403, "refused", "disconnected"], [401, "refused", "disconnected"], [204, "closed", "disconnected"]]) {
-  test(`an answer of ${status} is final`, async () => {
-    const server = await script({ status });
+for (const [status, reason] of [[403, "forbidden"], [401, "token_expired"], [204, "closed"]]) {
+  test(`our server's answer of ${status} is final`, async () => {
+    const server = await script({ status, headers: status === 204 ? {} : { "SSE-Live-Error": reason } });
     const stream = open(server.url);
-    await until(() => stream.state === state);
+    await until(() => stream.state === "disconnected");
     equal([stream.changes.at(-1).reason, stream.changes.at(-1).status], [reason, status]);
     await sleep(1000);
     equal((await server.requests()).length, 1, "attempts");
+  });
+}
+
+for (const status of [404, 403]) {
+  test(`an answer of ${status} by something in between is red, and tried again`, async () => {
+    const server = await script({ status }, { frames: [connected()], seconds: 20 });
+    const stream = open(server.url);
+    await live(stream);
+    equal(stream.changes.map(({ state, reason }) => [state, reason]), [["disconnected", "refused"], ["connected", "connected"]]);
   });
 }
 
@@ -219,15 +230,57 @@ test("the position outlives the page, if asked", async () => {
   equal(other.heard, [7]);
 });
 
+// ---- renewal: the server ends each stream after eight seconds, and the next one is opened two before that
+
+/** Hears `count` ticks, ten a second, while streams are renewed; and says what was heard, and how the streams fared. */
+async function throughRenewals(channel, streams, count) {
+  await Promise.all(streams.map(live));
+  await ticks(channel, count, 0.1);
+  await until(() => streams.every(({ heard }) => heard.at(-1) === count - 1), "the last tick");
+  for (const { heard, changes, stats } of streams) {
+    equal(heard, range(count), "heard");
+    equal(changes.map(({ state, reason }) => [state, reason]), [["connected", "connected"]], "states");
+    equal(stats.reconnects, {}, "reconnects");
+    if (stats.connects < 3) throw new Error(`only ${stats.connects} connections`);
+  }
+}
+
+if (isRenewing) {
+  test("a stream is renewed under events: nothing is lost, doubled, or shown", async () => {
+    const channel = unique("c");
+    await throughRenewals(channel, [open(`/events/?channel=${channel}`)], 150);
+  });
+
+  test("a stream that tabs share is renewed under events: nothing is lost, doubled, or shown", async () => {
+    const channel = unique("c");
+    const EventSource = shared(SSELive, { group: unique("g"), channels: [channel] });
+    const options = { EventSource };
+    await throughRenewals(channel, range(4).map(() => open(`/events/?channel=${channel}`, options)), 150);
+    await until(async () => await streamsOf(channel) === 1, "one stream");
+  });
+
+  test("the element stays green while its stream is renewed, and reads nothing out", async () => {
+    const it = element({ src: `/events/?channel=${unique("c")}` });
+    await until(() => it.getAttribute("state") === "connected");
+    const states = new Set();
+    const watch = new MutationObserver(() => states.add(it.getAttribute("state")));
+    watch.observe(it, { attributeFilter: ["state"] });
+    await until(() => it.live.stats.connects > 2);
+    equal([...states], []);
+  });
+}
+
 // ---- the element
 
 test("the element says how the stream fares, in light and in words", async () => {
   const server = await script({ frames: [connected()], seconds: 0.5 }, { status: 403 });
-  const it = element({ src: server.url, "text-connected": "Verbunden" });
+  let it = element({ src: (await script({ frames: [], seconds: 5 })).url });
   const words = () => it.shadowRoot.querySelector("[part=text]").textContent;
   const colour = () => getComputedStyle(it.shadowRoot.querySelector("[part=light]")).borderTopColor;
+  await until(() => it.shadowRoot, "the light");
   equal([it.getAttribute("state"), words(), colour()], ["connecting", "Connecting…", "rgb(191, 135, 0)"]);
-  await until(() => it.getAttribute("state") === "connected");
+  it = element({ src: server.url, "text-connected": "Verbunden" });
+  await until(() => it.shadowRoot && it.getAttribute("state") === "connected");
   equal([words(), colour()], ["Verbunden", "rgb(45, 164, 78)"]);
   await until(() => it.getAttribute("state") === "reconnecting");
   equal([words(), colour()], ["Reconnecting…", "rgb(191, 135, 0)"]);
@@ -269,9 +322,111 @@ test("the element connects while it is in the page, and goes on when put back", 
   equal(heard, [5]);
 });
 
+test("elements of one page share one connection, and the document hears each event once", async () => {
+  const [a, b] = [unique("c"), unique("c")];
+  const heard = [];
+  const hear = ({ detail }) => heard.push(detail.data);
+  document.addEventListener("sse:tick", hear);
+  leftovers.push(() => document.removeEventListener("sse:tick", hear));
+  const first = element({ src: `/events/?channel=${a}` });
+  await until(() => first.getAttribute("state") === "connected");
+  const second = element({ src: `/events/?channel=${a}&channel=${b}` });
+  await until(() => second.getAttribute("state") === "connected");
+  await until(async () => await streamsOf(a, b) === 1, "one stream");
+  for (const [number, channel] of [a, b, a].entries()) await broadcast(channel, "tick", number);
+  await until(() => heard.includes(2));
+  equal(heard, [0, 1, 2]);
+  first.remove();
+  await broadcast(a, "tick", 3);
+  await until(() => heard.includes(3));
+  equal(heard, [0, 1, 2, 3]);
+});
+
+test("a navigation that does not leave the page leaves no stream deaf", async () => {
+  const channel = unique("c");
+  const stream = open(`/events/?channel=${channel}`);
+  await live(stream);
+  const link = document.createElement("a");
+  link.href = "/answer/204/";
+  document.body.append(link);
+  leftovers.push(() => link.remove());
+  link.click();
+  await sleep(3000);
+  await broadcast(channel, "tick", 1);
+  await until(() => stream.heard.length, "the event");
+  equal([stream.heard, stream.state], [[1], "connected"]);
+});
+
+test("a position that a later page has kept is not taken for that of an older one", async () => {
+  const server = await script({ frames: [connected()], seconds: 5 });
+  leftovers.push(() => localStorage.clear());
+  for (const [kept, drawn, begins] of [["e:2000-0", "e:1000-0", "e:1000-0"], ["e:1000-0", "e:2000-0", "e:1000-0"], ["old:1000-0", "e:2000-0", "old:1000-0"]]) {
+    localStorage.setItem(`sse-live:${server.url}?`, kept);
+    const before = (await server.requests()).length;
+    const it = element({ src: server.url, persist: "local", "last-event-id": drawn });
+    await until(async () => (await server.requests()).length > before);
+    equal((await server.requests()).at(-1).last_event_id, begins);
+    it.remove();
+  }
+});
+
+test("a copy of the page begins where the page is, and one that Turbo shows meanwhile opens nothing", async () => {
+  const server = await script({ frames: [connected(), event("e:7-0", "tick", 1)], seconds: 5 });
+  const it = element({ src: server.url, "last-event-id": "e:1-0" });
+  await until(() => it.getAttribute("last-event-id") === "e:7-0");
+  const copy = it.cloneNode(true);
+  it.remove();
+  const preview = document.createElement("div");
+  preview.dataset.turboPreview = "";
+  preview.append(copy);
+  document.body.append(preview);
+  leftovers.push(() => preview.remove());
+  await sleep(300);
+  equal((await server.requests()).length, 1);
+  delete preview.dataset.turboPreview;
+  preview.append(copy);
+  await until(async () => (await server.requests()).length === 2);
+  equal((await server.requests())[1].last_event_id, "e:7-0");
+});
+
+test("an element that comes while an image still loads connects at once", async () => {
+  const slow = await script({ frames: [], seconds: 20 });
+  const server = await script({ frames: [connected()], seconds: 5 });
+  const frame = document.createElement("iframe");
+  const src = new URL("/static/django_sse_live/sse-live.js", location).href;
+  frame.srcdoc = `<!doctype html><base href="${location.origin}"><img src="${slow.url}"><script type="module" src="${src}"></script>`;
+  document.body.append(frame);
+  leftovers.push(() => frame.remove());
+  const page = () => frame.contentDocument;
+  const entry = () => frame.contentWindow.performance.getEntriesByType("navigation")[0];
+  await until(() => page().querySelector("img") && page().readyState === "interactive");
+  if (!entry()) return;  // WebKit has none of such a frame: the element waits for it to load
+  await until(() => entry().domContentLoadedEventEnd);
+  const it = page().createElement("sse-live");
+  it.setAttribute("src", server.url);
+  page().body.append(it);
+  await until(() => it.getAttribute("state") === "connected");
+  equal(page().readyState, "interactive");
+});
+
+for (const transport of ["sse", "websocket", "auto"]) {
+  test(`messages are answered in their order, whatever carries them: ${transport}`, async () => {
+    const channel = unique("c");
+    const stream = open(`/events/?channel=${channel}`, { transport });
+    await live(stream);
+    const send = (n) => stream.send("note", n, { channel });
+    equal((await Promise.all(range(5).map(send))).map(({ count }) => count), [1, 2, 3, 4, 5]);
+    if (transport === "auto") await until(() => stream.stats.connects === 2, "the WebSocket");
+    equal(await send(5), { count: 6, client: stream.clientId });
+    const refused = await stream.send("note", "refused", { channel }).catch(({ error, status }) => [error, status]);
+    equal(refused, ["invalid", 400]);
+    await until(() => stream.heard.length === 6, "what was said");
+  });
+}
+
 test("the element's looks are the page's to change", async () => {
   const it = element({ src: (await script({ frames: [connected()], seconds: 5 })).url });
-  await until(() => it.getAttribute("state") === "connected");
+  await until(() => it.shadowRoot && it.getAttribute("state") === "connected");
   it.style.setProperty("--sse-live-connected", "rgb(1, 2, 3)");
   equal(getComputedStyle(it.shadowRoot.querySelector("[part=light]")).backgroundColor, "rgb(1, 2, 3)");
 });
@@ -284,8 +439,8 @@ test("what the tag draws works under a strict policy", async () => {
   await isLive(frame);
   await broadcast(channel, "tick", 1);
   await until(() => frame.contentWindow.heard.length);
+  const light = await until(() => frame.contentDocument.querySelector("sse-live").shadowRoot?.querySelector("[part=light]"));
   equal(violations, []);
-  const light = frame.contentDocument.querySelector("sse-live").shadowRoot.querySelector("[part=light]");
   equal(frame.contentWindow.getComputedStyle(light).borderTopColor, "rgb(45, 164, 78)");
 });
 
@@ -408,7 +563,7 @@ const parameters = new URLSearchParams(location.search);
 const wanted = parameters.get("only");
 const results = [];
 for (const each of tests) {
-  if (wanted && !each.name.includes(wanted)) continue;
+  if (wanted && !each.name.includes(wanted) || isRenewing && !each.name.includes("renew")) continue;
   results.push(await run(each));
   const line = document.createElement("li");
   line.textContent = `${results.at(-1).error ?? "ok"}: ${each.name}`;

@@ -1,0 +1,134 @@
+"""Answers: which messages have run, and what was said to them, so that none runs twice.
+
+In the cache that MESSAGES_CACHE names, for all workers; without it in a table of this process. Knows nothing of
+handlers and requests: a message is a key and a digest here.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from django.core.cache import caches
+
+ANSWER_KEPT_SECONDS: Final = 600  # how long an answered message is known
+LEASE_SECONDS: Final = 60  # renewed while a message runs; where it lapses, the outcome is not known
+RENEW_SECONDS: Final = 20
+TABLE_MESSAGES_MAX: Final = 50_000
+TABLE_BYTES_MAX: Final = 32 * 1024 * 1024
+
+
+class AnswersUnavailable(Exception):
+    """The cache cannot say whether a message has run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message that is known already. ``answer`` is None while it runs, and where its outcome is not known."""
+
+    digest: str  # of what was sent under this key
+    answer: tuple[int, str] | None = None  # status, JSON
+    is_running: bool = False
+
+
+class Answers(Protocol):
+    """Each may be called in any thread. What a cache raises is raised."""
+
+    is_local: bool  # nothing is waited for, so no thread is needed; and no lease
+
+    def begin(self, key: str, digest: str) -> Found | None:
+        """None: it is known nowhere, and is the caller's to run from now on."""
+
+    def renew(self, key: str) -> None:
+        """It is still running. To be called every RENEW_SECONDS."""
+
+    def end(self, key: str, digest: str, answer: tuple[int, str]) -> None: ...
+
+
+class CacheAnswers:
+    """Two entries for each message: what is known of it, for ANSWER_KEPT_SECONDS; and the lease of its process."""
+
+    is_local = False
+
+    def __init__(self, alias: str) -> None:
+        self._cache = caches[alias]
+        self._run = secrets.token_hex(8)  # of this one message: an object is made for each
+
+    def begin(self, key: str, digest: str) -> Found | None:
+        # The lease first: a message without one is given up for good.
+        self._cache.set(_lease(key, self._run), 1, LEASE_SECONDS)
+        for _ in range(2):  # the entry may lapse between the two questions
+            if self._cache.add(_entry(key), {"digest": digest, "run": self._run}, ANSWER_KEPT_SECONDS):
+                return None
+            entry: dict[str, Any] | None = self._cache.get(_entry(key))
+            if entry is not None:
+                if "answer" in entry:
+                    status, text = entry["answer"]
+                    return Found(entry["digest"], (status, text))
+                return Found(entry["digest"], is_running=self._cache.get(_lease(key, entry["run"])) is not None)
+        raise AnswersUnavailable("It neither adds an entry nor has one: it drops what it is given.")
+
+    def renew(self, key: str) -> None:
+        self._cache.set(_lease(key, self._run), 1, LEASE_SECONDS)
+        self._cache.touch(_entry(key), ANSWER_KEPT_SECONDS)
+
+    def end(self, key: str, digest: str, answer: tuple[int, str]) -> None:
+        self._cache.set(_entry(key), {"digest": digest, "answer": list(answer)}, ANSWER_KEPT_SECONDS)
+
+
+def _entry(key: str) -> str:
+    return f"sse_live.message.{key}"
+
+
+def _lease(key: str, run: str) -> str:
+    return f"sse_live.message.{key}.{run}"
+
+
+class TableAnswers:
+    """Of this process. Where it is full, the oldest answers go before their time; what runs stays."""
+
+    is_local = True
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._running: dict[str, str] = {}  # key → digest
+        self._answered: OrderedDict[str, tuple[float, Found]] = OrderedDict()  # the oldest first
+        self._bytes = 0
+
+    def begin(self, key: str, digest: str) -> Found | None:
+        with self._lock:
+            self._forget()
+            if key in self._running:
+                return Found(self._running[key], is_running=True)
+            if key in self._answered:
+                return self._answered[key][1]
+            self._running[key] = digest
+            return None
+
+    def renew(self, key: str) -> None:
+        pass
+
+    def end(self, key: str, digest: str, answer: tuple[int, str]) -> None:
+        with self._lock:
+            self._running.pop(key, None)
+            self._answered[key] = time.monotonic() + ANSWER_KEPT_SECONDS, Found(digest, answer)
+            self._bytes += _size(answer)
+            self._forget()
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        while self._answered:
+            until, found = next(iter(self._answered.values()))
+            if until > now and len(self._answered) <= TABLE_MESSAGES_MAX and self._bytes <= TABLE_BYTES_MAX:
+                break
+            self._answered.popitem(last=False)
+            assert found.answer is not None
+            self._bytes -= _size(found.answer)
+
+
+def _size(answer: tuple[int, str]) -> int:
+    return len(answer[1]) + 400

@@ -1,0 +1,1 @@
+"""The bus through Redis Streams: see backend.py."""

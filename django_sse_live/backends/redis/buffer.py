@@ -1,0 +1,117 @@
+"""Buffer: events that wait for Redis, within bounds. Not thread-safe: the outbox's lock is around it.
+
+What is given up is told: a control event stands in its place, by which every client gets a reset. Control events of
+ours, such as revocations, are not given up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Final, Literal
+
+from ...events import CONTROL_CHANNEL, NOW_PREFIX, RESERVED_PREFIX, Event
+from ...hub.control import LOST_EVENTS
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+KEPT_CONTROL_EVENTS_MAX: Final = 1_000  # control events that a full buffer does not give up
+
+WhenFull = Literal["drop_oldest", "drop_newest"]
+
+
+class Parcel:
+    """An event on its way. It is numbered when it is first sent."""
+
+    __slots__ = ("event", "number", "is_sent")
+
+    def __init__(self, event: Event) -> None:
+        self.event: Event = event
+        self.number: int = 0
+        self.is_sent: bool = False
+
+    @property
+    def is_control(self) -> bool:
+        return self.event.type.startswith(RESERVED_PREFIX)
+
+    @property
+    def is_of_now(self) -> bool:
+        """Whether it is worth nothing later."""
+        return self.event.type.startswith(NOW_PREFIX)
+
+
+class Buffer:
+    """In order: first the control events saved from it when it was full, then the others."""
+
+    def __init__(self, *, max_events: int, max_bytes: int, when_full: WhenFull) -> None:
+        self.dropped: int = 0  # events given up, since the start
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._when_full = when_full
+        self._kept: deque[Parcel] = deque()
+        self._parcels: deque[Parcel] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept) + len(self._parcels)
+
+    @property
+    def is_half_full(self) -> bool:
+        return len(self._parcels) > self._max_events // 2 or self._bytes > self._max_bytes // 2
+
+    def put(self, parcel: Parcel) -> None:
+        """At the end; past the bounds something is given up."""
+        self._append(parcel)
+        while len(self._parcels) > self._max_events or self._bytes > self._max_bytes:
+            if self._drop_oldest() if self._when_full == "drop_oldest" else self._drop_newest():
+                break
+
+    def take(self) -> Parcel:
+        return self._kept.popleft() if self._kept else self._pop()
+
+    def _drop_oldest(self) -> bool:
+        """Whether nothing more can be done."""
+        marker = self._pop() if self._parcels[0].event.type == LOST_EVENTS else None
+        oldest = self._pop()
+        if oldest.is_control and len(self._kept) < KEPT_CONTROL_EVENTS_MAX:
+            self._kept.append(oldest)
+        else:
+            self._count_dropped()
+            marker = marker or _marker()
+        if marker is not None:
+            self._append(marker, at_front=True)
+        return len(self._parcels) <= 2
+
+    def _drop_newest(self) -> bool:
+        newest = self._pop(at_front=False)
+        if newest.is_control and len(self._parcels) < self._max_events + KEPT_CONTROL_EVENTS_MAX:
+            self._append(newest)
+            return True
+        self._count_dropped()
+        if not self._parcels or self._parcels[-1].event.type != LOST_EVENTS:
+            self._append(_marker())
+        return True
+
+    def _append(self, parcel: Parcel, *, at_front: bool = False) -> None:
+        (self._parcels.appendleft if at_front else self._parcels.append)(parcel)
+        self._bytes += parcel.event.size
+
+    def _pop(self, *, at_front: bool = True) -> Parcel:
+        parcel = self._parcels.popleft() if at_front else self._parcels.pop()
+        self._bytes -= parcel.event.size
+        return parcel
+
+    def _count_dropped(self) -> None:
+        if not self.dropped:
+            logger.error(
+                "The buffer of broadcasts that wait for Redis is full (BUFFER_EVENTS %d, BUFFER_BYTES %d): events are "
+                "given up (%s), and clients will be told by a reset.",
+                self._max_events,
+                self._max_bytes,
+                self._when_full,
+            )
+        self.dropped += 1
+
+
+def _marker() -> Parcel:
+    return Parcel(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}"))

@@ -1,0 +1,70 @@
+"""DeltaSender: the deltas of jobs, on their way to a stream of their own. What cannot be sent now is dropped: the cache
+has it too. Knows nothing of events, whose outbox has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final
+
+import redis
+
+from ...events import Event
+from .entries import FIELD, encode_entry
+from .server import UNAVAILABLE, Client, close_client
+from .stream import RedisStream
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+ANSWER_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 1.0  # after a failure, before the next attempt
+DELTAS_MAX: Final = 20_000  # entries …
+DELTAS_MS: Final = 10_000  # … and their age, by Redis's own clock; both are bounds of what is kept at least
+
+# KEYS: stream. ARGV: length, milliseconds, entry. A Redis before 6.2 trims by length alone.
+_ADD: Final = """
+local now = redis.call('TIME')
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'event', ARGV[3])
+redis.pcall('XTRIM', KEYS[1], 'MINID', '~', now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[2])
+redis.call('PEXPIRE', KEYS[1], 6 * ARGV[2])
+return id
+"""
+assert FIELD == b"event"
+
+
+class DeltaSender:
+    """From any thread: one sends at a time."""
+
+    def __init__(self, stream: RedisStream) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._client: Client = None
+        self._again_at = 0.0  # monotonic
+
+    def send(self, event: Event) -> None:
+        entry = encode_entry(event, "jobs", 0)
+        with self._lock:
+            if time.monotonic() < self._again_at:
+                return
+            for _ in range(2):  # a connection that was idle for long may have been closed
+                is_fresh = self._client is None
+                try:
+                    if self._client is None:
+                        self._client = self._stream.server.connect(ANSWER_SECONDS)
+                    self._client.execute_command(
+                        "EVAL", _ADD, 1, self._stream.deltas_name, DELTAS_MAX, DELTAS_MS, entry
+                    )
+                    return
+                except UNAVAILABLE as error:
+                    logger.debug("Deltas of jobs are not sent: %r", error)
+                    self.close()
+                    if is_fresh or not isinstance(error, redis.ConnectionError):
+                        self._again_at = time.monotonic() + RETRY_SECONDS
+                        return
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+            close_client(client)

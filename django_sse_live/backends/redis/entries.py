@@ -1,0 +1,112 @@
+"""An event as an entry of a Redis stream, and back; and which entries have been seen.
+
+An entry has one field, ``event``: a line of JSON that says what the event is and who sent it; a line with its patch,
+where it has one; and below it the payload as it goes to the browsers. Whatever stands in the stream is read; what is
+not ours is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ...events import Event, make_position, received_event
+from ..unreadable import MALFORMED, Unreadable
+
+FIELD: Final = b"event"
+LOOKBACK_ENTRIES: Final = 100  # read before the place where a reader begins, to know the publishers' last numbers
+PUBLISHERS_MAX: Final = 10_000  # of whom the last number is remembered
+HEAD_MAX_BYTES: Final = 64 * 1024  # of the line that describes an event: 50 channels of 200 characters have room
+NUMBER_MAX: Final = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One of ours. ``number``: each publisher counts its own, in the order of the stream, without a gap."""
+
+    event: Event
+    publisher: str
+    number: int
+
+
+def encode_entry(event: Event, publisher: str, number: int) -> bytes:
+    head: dict[str, Any] = {"channels": event.channels, "type": event.type, "from": publisher, "seq": number}
+    if event.is_text:
+        head["text"] = True
+    patch = ""
+    if event.patch is not None:
+        head["patch"] = True
+        patch = f"{event.patch}\n"
+    line = json.dumps(head, separators=(",", ":"), ensure_ascii=False)
+    return f"{line}\n{patch}{event.payload}".encode()
+
+
+def read_id(entry_id: bytes) -> int:
+    """The position that stands for a Redis id: ``b"1764150000000-3"``."""
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return make_position(int(milliseconds), int(sequence))
+
+
+def write_id(position: int) -> str:
+    return f"{position >> 64}-{position & 0xFFFF_FFFF_FFFF_FFFF}"
+
+
+class Decoder:
+    """From what Redis says to entries. One for a backend and process, from any thread."""
+
+    def __init__(self) -> None:
+        self.unreadable: Unreadable = Unreadable("Of the SSE stream in Redis, entry")
+
+    def decode(self, raw: tuple[bytes, dict[bytes, bytes]], epoch: str, *, is_of_now: bool = False) -> Entry | None:
+        """None for what is not ours, or is malformed in whatever way. ``is_of_now``: of the other stream."""
+        entry_id, fields = raw
+        try:
+            entry = _decode(fields)
+        except MALFORMED as error:
+            self.unreadable.pass_over(entry_id.decode(errors="replace") + (" of now" if is_of_now else ""), error)
+            return None
+        entry.event.stamp(epoch, read_id(entry_id))
+        return entry
+
+
+def _decode(fields: dict[bytes, bytes]) -> Entry:
+    line, _, payload = fields[FIELD].partition(b"\n")
+    if len(line) > HEAD_MAX_BYTES:
+        raise ValueError("its first line is too long")
+    head = json.loads(line)
+    publisher, number = head["from"], head["seq"]
+    if not (isinstance(publisher, str) and 0 < len(publisher) <= 64):
+        raise ValueError("it does not say who sent it")
+    if type(number) is not int or not 0 <= number < NUMBER_MAX:
+        raise ValueError("its number is none")
+    patch = None
+    if "patch" in head:
+        first, _, payload = payload.partition(b"\n")
+        patch = first.decode()
+    text = head.get("text", False)
+    event = received_event(head["channels"], head["type"], payload.decode(), patch=patch, is_text=text)
+    return Entry(event, publisher, number)
+
+
+class Seen:
+    """Up to which number each publisher's entries have been read. ``before``: what had been read before the stream went
+    back; that it is missing now is known already."""
+
+    def __init__(self, before: Seen | None = None) -> None:
+        self._last: OrderedDict[str, int] = OrderedDict()  # publisher → number; the longest silent first
+        self._told: dict[str, int] = dict(before._last) if before is not None else {}
+
+    def look(self, entry: Entry) -> Literal["next", "repeated", "gap"]:
+        """What an entry is after those before it. Repeated: it was sent again, because its first answer was lost.
+        A gap: something of this publisher is missing before it."""
+        last = self._last.get(entry.publisher)
+        if last is not None and entry.number <= last:
+            return "repeated"
+        self._last[entry.publisher] = entry.number
+        self._last.move_to_end(entry.publisher)
+        if len(self._last) > PUBLISHERS_MAX:
+            self._last.popitem(last=False)
+        told = self._told.get(entry.publisher, 0)
+        return "next" if last is None or entry.number <= max(last, told) + 1 else "gap"

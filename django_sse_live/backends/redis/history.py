@@ -1,0 +1,242 @@
+"""History: what a client missed that its worker's log no longer has, read from Redis. Bounded in every way.
+
+The stream is read backward from where the log begins, once for all clients: one that comes back after a longer break
+goes on where the reading for another ended. The place beyond which nothing is read is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from heapq import merge
+from typing import Any, Final
+
+from ...events import RESERVED_PREFIX, Event
+from ...hub.control import LOST_EVENTS
+from ...hub.hub import Hub
+from ..base import HistoryUnavailable
+from .entries import Decoder, Entry, read_id, write_id
+from .server import UNAVAILABLE, Client, aclose_client
+from .stream import RedisStream
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+SCAN_ENTRIES_MAX: Final = 50_000  # further back nobody is taken: a reset is cheaper for both sides
+SCAN_BYTES_MAX: Final = 16 * 1024 * 1024
+REPLAY_BYTES_MAX: Final = 4 * 1024 * 1024  # what one client is sent of it at the most
+FRAME_BYTES: Final = 200  # about what an event has on the wire besides its data
+CHUNK_ENTRIES: Final = 100  # in one answer: about 3 ms of the loop
+READ_AHEAD_ENTRIES: Final = 1_000  # read past where the log begins: it lets go of them while a client is being served
+ANSWER_SECONDS: Final = 2.0
+WAIT_SECONDS: Final = 2.0  # how long one client waits for it; then a reset
+WAITING_MAX: Final = 1_000  # clients that wait; the next are told by a reset
+READ_KEPT_SECONDS: Final = 60.0  # what was read serves others for this long after the last
+
+
+class History:
+    """Of one hub; touched on its loop alone."""
+
+    def __init__(self, stream: RedisStream, decoder: Decoder, hub: Hub) -> None:
+        self._stream = stream
+        self._decoder = decoder
+        self._hub = hub
+        self._waiting: dict[asyncio.Future[None], int] = {}  # who waits, and after which position it wants to read
+        self._task: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._asking = asyncio.Lock()
+        self._clear("")
+
+    def _clear(self, epoch: str) -> None:
+        self._epoch = epoch
+        self._floor = 0  # nothing before it can be had; remembered as long as the epoch
+        self._drop()
+
+    def _drop(self) -> None:
+        self._low = self._high = 0  # everything after one and up to the other is in _channels
+        self._is_whole = False  # nothing ever was before
+        self._ahead = 0  # entries to be read forward before the next backward
+        self._count = self._bytes = 0
+        self._channels: dict[str, deque[Event]] = {}
+        self._own: dict[str, deque[Entry]] = {}  # publisher → its entries between the two
+        self._repeated: set[int] = set()  # positions of those of them that stand in the stream before, too
+
+    async def read(self, channels: tuple[str, ...], after: int) -> list[Event] | None:
+        """The events of these channels after that position, and the first of those that the hub's log has; None if not
+        all of them are there, or they are too many. HistoryUnavailable if Redis does not answer."""
+        if not self._covers(after):
+            if self._is_beyond(after) or len(self._waiting) >= WAITING_MAX:
+                return None
+            waiter: asyncio.Future[None] = self._hub.loop.create_future()
+            self._waiting[waiter] = after
+            if self._task is None:
+                self._task = self._hub.loop.create_task(self._serve())
+            try:
+                await asyncio.wait([waiter], timeout=WAIT_SECONDS)
+            finally:
+                self._waiting.pop(waiter, None)
+            if waiter.done():
+                waiter.result()
+            if not self._covers(after):
+                return None
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._forgetting = self._hub.loop.call_later(READ_KEPT_SECONDS, self._expire)
+        return self._select(channels, after)
+
+    async def has_reached(self, position: int) -> bool:
+        """Whether the stream has got that far: an id beyond its last one is of another life of it. True if Redis does
+        not answer."""
+        async with self._asking:
+            try:
+                last = await asyncio.wait_for(self._stream.last_on_primary(), ANSWER_SECONDS)
+            except (*UNAVAILABLE, asyncio.TimeoutError) as error:
+                logger.debug("Redis does not say how far it is: %r", error)
+                return True
+        return bool(last) and read_id(last[0][0]) >= position
+
+    def _is_beyond(self, after: int) -> bool:
+        if self._epoch != self._hub.log.epoch:
+            self._clear(self._hub.log.epoch)
+        return after < self._floor and (after > 0 or not self._is_whole)
+
+    def _covers(self, after: int) -> bool:
+        log = self._hub.log
+        return (
+            self._epoch == log.epoch
+            and self._high >= log.evicted_to
+            and (after >= self._low > 0 or (after == 0 and self._is_whole))
+        )
+
+    def _select(self, channels: tuple[str, ...], after: int) -> list[Event] | None:
+        log = self._hub.log
+        until = log.evicted_to
+        found: list[list[Event]] = []
+        size = 0
+        for channel in channels:
+            missed: list[Event] = []
+            for event in reversed(self._channels.get(channel, ())):
+                if event.position <= after:
+                    break
+                if event.position <= until and event.position not in self._repeated:
+                    missed.append(event)
+                    size += event.data_bytes + FRAME_BYTES
+                    if size > REPLAY_BYTES_MAX:
+                        return None
+            found.append(missed[::-1])
+        # Past the edge of the log, which goes on while this is being sent.
+        found.append(list(log.read(channels, max(after, until))))
+        return list({event.position: event for event in merge(*found, key=lambda event: event.position)}.values())
+
+    def _expire(self) -> None:
+        self._forgetting = None
+        if self._task is None:  # else it is needed, and expires later
+            self._drop()
+
+    # What is read for all who wait
+
+    async def _serve(self) -> None:
+        client: Client = None
+        try:
+            client = await asyncio.wait_for(self._stream.read_server.aconnect(ANSWER_SECONDS), ANSWER_SECONDS)
+            while self._waiting:
+                await self._read_on(client)
+                for waiter, after in list(self._waiting.items()):
+                    if not waiter.done() and (self._covers(after) or self._is_beyond(after)):
+                        waiter.set_result(None)
+                self._waiting = {waiter: after for waiter, after in self._waiting.items() if not waiter.done()}
+        except (*UNAVAILABLE, asyncio.TimeoutError) as error:
+            logger.info("What a client missed could not be read from Redis: %r", error)
+            for waiter in self._waiting:
+                if not waiter.done():
+                    waiter.set_exception(HistoryUnavailable(str(error)))
+        finally:
+            self._task = None
+            await aclose_client(client)
+
+    async def _read_on(self, client: Client) -> None:
+        """One more answer: forward, past where the log begins now, or backward to where somebody wants to begin."""
+        stream, log = self._stream, self._hub.log
+        if not self._high:
+            self._high, self._low = log.evicted_to, log.evicted_to + 1
+            self._ahead = READ_AHEAD_ENTRIES
+        is_behind = self._high < log.evicted_to
+        if is_behind:
+            self._ahead = max(self._ahead, READ_AHEAD_ENTRIES)
+        is_forward = self._ahead > 0
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.get(stream.epoch_key)
+            if is_forward:
+                pipeline.xrange(stream.name, min=write_id(self._high), count=CHUNK_ENTRIES + 1)
+            else:
+                pipeline.xrevrange(stream.name, max=write_id(self._low - 1), count=CHUNK_ENTRIES)
+            epoch, raws = await pipeline.execute()
+        if self._epoch != self._hub.log.epoch or epoch is None or epoch.decode() != self._epoch:
+            self._clear(self._hub.log.epoch)
+            self._floor = log.evicted_to + 1  # the reader has not noticed yet; until then nothing can be had
+            return
+        began = self._hub.loop.time()
+        if is_forward:
+            if is_behind and (not raws or read_id(raws[0][0]) != self._high):
+                self._drop()  # something may have been trimmed in between
+                return
+            for raw in raws:
+                if read_id(raw[0]) > self._high:
+                    self._add_newer(raw)
+            self._ahead -= len(raws)
+            if len(raws) <= CHUNK_ENTRIES:
+                self._ahead = 0
+                self._high = max(self._high, self._hub.log.evicted_to)
+        else:
+            for raw in raws:
+                if not self._add_older(raw):
+                    return
+            if len(raws) < CHUNK_ENTRIES:
+                info = await stream.info(client)
+                self._is_whole = info is not None and stream.is_complete(info)
+                self._floor = max(self._low, 1)
+        await asyncio.sleep(self._hub.loop.time() - began)  # half of the loop's time is for others
+
+    def _add_older(self, raw: Any) -> bool:
+        """False if nobody is taken further back."""
+        position = read_id(raw[0])
+        self._count += 1
+        self._bytes += sum(map(len, raw[1].values()))
+        if self._count > SCAN_ENTRIES_MAX or self._bytes > SCAN_BYTES_MAX:
+            self._floor = self._low
+            return False
+        self._low = position
+        entry = self._decoder.decode(raw, self._epoch)
+        if entry is None:
+            return True
+        own = self._own.setdefault(entry.publisher, deque())
+        while own and own[0].number <= entry.number:  # sent again after this one
+            self._repeated.add(own.popleft().event.position)
+        is_gap = bool(own) and own[0].number != entry.number + 1
+        if is_gap or entry.event.type == LOST_EVENTS:
+            self._floor = self._low = own[0].event.position if is_gap else position
+            return False
+        own.appendleft(entry)
+        self._file(entry.event, newest=False)
+        return True
+
+    def _add_newer(self, raw: Any) -> None:
+        self._high = read_id(raw[0])
+        entry = self._decoder.decode(raw, self._epoch)
+        if entry is None:
+            return
+        own = self._own.setdefault(entry.publisher, deque())
+        if own and entry.number <= own[-1].number:
+            return
+        if entry.event.type == LOST_EVENTS or (own and entry.number != own[-1].number + 1):
+            self._floor = self._low = self._high
+        own.append(entry)
+        self._count += 1
+        self._file(entry.event, newest=True)
+
+    def _file(self, event: Event, *, newest: bool) -> None:
+        if event.type.startswith(RESERVED_PREFIX):
+            return
+        for channel in event.channels:
+            events = self._channels.setdefault(channel, deque())
+            (events.append if newest else events.appendleft)(event)

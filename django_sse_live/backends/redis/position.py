@@ -1,0 +1,74 @@
+"""Position: where the Redis stream is, asked by a process that has no hub to know it from."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final
+
+from redis import TimeoutError as AnswerTimeout
+
+from ...events import format_id
+from .entries import read_id
+from .server import UNAVAILABLE, Client, close_client
+from .stream import RedisStream
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+ASK_SECONDS: Final = 1.0  # what a page may wait for the answer
+PAUSE_SECONDS: Final = 5.0  # after which a server that did not answer is asked again
+NOWHERE: Final = format_id("0", 0)  # the id of no stream: who brings it is told to begin by a reset
+
+
+class Position:
+    """From any thread. One asks at a time; while Redis is away, pages wait for one of them and not for each other."""
+
+    def __init__(self, stream: RedisStream) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._client: Client = None
+        self._last_known: str | None = None
+        self._ask_again_at = 0.0  # monotonic; 0 while Redis answers
+
+    def ask(self) -> str:
+        """What Redis says. While it is away: an older position, which makes a stream begin too early rather than too
+        late; where there is none, an id that makes it begin with a reset."""
+        with self._lock:
+            if time.monotonic() >= self._ask_again_at and (self._ask_again_at or not self._stream.outage.is_on):
+                try:
+                    self._last_known = self._ask()
+                except UNAVAILABLE as error:
+                    self._disconnect()
+                    if not self._ask_again_at:
+                        logger.warning("Redis does not say where the SSE stream is: %s.", error or type(error).__name__)
+                    self._ask_again_at = time.monotonic() + PAUSE_SECONDS
+                else:
+                    if self._ask_again_at:
+                        logger.info("Redis says again where the SSE stream is.")
+                    self._ask_again_at = 0.0
+            return self._last_known or NOWHERE
+
+    def close(self) -> None:
+        with self._lock:
+            self._disconnect()
+
+    def _ask(self) -> str:
+        stream = self._stream
+        was_idle = self._client is not None
+        try:
+            if not was_idle:
+                self._client = stream.server.connect(ASK_SECONDS)
+            epoch = self._client.get(stream.epoch_key) or self._client.eval(*stream.epoch_command())
+            last = self._client.xrevrange(stream.name, count=1)
+        except UNAVAILABLE as error:
+            if not was_idle or isinstance(error, AnswerTimeout):
+                raise
+            self._disconnect()  # Redis has closed it meanwhile
+            return self._ask()
+        stream.epoch = epoch.decode()
+        return format_id(stream.epoch, read_id(last[0][0]) if last else 0)
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        close_client(client)

@@ -1,0 +1,344 @@
+"""Reader: what one hub hears of the Redis stream. One task on the hub's loop, with one connection.
+
+It fills the hub's log from the stream's tail, then hands on what is added. With each read, and over each new
+connection, Redis is asked whether what was read before is still there: then nothing was missed. Where the stream is not
+the one it was, the log is filled anew and every client is told by a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from functools import partial
+from random import random
+from typing import Any, Final
+
+import redis
+
+from ...conf import live_settings
+from ...events import CONTROL_CHANNEL, RESERVED_PREFIX, Event, format_id
+from ...hub.control import LOST_EVENTS
+from ...hub.hub import Hub
+from ...hub.log import EventLog
+from ...hub.recent_ends import Revocations
+from ..cancellation import within
+from .entries import LOOKBACK_ENTRIES, Decoder, Seen, read_id, write_id
+from .server import UNAVAILABLE, Client, aclose_client
+from .stream import FIRST_LINE, RedisStream
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+BLOCK_MS: Final = 2_000  # how long Redis holds a read back when there is nothing new
+ANSWER_SECONDS: Final = 5.0  # a server that has not answered by then is gone; more than BLOCK_MS
+READ_ENTRIES: Final = 100  # in one answer: about 3 ms of the loop
+RETRY_SECONDS: Final = (0.05, 1.0)  # first and longest pause between two attempts, shortened at random by up to half
+MOVED_SECONDS: Final = 1.0  # how often Sentinel is asked whether this is still the master
+FILL_SLICE_EVENTS: Final = 500  # events put into a log before the loop may do something else
+
+
+class _Broken(Exception):
+    """The stream is not the one that was read before: it was lost, replaced, or trimmed past what was read."""
+
+
+class Reader:
+    """Touched on the hub's loop alone, but for ``known_id``."""
+
+    def __init__(self, stream: RedisStream, decoder: Decoder, hub: Hub) -> None:
+        self.known_id: str | None = None  # up to where the hub has been handed everything; read by any thread
+        self.task: asyncio.Task[None] | None = None
+        self._stream = stream
+        self._decoder = decoder
+        self._hub = hub
+        self._epoch = ""  # none: nothing has been read yet
+        self._position = 0  # of the last entry read
+        self._first_line: bytes | None = None  # of that entry; None: it was not in the stream any more
+        self._must_look = True  # whether that entry is still there; the connection is another
+        self._seen = Seen()
+        self._now_position = -1  # as _position, in the stream of what is worth nothing later; -1: not asked for yet
+        self._deltas_position = -1  # the same, in that of jobs
+        self._has_read = False  # over the last connection
+        self._address: object = None  # of its server, where that can move
+        self._look_again_at = 0.0  # loop time
+
+    @property
+    def is_over(self) -> bool:
+        """From any thread."""
+        return self._hub.loop.is_closed() or (self.task is not None and self.task.done())
+
+    def stop(self) -> None:
+        """From any thread."""
+        task = self.task
+        if task is not None and not self.is_over:
+            try:
+                self._hub.loop.call_soon_threadsafe(task.cancel)
+            except RuntimeError:  # closed meanwhile
+                pass
+
+    async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            self._stream.outage.forget(self)
+
+    async def _run(self) -> None:
+        pause, longest = RETRY_SECONDS
+        outage = self._stream.outage
+        while True:
+            try:
+                await within(None, self._read())
+            except (*UNAVAILABLE, asyncio.TimeoutError) as error:
+                outage.fails(self, error)
+            except Exception as error:
+                if outage.fails(self, error):
+                    logger.exception("Reading the SSE stream failed.")
+            if self._has_read:
+                self._has_read = False
+                pause = RETRY_SECONDS[0]
+            await asyncio.sleep(pause * (1 - random() / 2))
+            pause = min(2 * pause, longest)
+
+    async def _read(self) -> None:
+        """Over one client, until it breaks."""
+        server = self._stream.read_server
+        if server.may_move:
+            self._address = await server.aaddress()
+        client = await server.aconnect(ANSWER_SECONDS, self._look_first)
+        try:
+            if self._now_position < 0:  # before any stream opens here, and asks who else is there
+                last = await client.xrevrange(self._stream.now_name, count=1)
+                self._now_position = read_id(last[0][0]) if last else 0
+                last = await client.xrevrange(self._stream.deltas_name, count=1)
+                self._deltas_position = read_id(last[0][0]) if last else 0
+            # A cancellation may be lost in the client library, and the next read would begin.
+            while not self.is_over and not await self._has_moved():
+                try:
+                    if not self._epoch:
+                        await self._fill(client)
+                        self._works()
+                    elif self._must_look:
+                        await self._look(client)
+                        self._works()
+                    else:
+                        await self._read_next(client)
+                except _Broken as error:
+                    logger.info("The SSE stream in Redis %s: every client is told by a reset.", error)
+                    self._epoch = ""
+        finally:
+            await aclose_client(client)
+
+    def _look_first(self) -> None:
+        self._must_look = True
+
+    def _works(self) -> None:
+        self._has_read = True
+        self._stream.outage.works(self)
+
+    async def _has_moved(self) -> bool:
+        loop, server = self._hub.loop, self._stream.read_server
+        if not server.may_move or loop.time() < self._look_again_at:
+            return False
+        self._look_again_at = loop.time() + MOVED_SECONDS
+        try:
+            return await server.aaddress() != self._address
+        except UNAVAILABLE as error:
+            logger.debug("Sentinel does not say who the master is: %r", error)
+            return False
+
+    async def _look(self, client: Client) -> None:
+        """Whether reading may go on where it ended."""
+        stream = self._stream
+        self._must_look = False
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.eval(FIRST_LINE, 1, stream.name, write_id(self._position))
+            pipeline.get(stream.epoch_key)
+            first_line, epoch = await pipeline.execute()
+        self._compare(epoch)
+        await self._check(client, first_line)
+        if self._hub.revocations is not None:
+            await self._set_clock(client)  # this machine may have slept
+
+    async def _check(self, client: Client, first_line: bytes | None) -> None:
+        if self._first_line is not None and first_line != self._first_line:
+            await self._look_for_what_was_read(client)
+            self._first_line = None
+
+    def _compare(self, epoch: bytes | None) -> None:
+        if epoch is None or epoch.decode() != self._epoch:
+            raise _Broken("has begun anew")
+
+    async def _read_next(self, client: Client) -> None:
+        stream = self._stream
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.xread(
+                {
+                    stream.name: write_id(self._position),
+                    stream.now_name: write_id(self._now_position),
+                    stream.deltas_name: write_id(self._deltas_position),
+                },
+                count=READ_ENTRIES,
+                block=BLOCK_MS,
+            )
+            # After the entries: nothing of another stream gets past it, and nothing is trimmed before it is read.
+            pipeline.get(stream.epoch_key)
+            pipeline.eval(FIRST_LINE, 1, stream.name, write_id(self._position))
+            answer, epoch, first_line = await pipeline.execute()
+        if self._must_look:
+            return  # over another connection than before: perhaps of another server
+        self._compare(epoch)
+        await self._check(client, first_line)
+        found = dict(answer or ())
+        for raw in found.get(stream.name.encode(), ()):
+            self._hand_on(raw)
+        now, deltas = found.get(stream.now_name.encode(), ()), found.get(stream.deltas_name.encode(), ())
+        if now:
+            self._now_position = read_id(now[-1][0])
+        if deltas:
+            self._deltas_position = read_id(deltas[-1][0])
+        for raw in [*now, *deltas]:
+            entry = self._decoder.decode(raw, self._epoch, is_of_now=True)
+            if entry is not None:
+                entry.event.position = 0  # it has none among the others
+                self._hub.deliver(entry.event)
+
+    def _hand_on(self, raw: Any) -> None:
+        self._position, self._first_line = read_id(raw[0]), _first_line(raw)
+        entry = self._decoder.decode(raw, self._epoch)
+        if entry is not None:
+            what = self._seen.look(entry)
+            if what == "gap" and entry.event.type != LOST_EVENTS:
+                logger.warning("Events of a publisher are missing in the SSE stream: every client is told by a reset.")
+                # Up to this event itself, since the one missing may have stood right before it.
+                self._hub.deliver(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}", position=self._position))
+            if what != "repeated":
+                self._hub.deliver(entry.event)
+        self.known_id = format_id(self._epoch, self._position)
+
+    async def _look_for_what_was_read(self, client: Client) -> None:
+        """What was read last is not in the stream. Returns where nothing can have been missed."""
+        stream, at = self._stream, write_id(self._position)
+        if stream.read_server is not stream.server and await stream.primary_has(at, self._first_line or b""):
+            raise redis.ConnectionError("the replica has less than was read from it, and less than its primary")
+        info = await stream.info(client)
+        if info is not None and not info["length"] and read_id(info["last-generated-id"]) == self._position:
+            return  # all was trimmed, and nothing was added since
+        first = info and info["first-entry"]
+        if not first or read_id(first[0]) < self._position:
+            # What was read is not there: a failover or a crash took it, and ids may have gone back.
+            await stream.begin_epoch(self._epoch)
+            raise _Broken("goes on with less than was read")
+        raise _Broken("was trimmed past what was read")
+
+    # The beginning, and each one after the stream was another
+
+    async def _fill(self, client: Client) -> None:
+        """Another log, from the stream's tail. Control events in it have been obeyed long ago; where a hub goes on
+        after a break it obeys those that it has not seen."""
+        hub = self._hub
+        epoch = await self._ask_epoch(client)
+        raws, floor, last, is_complete = await self._read_tail(client)
+        seen = Seen(self._seen)
+        if floor and hub.keeps_history:
+            before = await client.xrevrange(self._stream.name, max=write_id(floor), count=LOOKBACK_ENTRIES)
+            for raw in reversed(before):
+                if (entry := self._decoder.decode(raw, epoch)) is not None:
+                    seen.look(entry)
+        log = EventLog(epoch, floor, complete=is_complete)
+        late: list[Event] = []
+        is_first = not self._position
+        for number, raw in enumerate(raws, 1):
+            if not number % FILL_SLICE_EVENTS:
+                await asyncio.sleep(0)
+            entry = self._decoder.decode(raw, epoch)
+            what = "repeated" if entry is None else seen.look(entry)
+            if entry is None or what == "repeated":
+                continue
+            event = entry.event
+            if event.type == LOST_EVENTS or what == "gap":
+                log.restart(epoch, event.position)
+            elif not event.type.startswith(RESERVED_PREFIX):
+                log.append(event)
+            if _is_command(event) and not is_first and (event.position > self._position or hub.log.epoch != epoch):
+                late.append(event)
+        log.skip_to(last)
+        revocations = await self._read_revocations(client, epoch)
+        self._epoch, self._position, self._seen = epoch, last, seen
+        self._first_line = _first_line(raws[-1]) if raws and read_id(raws[-1][0]) == last else None
+        hub.deliver(partial(hub.adopt, log, revocations))  # behind what is in the inbox
+        for event in late:
+            hub.deliver(event)
+        self.known_id = format_id(epoch, last)
+        self._stream.epoch = epoch
+
+    async def _read_revocations(self, client: Client, epoch: str) -> Revocations | None:
+        """Asked after the tail was read: what is added from then on comes as an entry. None where these commands are
+        not allowed."""
+        if not self._hub.keeps_history:
+            return None
+        stream = self._stream
+        try:
+            found = {field: id async for field, id in client.hscan_iter(stream.revoked_key, count=1000)}
+            # After the others: what was let go of meanwhile is before it.
+            since = (await client.hget(stream.revoked_key, "since") or b"").decode()
+            if not since.startswith(f"{epoch}:"):
+                since, found = await stream.begin_keeping(epoch), {}
+            await self._set_clock(client)
+            found.pop(b"since", None)
+            ends = [(read_id(id), json.loads(conditions)) for conditions, id in found.items()]
+            return Revocations(read_id(since.partition(":")[2].encode()), ends)
+        except (redis.ResponseError, ValueError) as error:
+            logger.info("Redis does not say what has been revoked, so that no ticket is good: %s", error)
+            return None
+
+    async def _set_clock(self, client: Client) -> None:
+        seconds, microseconds = await client.time()
+        self._hub.set_clock(1000 * int(seconds) + int(microseconds) / 1000)
+
+    async def _ask_epoch(self, client: Client) -> str:
+        """The stream's epoch; made, if there is none."""
+        pause, longest = RETRY_SECONDS
+        while True:
+            epoch = await client.get(self._stream.epoch_key)
+            if epoch is not None:
+                return epoch.decode()  # type: ignore[no-any-return]
+            await self._stream.begin_epoch()
+            if self._stream.read_server is not self._stream.server:
+                await asyncio.sleep(pause)  # a replica hears of it a little later
+                pause = min(2 * pause, longest)
+
+    async def _read_tail(self, client: Client) -> tuple[list[Any], int, int, bool]:
+        """(entries, oldest first; a position after which nothing is missing; the stream's last position; whether
+        nothing has ever been before the entries)."""
+        settings = live_settings()
+        info = await self._stream.info(client)
+        if info is None:
+            return [], 0, 0, True
+        last = read_id(info["last-generated-id"])
+        if not self._hub.keeps_history:
+            return [], last, last, False
+        oldest = (last >> 64) - int(settings.history_seconds * 1000)
+        entries: list[Any] = []  # newest first
+        size, end = 0, last
+        while True:
+            chunk = await client.xrevrange(self._stream.name, max=write_id(end), count=READ_ENTRIES)
+            for raw in chunk:
+                position = read_id(raw[0])
+                size += sum(map(len, raw[1].values()))
+                if len(entries) >= settings.history_events or size > settings.history_bytes or position >> 64 < oldest:
+                    return entries[::-1], position, last, False
+                entries.append(raw)
+            if len(chunk) < READ_ENTRIES:
+                break
+            end = read_id(chunk[-1][0]) - 1
+        if not entries:
+            return [], last, last, False
+        return entries[::-1], read_id(entries[-1][0]) - 1, last, self._stream.is_complete(info)
+
+
+def _first_line(raw: Any) -> bytes:
+    value: bytes = next(iter(raw[1].values()))
+    return value.partition(b"\n")[0]
+
+
+def _is_command(event: Event) -> bool:
+    return event.type.startswith(RESERVED_PREFIX) and event.type != LOST_EVENTS

@@ -1,0 +1,227 @@
+"""RedisServer: from a URL to redis-py's clients. The only file that knows where they lead and how they are made.
+
+Each client is of one server and does nothing twice: its users decide what is sent again, and when, since
+a repeated XADD is a doubled event. Sentinels and clusters are asked when a client is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+try:
+    import redis
+    import redis.asyncio
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import RedisClusterException, RedisError
+    from redis.retry import Retry
+except ImportError as _error:
+    raise ImproperlyConfigured(
+        f'RedisStreamsBackend needs redis-py ({_error}). Install it: pip install "redis>=5.0.1".'
+    ) from _error
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+# What a server that is away, paused, loading, full, failing over or wrongly configured raises in redis-py.
+UNAVAILABLE: Final = (RedisError, RedisClusterException, OSError)
+
+CONNECT_SECONDS: Final = 2.0
+REDIS_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+EXAMPLES: Final = (
+    '"redis://localhost:6379/0", "rediss://user:password@host:6380/0", "unix:///run/redis.sock", '
+    '"redis+sentinel://host1:26379,host2:26379/mymaster" or "redis+cluster://host1:6379,host2:6379"'
+)
+# Options of a URL's query that are decided here.
+OWN_OPTIONS: Final = frozenset(
+    {
+        *("protocol", "decode_responses", "health_check_interval", "socket_timeout", "socket_connect_timeout"),
+        *("retry_on_timeout", "retry_on_error", "single_connection_client"),
+    }
+)
+
+Address = tuple[str, int]
+Client = Any  # redis.Redis or redis.asyncio.Redis; which of them, the method that made it says
+
+
+class RedisServer:
+    """Where the stream lives. Touches the network only in the methods that say so. From any thread."""
+
+    def __init__(self, url: Any, key: str, *, option: str = "URL") -> None:
+        self._option = option  # the key of OPTIONS, for error messages
+        self._key = key  # in a cluster, the server is the one that has this key
+        match = re.match(r"(rediss?|unix|rediss?\+sentinel|rediss?\+cluster)://([^/?#]*)(.*)", str(url), re.DOTALL)
+        if not isinstance(url, str) or match is None:
+            raise self._bad_url(url)
+        scheme, _, kind = match[1].partition("+")
+        self._scheme: str = scheme
+        self._kind: str = kind  # "", "sentinel" or "cluster"
+        self._nodes: list[Address] = []  # of a cluster, those that were there last
+        try:
+            # Several hosts are no authority that urlsplit() knows.
+            parts = urlsplit(f"{scheme}://host{match[3]}")
+            query = [(name, value) for name, value in parse_qsl(parts.query) if name not in OWN_OPTIONS]
+            self._credentials, at, self._where = str(match[2]).rpartition("@")
+            self._credentials += at
+            self._path: str = parts.path
+            port = SENTINEL_PORT if self._kind == "sentinel" else REDIS_PORT
+            self._hosts: list[Address] = _read_hosts(self._where, port) if self._kind else []
+            if self._kind == "sentinel":
+                self._path, query = self._read_sentinel_url(query)
+            self._query = urlencode(query)
+            redis.ConnectionPool.from_url(self._url(("host", 1) if self._kind else None)).make_connection()
+        except (ValueError, TypeError) as error:
+            raise self._bad_url(url, error) from error
+
+    def __str__(self) -> str:
+        """Where it is, without a password."""
+        return ",".join(f"{host}:{port}" for host, port in self._hosts) or self._where or self._path
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another server may become the right one while the old one still answers."""
+        return self._kind == "sentinel"
+
+    def connect(self, answer_seconds: float) -> Client:
+        """A client of one connection, connected. Each answer is waited for that long. Raises one of UNAVAILABLE."""
+        address = self.address() if self._kind else None
+        return redis.Redis.from_url(
+            self._url(address), **_options(answer_seconds, Retry), single_connection_client=True
+        )
+
+    async def aconnect(self, answer_seconds: float, when_connected: Callable[[], None] | None = None) -> Client:
+        """The asyncio client for the running loop. It connects when it is first used, and again where it finds its
+        connection closed before a command; ``when_connected`` is told of each."""
+        address = await self.aaddress() if self._kind else None
+
+        async def connected(connection: Any) -> None:
+            await connection.on_connect()
+            if when_connected is not None:
+                when_connected()
+
+        return redis.asyncio.Redis.from_url(
+            self._url(address), **_options(answer_seconds, AsyncRetry), redis_connect_func=connected
+        )
+
+    def address(self) -> Address | None:
+        """Which server is the right one now, as Sentinel or the cluster says. Touches the network."""
+        if self._kind == "sentinel":
+            sentinel = self._sentinel(redis.Sentinel, Retry)
+            try:
+                return sentinel.discover_master(self._master)  # type: ignore[no-any-return]
+            finally:
+                for client in sentinel.sentinels:
+                    client.close()
+        if self._kind == "cluster":
+            node: Any = redis.cluster.ClusterNode
+            nodes = [node(*address) for address in self._nodes or self._hosts]
+            cluster: Any = redis.RedisCluster.from_url(
+                self._url(self._hosts[0]), startup_nodes=nodes, socket_timeout=CONNECT_SECONDS
+            )
+            try:
+                return self._of_cluster(cluster)
+            finally:
+                cluster.close()
+        return None
+
+    async def aaddress(self) -> Address | None:
+        """address() for a coroutine."""
+        if self._kind == "sentinel":
+            sentinel = self._sentinel(redis.asyncio.Sentinel, AsyncRetry)
+            try:
+                return await sentinel.discover_master(self._master)  # type: ignore[no-any-return]
+            finally:
+                for client in sentinel.sentinels:
+                    await client.aclose()
+        if self._kind == "cluster":
+            nodes = [redis.asyncio.cluster.ClusterNode(*address) for address in self._nodes or self._hosts]
+            cluster = redis.asyncio.RedisCluster.from_url(
+                self._url(self._hosts[0]), startup_nodes=nodes, socket_timeout=CONNECT_SECONDS
+            )
+            try:
+                await cluster.initialize()
+                return self._of_cluster(cluster)
+            finally:
+                await cluster.aclose()
+        return None
+
+    def _url(self, address: Address | None) -> str:
+        where = self._where
+        if address is not None:
+            host, port = address
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{self._scheme}://{self._credentials}{where}{self._path}?{self._query}"
+
+    def _bad_url(self, url: object, error: Exception | None = None) -> ImproperlyConfigured:
+        shown = re.sub(r"//[^/]*@", "//…@", str(url))
+        because = f" ({error})" if error else ""
+        return ImproperlyConfigured(
+            f'SSE_LIVE["OPTIONS"]["{self._option}"] is {shown!r}{because}; it must be a URL such as {EXAMPLES}.'
+        )
+
+    def _read_sentinel_url(self, query: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
+        """``redis+sentinel://user:password@host:port,host:port/name?db=0``: credentials and database are the master's;
+        those of the Sentinels are ``sentinel_username`` and ``sentinel_password`` in the query. TLS, and the query's
+        ``ssl_…``, hold for both. Gives the path and the query of the master."""
+        self._master = unquote(self._path.strip("/"))
+        if not self._master or not self._hosts[0][0]:
+            raise ValueError("the Sentinels' hosts and the master's name are needed")
+        options: dict[str, Any] = {}
+        if self._scheme == "rediss":
+            given = redis.ConnectionPool.from_url(f"rediss://sentinel?{urlencode(query)}").connection_kwargs
+            options = {"ssl": True, **{name: value for name, value in given.items() if name.startswith("ssl_")}}
+        options |= {name.removeprefix("sentinel_"): value for name, value in query if name.startswith("sentinel_")}
+        self._sentinel_options = options
+        return "", [(name, value) for name, value in query if not name.startswith("sentinel_")]
+
+    def _sentinel(self, sentinel_class: Any, retry_class: Any) -> Any:
+        return sentinel_class(
+            self._hosts, sentinel_kwargs={**_options(CONNECT_SECONDS, retry_class), **self._sentinel_options}
+        )
+
+    def _of_cluster(self, cluster: Any) -> Address:
+        """Where the key lives; and the cluster's nodes are remembered, since those of the URL may be gone one day."""
+        node = cluster.get_node_from_key(self._key)
+        if node is None:
+            raise redis.ConnectionError(f"No server of the cluster has the slot of {self._key!r}.")
+        there = ((each.host, int(each.port)) for each in cluster.get_nodes())
+        self._nodes = list(dict.fromkeys([*self._hosts, *there]))
+        return node.host, int(node.port)
+
+
+def close_client(client: Client) -> None:
+    if client is not None:
+        try:
+            client.close()
+        except UNAVAILABLE as error:
+            logger.debug("Closing a connection to Redis: %r", error)
+
+
+async def aclose_client(client: Client) -> None:
+    if client is not None:
+        try:
+            await client.aclose()
+        except UNAVAILABLE as error:
+            logger.debug("Closing a connection to Redis: %r", error)
+
+
+def _options(answer_seconds: float, retry_class: Any) -> dict[str, Any]:
+    """Of every client: RESP2, answers of one shape whatever the version of server and library; and no second try."""
+    return {
+        "protocol": 2,
+        "socket_timeout": answer_seconds,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": retry_class(NoBackoff(), 0),
+    }
+
+
+def _read_hosts(hosts: str, port: int) -> list[Address]:
+    """``host:1,[::1]:2,host``: the last with the port given here."""
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    return [(part.hostname or "", part.port or port) for part in parts]

@@ -1,0 +1,110 @@
+"""RedisStream: the stream and the keys beside it, as every part of the backend sees them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..outage import Outage
+from .server import UNAVAILABLE, Client, RedisServer
+
+# Begins a lineage where there is the one given, or none, and gives the one there is then. KEYS: epoch, stream. ARGV:
+# the lineage before ("": none), the new one. Redis lets a script that has trimmed something write, though it is full.
+SET_EPOCH: Final = """
+if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then
+  redis.pcall('XTRIM', KEYS[2], 'MAXLEN', '~', 1000000000)
+  redis.call('SET', KEYS[1], ARGV[2])
+end
+return redis.call('GET', KEYS[1])
+"""
+# What was revoked, kept apart from events: a hash of conditions and the newest id that they were sent with, and a
+# sorted set of the same by time. "since" is the id after which all are there. The first reader of a lineage begins it;
+# publishers write nothing before that. KEYS: hash, set, stream. ARGV: lineage.
+BEGIN_KEEPING: Final = """
+local since = redis.call('HGET', KEYS[1], 'since') or ''
+if string.sub(since, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':' then
+  local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+  since = ARGV[1] .. ':' .. (last and last[1] or '0-0')
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'since', since)
+end
+return since
+"""
+# The first line of an entry, by which it is known: another may have got its id, in a stream that was deleted. Not by
+# XRANGE, which would send all of it. KEYS: stream. ARGV: id.
+FIRST_LINE: Final = """
+local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+return found and string.match(found[2][2], '^[^\\n]*')
+"""
+
+
+@dataclass(slots=True)
+class RedisStream:
+    """What the parts of one backend share. Nothing in it belongs to a process but the outage."""
+
+    name: str  # of the stream's key
+    server: RedisServer
+    read_server: RedisServer
+    max_length: int
+    max_bytes: int
+    outage: Outage
+    epoch: str = ""  # of the stream, once somebody has asked for it
+    epoch_key: str = field(init=False)
+    now_name: str = field(init=False)  # the stream of what is worth nothing later
+    deltas_name: str = field(init=False)  # the stream of what is written to jobs
+    revoked_key: str = field(init=False)
+    revoked_times_key: str = field(init=False)
+    root: str = field(init=False)  # of the other keys: in a cluster, all of them live on one server
+
+    def __post_init__(self) -> None:
+        self.root = self.name if re.search(r"\{[^}]+\}", self.name) else f"{{{self.name}}}"
+        self.epoch_key = f"{self.root}:epoch"
+        self.now_name = f"{self.root}:now"
+        self.deltas_name = f"{self.root}:jobs"
+        self.revoked_key = f"{self.root}:revoked"
+        self.revoked_times_key = f"{self.root}:revoked_times"
+
+    async def info(self, client: Client) -> dict[str, Any] | None:
+        """XINFO STREAM, by an asyncio client; None while there is no stream."""
+        try:
+            return await client.xinfo_stream(self.name)  # type: ignore[no-any-return]
+        except UNAVAILABLE as error:
+            if "no such key" in str(error):
+                return None
+            raise
+
+    def is_complete(self, info: dict[str, Any]) -> bool:
+        """Whether a stream still has every entry that was ever added to it, since it was made. It may have been made
+        anew under the old epoch, if it was deleted alone: an id that is older than its first entry tells."""
+        if "entries-added" in info:  # Redis 7
+            return bool(info["entries-added"] == info["length"])
+        return bool(info["length"] < self.max_length)
+
+    def epoch_command(self, before: str = "") -> tuple[Any, ...]:
+        """The arguments of eval() that begin a lineage; nothing happens if there is another than the one before."""
+        return SET_EPOCH, 2, self.epoch_key, self.name, before, secrets.token_hex(4)
+
+    async def begin_epoch(self, before: str = "") -> None:
+        """On the primary; readers may be connected to a replica."""
+        await self._on_primary("eval", *self.epoch_command(before))
+
+    async def begin_keeping(self, epoch: str) -> str:
+        """The id after which all that was revoked is kept; from now on, where there is none of this lineage."""
+        keys = self.revoked_key, self.revoked_times_key, self.name
+        return (await self._on_primary("eval", BEGIN_KEEPING, 3, *keys, epoch)).decode()  # type: ignore[no-any-return]
+
+    async def primary_has(self, entry_id: str, first_line: bytes) -> bool:
+        return bool(await self._on_primary("eval", FIRST_LINE, 1, self.name, entry_id) == first_line)
+
+    async def last_on_primary(self) -> list[Any]:
+        """The newest entry, in a list; an empty one where there is none."""
+        return await self._on_primary("xrevrange", self.name, count=1)  # type: ignore[no-any-return]
+
+    async def _on_primary(self, method: str, *arguments: Any, **options: Any) -> Any:
+        client = await self.server.aconnect(1.0)
+        try:
+            return await getattr(client, method)(*arguments, **options)
+        finally:
+            await client.aclose()

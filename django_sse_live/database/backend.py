@@ -1,0 +1,325 @@
+"""DatabaseBackend: the project's own database carries events to every process of the site; no server besides.
+
+An event that is broadcast inside a transaction of that database is a row of it (outbox.py). Everything else is done by
+one thread of each process, over one connection of its own (thread.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from django.core.checks import CheckMessage
+from django.db import DatabaseError, InterfaceError, connections, transaction
+
+from ..backends.base import Backend, HistoryUnavailable
+from ..backends.memory import MemoryBackend
+from ..backends.outage import Outage
+from ..conf import number, option_place, refuse, truth
+from ..events import NOW_PREFIX, RESERVED_PREFIX, Event, format_id
+from ..hub.hub import Hub
+from ..hub.registry import add_hub, deliver_to_hubs
+from ..savepoints import is_in_transaction
+from .checks import check_database
+from .dialects.base import Dialect
+from .dialects.mysql import MySQL
+from .dialects.postgresql import PostgreSQL
+from .dialects.sqlite import SQLite
+from .history import History
+from .outbox import Outbox
+from .rows import NUMBER_MASK, encode_body
+from .session import UNAVAILABLE, database_key
+from .thread import BusThread
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "DATABASE": "default",  # the alias of DATABASES whose transactions events are part of
+    "LISTEN_DATABASE": None,  # an alias that leads to the same database without a pooler between
+    "SAVEPOINT": False,  # True: an event that cannot be stored is lost and logged, and the save stands
+    "RETENTION_SECONDS": 86_400,  # how far back a client can resume
+}
+DIALECTS: Final[Mapping[str, type[Dialect]]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
+
+PUBLISH_SECONDS: Final = 0.05  # what a caller outside a transaction waits for its event to be stored
+POSITION_SECONDS: Final = 1.0  # what a page waits for a position
+HISTORY_SECONDS: Final = 4.0
+HISTORY_ROUNDS: Final = 5  # the log goes on while what it no longer has is read, …
+HISTORY_AHEAD: Final = 1_000  # … so that this many of the events that it still has are read too
+NOWHERE: Final = format_id("0", 0)  # the id of no stream: who brings it is told to begin by a reset
+
+
+class DatabaseBackend(Backend):
+    """OPTIONS are those of DEFAULTS. Connections of a process: one, as long as it serves streams; else one from its
+    first broadcast until a second after its last. A SQLite database in memory is one process's own: there, this is
+    MemoryBackend.
+    """
+
+    reaches_other_processes = True
+    resumes_on_other_workers = True
+    option_names: ClassVar[frozenset[str]] = frozenset(DEFAULTS)
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        given = {**DEFAULTS, **options}
+        _check_options(given)
+        self.alias: str = given["DATABASE"]
+        self._listen_alias: str | None = given["LISTEN_DATABASE"]
+        self._retention_seconds: float = given["RETENTION_SECONDS"]
+        self._dialect = DIALECTS[connections[self.alias].vendor]()
+        self._outbox = Outbox(self.alias, self._dialect, given["SAVEPOINT"])
+        self._outage = Outage(database_key(self.alias))
+        self._threads: dict[int, BusThread] = {}  # by process: one that is a fork has none of its parent's
+        self._histories: dict[int, History] = {}
+        self._last_known: str | None = None
+        self._own_memory: MemoryBackend | None = None
+
+    # Where the work is done
+
+    @property
+    def _memory(self) -> MemoryBackend | None:
+        """Asked each time, since a test run gives the alias another database."""
+        if not isinstance(self._dialect, SQLite) or not connections[self.alias].is_in_memory_db():  # type: ignore[attr-defined]
+            return None
+        if self._own_memory is None:
+            self._own_memory = MemoryBackend({})
+        return self._own_memory
+
+    @property
+    def thread(self) -> BusThread:
+        """Of this process."""
+        pid = os.getpid()
+        thread = self._threads.get(pid)
+        if thread is None:
+            made = BusThread(
+                self._listen_alias or self.alias,
+                self._dialect,
+                self._retention_seconds,
+                self._outage,
+                may_listen_through_pooler=self._listen_alias is not None,
+            )
+            thread = self._threads.setdefault(pid, made)
+        return thread
+
+    @property
+    def outage(self) -> Outage:
+        return self._outage
+
+    @property
+    def buffered(self) -> int:
+        thread = self._threads.get(os.getpid())
+        return len(thread.parcels) if thread is not None and thread.is_behind else 0
+
+    @property
+    def dropped(self) -> int:
+        thread = self._threads.get(os.getpid())
+        return thread.parcels.dropped if thread is not None else 0
+
+    @property
+    def unreadable(self) -> int:
+        thread = self._threads.get(os.getpid())
+        return thread.reader.decoder.unreadable.count if thread is not None else 0
+
+    # Publishing
+
+    def enlist(self, event: Event, using: str) -> Callable[[], None] | None:
+        if using != self.alias or self._memory is not None or event.type.startswith(NOW_PREFIX):
+            return None
+        id = self._outbox.insert(event)
+
+        def after_commit() -> None:
+            self._after_commit(event, id)
+
+        return after_commit
+
+    def _after_commit(self, event: Event, id: int | None) -> None:
+        was_pending = event.finish is not None
+        is_sent = event.complete()
+        connection = connections[self.alias]
+        if connection.in_atomic_block:
+            # A test has called what waits for a commit that will never come: the row is seen by nobody.
+            if is_sent:
+                self._publish(event)
+        elif id is not None:
+            self.thread.watch_signals()
+            if not was_pending:
+                self.thread.poke()
+                return
+            body = encode_body(event) if is_sent else None
+            if isinstance(self._dialect, SQLite):
+                self._complete_here(id, body)
+            else:
+                self.thread.complete(id, body)
+
+    def _complete_here(self, id: int, body: bytes | None) -> None:
+        """SQLite: over this very connection, right after its commit. Who writes now is the one who may."""
+        try:
+            with connections[self.alias].cursor() as cursor:
+                self._dialect.complete(cursor, id, body)
+        except (DatabaseError, InterfaceError):
+            pass  # somebody else writes for long: it is sent as it stands
+        self.thread.poke()
+
+    def publish(self, event: Event) -> None:
+        """Now. Inside a transaction of the database: as part of it, on SQLite, where no second connection could write
+        meanwhile, and for control events, which are true from its commit on."""
+        memory = self._memory
+        if memory is not None:
+            memory.publish(event)
+        elif self._is_word_of_workers(event):
+            deliver_to_hubs(event)
+        elif self._must_enlist(event):
+            after_commit = self.enlist(event, self.alias)
+            if after_commit is not None:
+                transaction.on_commit(after_commit, using=self.alias, robust=True)
+        elif event.complete():
+            self._publish(event)
+
+    @property
+    def carries_reports(self) -> bool:
+        return self._dialect.has_workers_words
+
+    @property
+    def carries_deltas(self) -> bool:
+        return self._memory is not None or not self.thread.deltas.is_off
+
+    def publish_deltas(self, event: Event) -> None:
+        memory = self._memory
+        if memory is not None:
+            memory.publish_deltas(event)
+        else:
+            self.thread.publish_deltas(event)
+
+    async def apublish(self, event: Event) -> None:
+        memory = self._memory
+        if memory is not None:
+            await memory.apublish(event)
+        elif self._is_word_of_workers(event):
+            deliver_to_hubs(event)
+        elif event.complete():
+            thread = self.thread
+            stored = thread.publish(event)
+            if not thread.is_behind:
+                await asyncio.wait([asyncio.wrap_future(stored)], timeout=PUBLISH_SECONDS)
+
+    def _publish(self, event: Event) -> None:
+        thread = self.thread
+        thread.watch_signals()
+        stored = thread.publish(event)
+        if thread.is_behind or thread.is_current_thread:
+            return
+        try:
+            stored.result(PUBLISH_SECONDS)
+        except (FutureTimeout, CancelledError):
+            pass  # it is stored when the database takes it
+
+    def _is_word_of_workers(self, event: Event) -> bool:
+        """SQLite: presence and reports are not worth a write; this process's own hubs hear them."""
+        return not self._dialect.has_workers_words and event.type.startswith(NOW_PREFIX)
+
+    def _must_enlist(self, event: Event) -> bool:
+        is_control = event.type.startswith(RESERVED_PREFIX) and not event.type.startswith(NOW_PREFIX)
+        return (is_control or isinstance(self._dialect, SQLite)) and is_in_transaction(connections[self.alias])
+
+    # Reading
+
+    def attach(self, hub: Hub) -> None:
+        memory = self._memory
+        if memory is not None:
+            memory.attach(hub)
+            return
+        hub.begin_filling()
+        add_hub(hub)
+        self.thread.attach(hub)
+
+    async def history(self, hub: Hub, channels: tuple[str, ...], after: int) -> list[Event] | None:
+        if self._memory is not None:
+            return None
+        thread = self.thread
+        history = self._histories.setdefault(thread.pid, History(self._dialect, thread.reader))
+        epoch, found, number = hub.log.epoch, list[Event](), after & NUMBER_MASK
+        for _ in range(HISTORY_ROUNDS):
+            until = (hub.log.evicted_to & NUMBER_MASK) + HISTORY_AHEAD
+            answer = await _answer(thread.ask(partial(history.read, epoch, channels, number, until)))
+            if answer is None or hub.log.epoch != epoch:
+                return None
+            more, number = answer
+            found += more
+            if hub.log.evicted_to & NUMBER_MASK <= number:
+                last = found[-1].position if found else after
+                return found + hub.log.read(channels, max(last, hub.log.evicted_to))
+        return None
+
+    async def has_reached(self, hub: Hub, position: int) -> bool:
+        if self._memory is not None:
+            return True
+        thread, epoch = self.thread, hub.log.epoch
+        return bool(
+            await _answer(
+                thread.ask(
+                    lambda session, status: (
+                        thread.reader.epoch_of(status) == epoch and position & NUMBER_MASK <= status.head
+                    )
+                )
+            )
+        )
+
+    # Positions
+
+    def known_position(self) -> str | None:
+        memory = self._memory
+        if memory is not None:
+            return memory.known_position()
+        thread = self._threads.get(os.getpid())
+        return thread.reader.known_id if thread is not None else None
+
+    def position(self) -> str:
+        known = self.known_position()
+        if known is not None:
+            return known
+        thread = self.thread
+        if self._outage.is_on or thread.is_current_thread:
+            return self._last_known or NOWHERE
+        asked: Future[str] = thread.ask(lambda session, status: thread.reader.id_of(status))
+        try:
+            self._last_known = asked.result(POSITION_SECONDS)
+        except (FutureTimeout, CancelledError, *UNAVAILABLE):
+            asked.cancel()
+        return self._last_known or NOWHERE
+
+    def check(self, databases: Collection[str]) -> list[CheckMessage]:
+        return check_database(self.alias, self._listen_alias, databases)
+
+    def close(self) -> None:
+        thread = self._threads.pop(os.getpid(), None)
+        if thread is not None:
+            thread.stop()
+        if self._own_memory is not None:
+            self._own_memory.close()
+
+
+async def _answer(asked: Future[Any]) -> Any:
+    """What was found. HistoryUnavailable where the database does not say it in time."""
+    waiting = asyncio.wrap_future(asked)
+    await asyncio.wait([waiting], timeout=HISTORY_SECONDS)
+    if not waiting.done():
+        waiting.cancel()
+        raise HistoryUnavailable("the database has not answered in time")
+    try:
+        return waiting.result()
+    except (asyncio.CancelledError, *UNAVAILABLE) as error:
+        raise HistoryUnavailable(repr(error)) from error
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name in ("DATABASE", "LISTEN_DATABASE"):
+        alias, place = options[name], option_place(name)
+        if alias not in connections and not (alias is None and name == "LISTEN_DATABASE"):
+            raise refuse(place, alias, f"an alias of DATABASES, which has {', '.join(map(repr, sorted(connections)))}")
+        if alias is not None and connections[alias].vendor not in DIALECTS:
+            raise refuse(place, alias, "the alias of a PostgreSQL, MySQL, MariaDB or SQLite database")
+    truth(option_place("SAVEPOINT"), options["SAVEPOINT"])
+    number(60)(option_place("RETENTION_SECONDS"), options["RETENTION_SECONDS"])

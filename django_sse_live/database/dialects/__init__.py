@@ -1,0 +1,1 @@
+"""The statements of the bus, one file for each kind of database."""

@@ -1,0 +1,133 @@
+"""MySQL and MariaDB: positions are given in a transaction of several round trips, whose session the server ends where
+its process stops.
+
+Nothing here searches for NULL with a lock: that would wait for every open INSERT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from ..session import UNAVAILABLE, Session
+from .base import GIVEN_AT_ONCE, LOCK_SECONDS, Dialect, Status, random_epoch
+
+LOCK_WAIT_TIMEOUT: Final = 1205
+DEADLOCK: Final = 1213
+
+_NOW: Final = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+_STATUS: Final = f"""
+SELECT s.epoch, s.head, s.milliseconds, s.trimmed,
+       (SELECT COALESCE(MAX(id), 0) FROM sse_live_event),
+       EXISTS (SELECT 1 FROM sse_live_event WHERE position IS NULL AND id > %s),
+       EXISTS (SELECT 1 FROM sse_live_event WHERE position IS NULL AND id > %s AND pending),
+       {_NOW} - s.milliseconds
+FROM sse_live_stream s WHERE s.id = 1"""
+
+
+class MySQL(Dialect):
+    now_sql = _NOW
+
+    def prepare(self, session: Session) -> None:
+        session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        session.run(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}")
+        # MariaDB can tell a session that is idle in a transaction from one that is only idle.
+        timeout = "idle_transaction_timeout" if session.is_mariadb else "wait_timeout"
+        session.run(f"SET SESSION {timeout} = {LOCK_SECONDS}")
+
+    def identity(self, session: Session) -> str:
+        if session.is_mariadb:
+            return ""  # it has none that a restart keeps
+        return str(session.query("SELECT @@server_uuid")[0][0])
+
+    def status(self, session: Session, after_id: int = 0) -> Status | None:
+        rows = session.query(_STATUS, [after_id, after_id])
+        if not rows:
+            return None
+        found = Status(*rows[0])
+        return found._replace(has_waiting=bool(found.has_waiting), has_pending=bool(found.has_pending))
+
+    def make_stream(self, session: Session) -> None:
+        ((head, milliseconds),) = session.query(
+            "SELECT COALESCE(MAX(position), 0), COALESCE(MAX(milliseconds), 0) FROM sse_live_event"
+        )
+        session.run(
+            "INSERT IGNORE INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) VALUES (1, %s, %s, %s, 0)",
+            [random_epoch(), head, milliseconds],
+        )
+
+    def body_max_bytes(self, cursor: Any) -> int:
+        cursor.execute("SELECT @@max_allowed_packet")
+        (packet,) = cursor.fetchone()
+        # Each byte may be written as two.
+        return min(super().body_max_bytes(cursor), (int(packet) - 4096) // 2)
+
+    def give(self, session: Session, after_id: int, late: Collection[int]) -> Status | None:
+        try:
+            given_after = self._give(session, after_id, late)
+        except UNAVAILABLE as error:
+            session.roll_back()
+            if not self.may_wait(error):
+                raise
+            given_after = None
+        status = self.status(session, after_id)
+        return None if status is None else status._replace(given_after=given_after)
+
+    def _give(self, session: Session, after_id: int, late: Collection[int]) -> int | None:
+        """The four statements of the design. The head before them; None where nothing was given."""
+        session.run("START TRANSACTION")
+        held = session.query("SELECT head, milliseconds FROM sse_live_stream WHERE id = 1 FOR UPDATE SKIP LOCKED")
+        if not held:
+            session.run("ROLLBACK")
+            return None
+        head, milliseconds = held[0]
+        found = session.query(
+            "SELECT id, channel_key, more, pending FROM sse_live_event WHERE position IS NULL AND id > %s "
+            f"ORDER BY id LIMIT {GIVEN_AT_ONCE}",
+            [after_id],
+        )
+        ids, has_more_keys = _ready(found, frozenset(late))
+        if not ids:
+            session.run("ROLLBACK")
+            return None
+        listed = ", ".join(map(str, ids))
+        milliseconds = max(milliseconds, self.now(session))
+        changed = session.run(
+            f"UPDATE sse_live_event FORCE INDEX (PRIMARY) SET position = {head} + FIELD(id, {listed}), "
+            f"milliseconds = {milliseconds}, pending = FALSE WHERE id IN ({listed}) AND position IS NULL"
+        )
+        if has_more_keys:
+            channels = session.query(
+                f"SELECT id FROM sse_live_event_channel WHERE position IS NULL AND event_id IN ({listed})"
+            )
+            rows = ", ".join(str(id) for (id,) in channels)
+            session.run(
+                "UPDATE sse_live_event_channel FORCE INDEX (PRIMARY) "
+                f"SET position = {head} + FIELD(event_id, {listed}) WHERE id IN ({rows})"
+            )
+        session.run(f"UPDATE sse_live_stream SET head = {head + len(ids)}, milliseconds = {milliseconds} WHERE id = 1")
+        if changed != len(ids):  # deleted meanwhile, as what is not to be sent is
+            session.run("ROLLBACK")
+            return None
+        session.run("COMMIT")
+        return int(head)
+
+    def may_wait(self, error: BaseException) -> bool:
+        return bool(error.args) and error.args[0] in (LOCK_WAIT_TIMEOUT, DEADLOCK)
+
+
+def _ready(found: Sequence[Any], late: frozenset[int]) -> tuple[list[int], bool]:
+    """(ids that wait for nobody, whether one of them has several channels). An event waits behind a pending one of its
+    channel."""
+    ids, has_more_keys = [], False
+    blocked: set[int] = set()  # channel keys
+    is_blocked = has_blocked = False
+    for id, key, more, pending in found:
+        if pending and id not in late:
+            blocked.add(key)
+            has_blocked = True
+            is_blocked = is_blocked or bool(more)
+        elif not (is_blocked or key in blocked or (more and has_blocked)):
+            ids.append(id)
+            has_more_keys = has_more_keys or bool(more)
+    return ids, has_more_keys

@@ -1,0 +1,86 @@
+"""SQLite: one writer, so the id (AUTOINCREMENT) is the position, and nothing is written twice.
+
+The bus writes nothing of its own accord but, once a minute at the most, a slice of trimming: a second process that
+writes makes transactions of the project fail that begin by reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..rows import NewRow
+from ..session import Session
+from .base import PENDING_SECONDS, Dialect, Status, random_epoch
+
+TRIMMED_AT_ONCE: Final = 20_000  # since it is once a minute
+PENDING_LOOKED_AT: Final = 200  # the newest events, among which one may be pending
+
+_NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+# Times never go back: ids are made of them too.
+_NEXT: Final = (
+    f"max({_NOW}, coalesce((SELECT milliseconds FROM sse_live_event ORDER BY id DESC LIMIT 1), "
+    "(SELECT milliseconds FROM sse_live_stream), 0))"
+)
+# The head is what may be read: an event that its process is about to complete holds back those after it. A clock that
+# was set back holds nothing back.
+_STATUS: Final = f"""
+WITH waiting AS (
+    SELECT min(id) AS id FROM (SELECT id, pending, milliseconds FROM sse_live_event ORDER BY id DESC LIMIT {{limit}})
+    WHERE pending AND abs(milliseconds - {_NOW}) < {PENDING_SECONDS * 1000:.0f}
+), head AS (
+    SELECT id, milliseconds FROM sse_live_event
+    WHERE id < coalesce((SELECT id FROM waiting), {2**63 - 1}) ORDER BY id DESC LIMIT 1
+)
+SELECT s.epoch, coalesce(head.id, s.trimmed), coalesce(head.milliseconds, s.milliseconds), s.trimmed,
+       coalesce((SELECT max(id) FROM sse_live_event), 0), (SELECT id FROM waiting) IS NOT NULL
+FROM sse_live_stream s LEFT JOIN head ON 1 WHERE s.id = 1""".replace("{limit}", str(PENDING_LOOKED_AT))
+
+
+class SQLite(Dialect):
+    now_sql = _NOW
+    position = "id"
+    # Without it the planner knows only the first column of the index to be equal, and sorts.
+    has_position = "AND position IS NULL"
+    gives_positions = False
+    has_workers_words = False
+    begin = "BEGIN IMMEDIATE"
+    trimmed_at_once = TRIMMED_AT_ONCE
+    time_of_insert = _NEXT
+    trims_time = True
+
+    def status(self, session: Session, after_id: int = 0) -> Status | None:
+        rows = session.query(_STATUS)
+        return Status(*rows[0][:5])._replace(has_pending=bool(rows[0][5])) if rows else None
+
+    def make_stream(self, session: Session) -> None:
+        session.run(
+            "INSERT OR IGNORE INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) VALUES (1, %s, 0, 0, 0)",
+            [random_epoch()],
+        )
+
+    def _insert_more(self, cursor: Any, rows: Sequence[NewRow], ids: Sequence[int]) -> None:
+        for row, id in zip(rows, ids, strict=True):
+            for key in row.more_keys:
+                cursor.execute(
+                    "INSERT INTO sse_live_event_channel (event_id, channel_key, position) VALUES (%s, %s, %s)",
+                    [id, key, id],
+                )
+
+    def complete(self, cursor: Any, id: int, body: bytes | None) -> None:
+        # What is not to be sent stays as a row without a body: to delete the last one would take the head back.
+        cursor.execute(
+            "UPDATE sse_live_event SET body = %s, pending = %s WHERE id = %s AND pending", [body or b"", False, id]
+        )
+
+    def last_id(self, session: Session) -> int:
+        """One step into the table."""
+        ((last,),) = session.query("SELECT coalesce(max(id), 0) FROM sse_live_event")
+        return int(last)
+
+    def trim(self, session: Session, status: Status, seconds: float) -> bool:
+        super().trim(session, status, seconds)
+        return False  # one slice a minute is all that it may write
+
+    def may_wait(self, error: BaseException) -> bool:
+        return True  # somebody writes; in a minute, then

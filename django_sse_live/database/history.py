@@ -1,0 +1,82 @@
+"""History: what a client missed that its worker's log no longer has, read from the table by its channels.
+
+Those who come back after a long break come together: what was read for some channels serves the next for a moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from ..events import RESERVED_PREFIX, Event
+from .dialects.base import Dialect, Status
+from .reader import Reader
+from .rows import NUMBER_MASK, channel_key
+from .session import Session
+
+REPLAY_EVENTS: Final = 5_000  # what one client is sent of it at the most; a reset is cheaper for both sides
+REPLAY_BYTES: Final = 4 * 1024 * 1024
+KEPT_SECONDS: Final = 10.0
+ANSWERS_KEPT_MAX: Final = 32  # answers
+
+
+class _Answer(NamedTuple):
+    epoch: str
+    after: int  # as the table numbers positions: every event of the channels after the one, up to the other
+    until: int
+    events: list[Event]
+    at: float  # monotonic
+
+
+class History:
+    """Touched in the bus thread alone."""
+
+    def __init__(self, dialect: Dialect, reader: Reader) -> None:
+        self._dialect = dialect
+        self._reader = reader
+        self._answers: OrderedDict[tuple[str, ...], _Answer] = OrderedDict()
+
+    def read(
+        self, epoch: str, channels: tuple[str, ...], after: int, until: int, session: Session, status: Status
+    ) -> tuple[list[Event], int] | None:
+        """The events of these channels in a span of an epoch, as the table numbers positions, and up to where they are
+        all; None if not all of them are there, or they are too many."""
+        if self._reader.epoch_of(status) != epoch or after < status.trimmed:
+            return None
+        until = min(until, status.head)
+        now = time.monotonic()
+        answer = self._answers.get(channels)
+        if (
+            answer is None
+            or answer.epoch != epoch
+            or answer.at < now - KEPT_SECONDS
+            or not (answer.after <= after and until <= answer.until)
+        ):
+            events = self._read(session, epoch, channels, after, until)
+            if events is None:
+                return None
+            answer = _Answer(epoch, after, until, events, now)
+            self._answers[channels] = answer
+            while len(self._answers) > ANSWERS_KEPT_MAX or next(iter(self._answers.values())).at < now - KEPT_SECONDS:
+                self._answers.popitem(last=False)
+        return [event for event in answer.events if after < event.position & NUMBER_MASK <= until], until
+
+    def _read(
+        self, session: Session, epoch: str, channels: tuple[str, ...], after: int, until: int
+    ) -> list[Event] | None:
+        keys = sorted(set(map(channel_key, channels)))
+        rows, has_lost = self._dialect.of_channels(session, keys, after, until, REPLAY_EVENTS + 1)
+        if has_lost or len(rows) > REPLAY_EVENTS or sum(len(row.body) for row in rows) > REPLAY_BYTES:
+            return None
+        status = self._dialect.status(session)
+        if status is None or after < status.trimmed:
+            return None  # trimmed meanwhile
+        heard = frozenset(channels)
+        decode = self._reader.decoder.decode
+        events = [event for row in rows if (event := decode(row, epoch)) is not None]
+        return [
+            event
+            for event in events
+            if not event.type.startswith(RESERVED_PREFIX) and not heard.isdisjoint(event.channels)
+        ]

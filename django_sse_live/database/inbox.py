@@ -1,0 +1,108 @@
+"""Inbox: what other threads hand to the bus thread, besides events: that something is committed, what a pending event
+is, hubs, and questions.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, NamedTuple, TypeVar
+
+from ..hub.hub import Hub
+from .dialects.base import Status
+from .session import UNAVAILABLE, Session
+
+ANSWER_SECONDS: Final = 0.02  # spent on those who ask before events are read again
+
+Result = TypeVar("Result")
+
+
+class Errands(NamedTuple):
+    """What was taken out at once."""
+
+    is_poked: bool
+    completions: deque[tuple[int, bytes | None]]
+    hubs: deque[Hub]
+
+
+class Inbox:
+    """From any thread, but for take(), give_back() and answer()."""
+
+    def __init__(self) -> None:
+        self.is_poked: bool = False  # something is committed that may have no position
+        # What is here is changed under this lock. No foreign code runs under it but a signal's handler, which may come
+        # in between and broadcast: hence a lock that its holder may take again.
+        self._lock = threading.RLock()
+        self._completions: deque[tuple[int, bytes | None]] = deque()
+        self._requests: deque[tuple[Callable[[Session, Status], Any], Future[Any]]] = deque()
+        self._hubs: deque[Hub] = deque()
+
+    @property
+    def has_more_than_a_poke(self) -> bool:
+        return bool(self._completions or self._requests or self._hubs)
+
+    @property
+    def has_questions(self) -> bool:
+        return bool(self._requests)
+
+    def poke(self) -> None:
+        """An event is committed."""
+        with self._lock:
+            self.is_poked = True
+
+    def complete(self, id: int, body: bytes | None) -> None:
+        """The committed event is this; None: it is not to be sent."""
+        with self._lock:
+            self._completions.append((id, body))
+            self.is_poked = True
+
+    def attach(self, hub: Hub) -> None:
+        with self._lock:
+            self._hubs.append(hub)
+
+    def ask(self, question: Callable[[Session, Status], Result]) -> Future[Result]:
+        """Its answer, or its error. Cancelled while the database is away."""
+        future: Future[Result] = Future()
+        with self._lock:
+            self._requests.append((question, future))
+        return future
+
+    # In the bus thread
+
+    def take(self) -> Errands:
+        with self._lock:
+            is_poked, self.is_poked = self.is_poked, False
+            completions, self._completions = self._completions, deque()
+            hubs, self._hubs = self._hubs, deque()
+        return Errands(is_poked, completions, hubs)
+
+    def give_back(self, errands: Errands) -> None:
+        """To be done over another connection."""
+        with self._lock:
+            self._completions.extendleft(reversed(errands.completions))
+            self._hubs.extendleft(reversed(errands.hubs))
+            self.is_poked = self.is_poked or errands.is_poked
+
+    def cancel_questions(self) -> None:
+        with self._lock:
+            requests, self._requests = self._requests, deque()
+        for _, future in requests:
+            future.cancel()
+
+    def answer(self, session: Session, status: Callable[[Session], Status]) -> None:
+        """Those who ask, for ANSWER_SECONDS: others wait for events."""
+        until = time.monotonic() + ANSWER_SECONDS
+        while self._requests and time.monotonic() < until:
+            with self._lock:
+                question, future = self._requests.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(question(session, status(session)))
+            except BaseException as error:
+                future.set_exception(error)
+                if isinstance(error, UNAVAILABLE):
+                    raise

@@ -1,0 +1,133 @@
+"""Listener: how a process hears that there is something to read.
+
+On PostgreSQL by LISTEN, as long as that proves itself: behind a pooler in transaction mode it says yes and hears
+nothing. Everywhere else, and where it does not, by looking often.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Final
+
+from .dialects.base import Dialect, Status
+from .dialects.postgresql import PostgreSQL
+from .reader import Reader
+from .session import Session
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+LISTENING_LOOK_SECONDS: Final = 1.1  # one query each
+POLL_SECONDS: Final = 0.1
+SQLITE_POLL_SECONDS: Final = 0.05  # a look there is a look at a file
+PROOF_SECONDS: Final = 10.0  # between two notifications to itself
+PROOF_TAKES_SECONDS: Final = 2.0
+
+_PROOF: Final = "proof:"
+
+
+_DELTAS: Final = "jobs"
+
+
+class Listener:
+    """Touched in the bus thread alone."""
+
+    def __init__(self, dialect: Dialect, may_listen_through_pooler: bool) -> None:
+        self._dialect = dialect
+        self._may_listen_through_pooler = may_listen_through_pooler
+        self.has_deltas: bool = True  # somebody has told of some
+        self._listens = False
+        self._has_warned = False
+        self._told = 0  # the greatest head that others have told of, of the epoch that is read
+        self._proof = ""  # on its way
+        self._proof_at = 0.0  # when it was sent, or is to be
+
+    @property
+    def look_seconds(self) -> float:
+        if self._listens:
+            return LISTENING_LOOK_SECONDS
+        return POLL_SECONDS if self._dialect.gives_positions else SQLITE_POLL_SECONDS
+
+    def session(self, session: Session) -> Session | None:
+        """What can be waited for beside the bell."""
+        return session if self._listens else None
+
+    def has_unheard(self, session: Session) -> bool:
+        return self._listens and session.has_notifications
+
+    def begin(self, session: Session) -> None:
+        """Over a new connection."""
+        self._listens = False
+        self.has_deltas = True  # told meanwhile, perhaps
+        self._told = 0
+        self._proof, self._proof_at = "", 0.0
+
+    def hear(self, session: Session, reader: Reader) -> bool:
+        """Whether somebody tells of an event that has not been read. Begins to listen once there is a hub."""
+        if not isinstance(self._dialect, PostgreSQL):
+            return False
+        dialect, now = self._dialect, time.monotonic()
+        if not self._listens:
+            if not reader.hubs or now < self._proof_at:
+                return False
+            if not self._may_listen_through_pooler and not session.is_direct:
+                self._warn("there is a pooler between it and the server")
+                self._proof_at = float("inf")
+                return False
+            dialect.listen(session)
+            self._listens = True
+            self._proof_at = now
+        has_news = False
+        for text in session.take_notifications():
+            if text.startswith(_PROOF):
+                if text == self._proof:
+                    self._proof, self._proof_at = "", now + PROOF_SECONDS
+                continue
+            if text == _DELTAS:
+                self.has_deltas = has_news = True
+                continue
+            epoch, _, number = text.partition(":")
+            if epoch != reader.stored_epoch:
+                has_news = True
+            elif int(number) > reader.number:
+                has_news, self._told = True, max(self._told, int(number))
+        if self._proof and now > self._proof_at + PROOF_TAKES_SECONDS:
+            self._listens = False
+            self._proof, self._proof_at = "", float("inf")
+            self._warn("a notification to itself does not arrive")
+        elif not self._proof and now >= self._proof_at:
+            self._proof, self._proof_at = _PROOF + secrets.token_hex(8), now
+            dialect.notify(session, self._proof)
+        return has_news
+
+    def take_told(self) -> int:
+        """The head that others have told of since; 0: of none that can be read as it is."""
+        told, self._told = self._told, 0
+        return told
+
+    def tell(self, session: Session, status: Status) -> None:
+        """The other processes: there are events up to the head."""
+        if isinstance(self._dialect, PostgreSQL):
+            self._dialect.notify(session, f"{status.epoch}:{status.head}")
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether nobody tells of what is new, and each look is to look for it."""
+        return not self._listens
+
+    def tell_deltas(self, session: Session) -> None:
+        """The other processes: something was written to jobs."""
+        if isinstance(self._dialect, PostgreSQL):
+            self._dialect.notify(session, _DELTAS)
+
+    def _warn(self, why: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "LISTEN does not work over the connection of the SSE bus: %s. It looks for events every %d ms instead. "
+                "Poolers in transaction mode, such as PgBouncer, do not pass notifications on: add an alias to "
+                'DATABASES that leads to the server itself, and name it in SSE_LIVE["OPTIONS"]["LISTEN_DATABASE"].',
+                why,
+                POLL_SECONDS * 1000,
+            )

@@ -1,0 +1,93 @@
+"""The tables of the bus. Nobody saves instances of these models: they are here for migrations alone, and every
+statement is in dialects/.
+
+A row of StoredEvent, from its INSERT on:
+
+1. *in a transaction*: seen by nobody else. A rollback, or the death of its process, leaves nothing.
+2. *committed, without a position*: whoever looks next gives it one. Where it is ``pending``, its process is about to
+   complete it; after PENDING_SECONDS it is sent as it stands.
+3. *with a position*: never changed again. Every reader reads it once, in the order of positions.
+4. *trimmed*: deleted, and StoredStream.trimmed says so in the same transaction.
+
+On SQLite, which has one writer, the id is the position, and a row is born in state 3 when its transaction commits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db import models
+
+
+class StoredStream(models.Model):
+    """One row, whose lock is held by who gives positions."""
+
+    id: Any = models.PositiveSmallIntegerField(primary_key=True)
+    epoch: Any = models.CharField(max_length=32)  # random; another one where positions begin anew
+    head: Any = models.BigIntegerField(default=0)  # the last position that was given
+    milliseconds: Any = models.BigIntegerField(default=0)  # since 1970, of that position
+    trimmed: Any = models.BigIntegerField(default=0)  # every event up to this position may be gone
+
+    class Meta:
+        db_table = "sse_live_stream"
+        default_permissions: ClassVar[tuple[str, ...]] = ()
+
+    def __str__(self) -> str:
+        return str(self.epoch)
+
+
+class StoredEvent(models.Model):
+    id: Any = models.BigAutoField(primary_key=True)
+    position: Any = models.BigIntegerField(null=True)
+    milliseconds: Any = models.BigIntegerField(default=0)  # since 1970, by the database's clock; never going back
+    channel_key: Any = models.BigIntegerField()  # of its first channel
+    more: Any = models.SmallIntegerField(default=0)  # how many channels it has besides
+    pending: Any = models.BooleanField(default=False)
+    body: Any = models.BinaryField()  # bytes, so that no database's character set or collation has a say
+
+    class Meta:
+        db_table = "sse_live_event"
+        default_permissions: ClassVar[tuple[str, ...]] = ()
+        indexes: ClassVar[list[models.Index]] = [
+            # Those without a position stand together, by id: what is new is found by one step into the index.
+            models.Index(fields=["position", "id"], name="sse_live_event_by_position"),
+            models.Index(fields=["channel_key", "position"], name="sse_live_event_by_channel"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class StoredDelta(models.Model):
+    """What was written to jobs in the last seconds: deltas.py."""
+
+    id: Any = models.BigAutoField(primary_key=True)
+    milliseconds: Any = models.BigIntegerField()  # since 1970, by the database's clock
+    body: Any = models.BinaryField()
+
+    class Meta:
+        db_table = "sse_live_job_delta"
+        default_permissions: ClassVar[tuple[str, ...]] = ()
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class StoredChannel(models.Model):
+    """One row for each channel of an event but its first."""
+
+    id: Any = models.BigAutoField(primary_key=True)
+    event_id: Any = models.BigIntegerField()
+    channel_key: Any = models.BigIntegerField()
+    position: Any = models.BigIntegerField(null=True)  # the event's
+
+    class Meta:
+        db_table = "sse_live_event_channel"
+        default_permissions: ClassVar[tuple[str, ...]] = ()
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["position", "event_id"], name="sse_live_chan_by_position"),
+            models.Index(fields=["channel_key", "position"], name="sse_live_chan_by_channel"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)

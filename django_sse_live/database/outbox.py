@@ -1,0 +1,95 @@
+"""Outbox: an event becomes part of the caller's own transaction, over the caller's own connection.
+
+One INSERT and nothing else: no lock, no trigger, no notification. The event is committed with the row it tells of, or
+neither is, whatever happens to the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from django.db import DatabaseError, InterfaceError, connections, transaction
+
+from ..events import Event
+from .dialects.base import Dialect
+from .problems import TABLES, explained
+from .rows import encode_row
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+_TABLES_OF_POSTGRESQL: Final = (
+    "SELECT to_regclass(%s) IS NOT NULL, CASE WHEN to_regclass(%s) IS NULL THEN false "
+    "ELSE has_table_privilege(to_regclass(%s), 'INSERT') END"
+)
+
+
+class Outbox:
+    """From any thread; what it keeps is the same for all of them."""
+
+    def __init__(self, alias: str, dialect: Dialect, has_savepoint: bool) -> None:
+        self._alias = alias
+        self._dialect = dialect
+        self._has_savepoint = has_savepoint
+        self._max_bytes = 0  # 0: not asked for yet
+        self._has_tables = False
+
+    def insert(self, event: Event) -> int | None:
+        """The row's id; None where a savepoint was made for it, and the event alone is lost.
+
+        ValueError for an event that the database cannot hold; nothing has happened then. A DatabaseError for anything
+        else, and the transaction is marked: without that, PostgreSQL would make a rollback of its COMMIT in silence.
+        """
+        connection = connections[self._alias]
+        row = encode_row(event)
+        try:
+            if self._has_savepoint:
+                with transaction.atomic(using=self._alias):
+                    return self._insert(connection, event, row)
+            return self._insert(connection, event, row)
+        except (DatabaseError, InterfaceError) as error:
+            problem = explained(error, self._alias)
+            if self._has_savepoint and not connection.needs_rollback:
+                logger.error("The SSE event %r is lost: %s", event, problem)
+                return None
+            if connection.in_atomic_block:
+                connection.set_rollback(True)
+            raise problem from error
+
+    def _insert(self, connection: Any, event: Event, row: Any) -> int:
+        with self._dialect.outbox_cursor(connection) as cursor:
+            self.check_size(cursor, event, len(row.body))
+            if not self._has_tables:
+                self._check_tables(connection, cursor)
+            (id,) = self._dialect.insert(cursor, [row])
+        return id
+
+    def check_size(self, cursor: Any, event: Event, size: int) -> None:
+        if not self._max_bytes:
+            self._max_bytes = self._dialect.body_max_bytes(cursor)
+        if size > self._max_bytes:
+            raise ValueError(
+                f"The event {event.type!r} on {', '.join(event.channels)} has {size:,} bytes; the database bus takes "
+                f"at most {self._max_bytes:,} (on MySQL and MariaDB half of max_allowed_packet). Send a key, and let "
+                "the page fetch the rest."
+            )
+
+    def _check_tables(self, connection: Any, cursor: Any) -> None:
+        """Once, before the first INSERT: an error that is foreseen does no harm to the transaction on the server."""
+        if connection.vendor == "postgresql":
+            for table in TABLES[1:]:
+                cursor.execute(_TABLES_OF_POSTGRESQL, [table] * 3)
+                is_there, may_insert = cursor.fetchone()
+                if not is_there:
+                    raise _refusal("42P01", f"relation {table!r} does not exist")
+                if not may_insert:
+                    raise _refusal("42501", f"permission denied for table {table}")
+        self._has_tables = True
+
+
+def _refusal(state: str, text: str) -> DatabaseError:
+    cause: Any = Exception(text)
+    cause.sqlstate = state
+    error = DatabaseError(text)
+    error.__cause__ = cause
+    return error

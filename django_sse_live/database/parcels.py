@@ -1,0 +1,134 @@
+"""Parcels: the events of publish() on their way into the table, in order and within bounds.
+
+They wait here while the database is away. One whose INSERT was cut off is looked for before it is inserted again.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import Final
+
+from django.db import DataError
+
+from ..events import CONTROL_CHANNEL, RESERVED_PREFIX, Event
+from ..hub.control import LOST_EVENTS
+from .dialects.base import Dialect
+from .rows import NewRow, encode_row
+from .session import Session
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+BUFFER_EVENTS: Final = 10_000
+BUFFER_BYTES: Final = 16 * 1024 * 1024
+BATCH_EVENTS: Final = 100  # inserted in one transaction
+
+
+class _Parcel:
+    __slots__ = ("row", "size", "is_control", "future")
+
+    def __init__(self, event: Event, token: str) -> None:
+        self.row: NewRow = encode_row(event, token)
+        self.size: int = len(self.row.body)
+        self.is_control: bool = event.type.startswith(RESERVED_PREFIX)
+        self.future: Future[None] = Future()
+
+    def settle(self) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(None)
+
+
+class Parcels:
+    """add() from any thread; insert() in the bus thread."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dropped: int = 0  # events given up, since the start
+        self.last_id: int = 0  # the greatest that is known to be committed
+        self._dialect = dialect
+        self._publisher = secrets.token_hex(6)  # with the number, a mark that no two rows have
+        self._number = 0
+        self._lock = threading.RLock()  # of what follows; no foreign code runs under it
+        self._waiting: deque[_Parcel] = deque()
+        self._bytes = 0
+        self._has_dropped = False
+
+        self._uncertain: list[_Parcel] = []  # whether they are inserted is not known
+        self._uncertain_after = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._uncertain)
+
+    def add(self, event: Event) -> Future[None]:
+        """Done once it is inserted; cancelled, if it is given up."""
+        with self._lock:
+            self._number += 1
+            parcel = _Parcel(event, f"{self._publisher}.{self._number}")
+            self._waiting.append(parcel)
+            self._bytes += parcel.size
+            while len(self._waiting) > BUFFER_EVENTS or self._bytes > BUFFER_BYTES:
+                if not self._drop_first():
+                    break
+        return parcel.future
+
+    def _drop_first(self) -> bool:
+        """Control events are kept."""
+        for parcel in self._waiting:
+            if not parcel.is_control:
+                self._waiting.remove(parcel)
+                self._bytes -= parcel.size
+                self.dropped += 1
+                self._has_dropped = True
+                parcel.future.cancel()
+                return True
+        return False
+
+    def insert(self, session: Session) -> bool:
+        """All that wait. Whether there were any."""
+        self._settle_uncertain(session)
+        has_inserted = False
+        while batch := self._take_batch():
+            self._uncertain, self._uncertain_after = batch, self.last_id
+            ids = self._insert(session, batch)
+            self._uncertain = []
+            for parcel in batch:
+                parcel.settle()
+            self.last_id = max([self.last_id, *ids])
+            has_inserted = True
+        return has_inserted
+
+    def _take_batch(self) -> list[_Parcel]:
+        with self._lock:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH_EVENTS, len(self._waiting)))]
+            self._bytes -= sum(parcel.size for parcel in batch)
+            if batch and self._has_dropped:
+                self._has_dropped = False
+                batch.insert(0, _Parcel(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}"), secrets.token_hex(8)))
+        return batch
+
+    def _insert(self, session: Session, batch: list[_Parcel]) -> list[int]:
+        try:
+            return session.insert(self._dialect.insert, [parcel.row for parcel in batch])
+        except DataError:
+            if len(batch) > 1:  # one of them is more than the database takes: it must not hold up the others
+                return [id for parcel in batch for id in self._insert(session, [parcel])]
+            self.dropped += 1
+            logger.exception("The database does not take an SSE event of %d bytes; it is lost.", batch[0].size)
+            return []
+
+    def _settle_uncertain(self, session: Session) -> None:
+        """After a break: those that were inserted before it are not inserted again."""
+        if not self._uncertain:
+            return
+        bodies = [parcel.row.body for parcel in self._uncertain]
+        found = self._dialect.find_inserted(session, bodies, self._uncertain_after)
+        with self._lock:
+            for parcel in reversed(self._uncertain):
+                if parcel.row.body in found:
+                    parcel.settle()
+                else:
+                    self._waiting.appendleft(parcel)
+                    self._bytes += parcel.size
+            self._uncertain = []

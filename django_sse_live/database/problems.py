@@ -1,0 +1,34 @@
+"""What a database says when the tables are not there or not to be touched, in words that name the way out."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.db import DatabaseError
+
+MIGRATE: Final = "python manage.py migrate sse_live_database"
+TABLES: Final = ("sse_live_stream", "sse_live_event", "sse_live_event_channel")
+
+_MISSING: Final = frozenset({"42P01", "1146"})  # SQLSTATE of PostgreSQL, errno of MySQL
+_FORBIDDEN: Final = frozenset({"42501", "1142", "1143", "1044"})
+
+
+def explained(error: BaseException, alias: str) -> BaseException:
+    """The same kind of error, with what to do about it; or the error itself."""
+    cause: Any = error.__cause__ if error.__cause__ is not None else error
+    codes = {str(getattr(cause, name, "")) for name in ("sqlstate", "pgcode")} | {str(code) for code in cause.args[:1]}
+    text = str(error)
+    option = "" if alias == "default" else f" --database {alias}"
+    if codes & _MISSING or "no such table" in text or "no such column" in text:
+        problem = f"the tables of the SSE bus are missing in database {alias!r}. Run: {MIGRATE}{option}"
+    elif codes & _FORBIDDEN or "readonly database" in text:
+        problem = (
+            f"the user of database {alias!r} may not use the tables of the SSE bus. "
+            f"Run: GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(TABLES)} TO that user"
+        )
+    else:
+        return error
+    kind = type(error) if isinstance(error, DatabaseError) else DatabaseError
+    result = kind(f"{problem}. ({text.strip()})")
+    result.__cause__ = error
+    return result

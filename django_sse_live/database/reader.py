@@ -1,0 +1,198 @@
+"""Reader: from the table to the hubs of this process, each event once and in the order of positions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+from ..conf import live_settings
+from ..events import NOW_PREFIX, RESERVED_PREFIX, Event, format_id, make_position
+from ..hub.control import ENDS, LOST_EVENTS
+from ..hub.hub import Hub
+from ..hub.log import EventLog
+from ..hub.recent_ends import Revocations, kept_milliseconds
+from .dialects.base import READ_AT_ONCE, Dialect, Status
+from .rows import CONTROL_KEY, Decoder, Row
+from .session import Session
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+CONTROL_EVENTS_MAX: Final = 20_000  # read for the tickets of a new worker; older tickets are of no use to it
+
+
+class Reader:
+    """Touched in the bus thread alone, but for ``known_id`` and hand_on()."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.known_id: str | None = None  # up to where the hubs have been handed everything; None while there are none
+        self.hubs: list[Hub] = []  # those that are fed
+        self.number: int = 0  # of the last event that was read, as the table has it
+        self.identity: str = ""  # the server's
+        self.stored_epoch: str = ""  # as the stream's row has it
+        self.told: int = 0  # up to where other processes have been told
+        self.decoder: Decoder = Decoder()
+        self._dialect = dialect
+        self._epoch = ""  # what the hubs know the lineage by
+
+    def epoch_of(self, status: Status) -> str:
+        """The row's and the server's, as one."""
+        text = f"{status.epoch}\0{self.identity}"
+        return blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def id_of(self, status: Status) -> str:
+        return format_id(self.epoch_of(status), make_position(status.milliseconds, status.head))
+
+    def hand_on(self, event: Event) -> None:
+        """One that has no place among the others, to every hub. From any thread."""
+        for hub in self.hubs:
+            _hand_to(hub, event)
+
+    def forget_closed(self) -> None:
+        """The hubs whose loops are gone."""
+        if any(hub.loop.is_closed() for hub in self.hubs):
+            self.hubs = [hub for hub in self.hubs if not hub.loop.is_closed()]
+            if not self.hubs:
+                self.known_id = None
+
+    def look(self, session: Session, status: Status) -> Status:
+        """Read what is new. Everyone is told by a reset where that is not possible: another stream or server, one that
+        was taken back to an earlier state, or trimmed past what was read."""
+        if self.epoch_of(status) == self._epoch and status.head < self.number:
+            logger.info("The SSE stream in the database has gone back: every client is told by a reset.")
+            self._dialect.begin_epoch(session, status.epoch)
+            status = self._dialect.status(session) or status
+        if self.epoch_of(status) != self._epoch or status.trimmed > self.number:
+            logger.info("The SSE stream in the database does not go on where it was: every client is told by a reset.")
+            before = self.number if self.epoch_of(status) == self._epoch else 0
+            self._begin(session, status, self.hubs, before)
+            return status
+        while self.number < status.head:
+            rows = self._dialect.after(session, self.number, status.head)
+            self._hand_on(rows)
+            if len(rows) < READ_AT_ONCE:
+                break
+        self.number = max(self.number, status.head)
+        return status
+
+    def read_to(self, session: Session, number: int) -> bool:
+        """What is new up to a head that was told. False, and nothing is handed on, where that needs a look: positions
+        are without gaps, so that as many rows as there are numbers are all there ever were."""
+        if not self.hubs or not 0 < number - self.number <= READ_AT_ONCE:
+            return False
+        rows = self._dialect.after(session, self.number, number)
+        if len(rows) < number - self.number:
+            return False
+        self._hand_on(rows)
+        return True
+
+    def _hand_on(self, rows: Sequence[Row]) -> None:
+        # All are decoded before the first wakes a loop, which would take turns with this thread over each.
+        events = [event for row in rows if (event := self.decoder.decode(row, self._epoch)) is not None]
+        for hub in self.hubs:
+            for event in events:
+                _hand_to(hub, event)
+        for last in rows[-1:]:
+            self.number = last.number
+            self.known_id = format_id(self._epoch, last.position)
+
+    # The beginning, and each beginning anew
+
+    def fill(self, session: Session, status: Status, hubs: Collection[Hub]) -> None:
+        """Give new hubs their log. From here on they are fed."""
+        if hubs:
+            if self.hubs and self.epoch_of(status) == self._epoch:
+                self._fill(session, status, hubs, None)
+            else:
+                self._begin(session, status, [*self.hubs, *hubs], None)
+            self.hubs = [*self.hubs, *(hub for hub in hubs if hub not in self.hubs)]
+
+    def _begin(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
+        number, position = status.head, make_position(status.milliseconds, status.head)
+        self.number, self._epoch, self.stored_epoch = number, self.epoch_of(status), status.epoch
+        self.told = max(self.told, number)
+        self._fill(session, status, hubs, before)
+        self.known_id = format_id(self._epoch, position)
+
+    def _fill(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
+        """``before``: hubs that go on obey the control events after that number; new ones none, as those in the table
+        were obeyed long ago."""
+        revocations, now = None, 0
+        if any(hub.keeps_history for hub in hubs):
+            rows, floor, is_complete = self._read_tail(session, status)
+            revocations, now = self._read_revocations(session, status), self._dialect.now(session)
+        else:
+            rows, floor, is_complete = [], make_position(status.milliseconds, self.number), False
+        events = [event for row in rows if (event := self.decoder.decode(row, self._epoch)) is not None]
+        late = [] if before is None else [event for event in events if _is_order(event)]
+        numbers = {row.position: row.number for row in rows}
+        late = [event for event in late if numbers[event.position] > (before or 0)]
+        for hub in hubs:
+            log = EventLog(self._epoch, floor, complete=is_complete)
+            for event in events:
+                if not event.type.startswith(RESERVED_PREFIX):
+                    log.append(event)
+                elif event.type == LOST_EVENTS:
+                    log.restart(self._epoch, event.position)
+            head = make_position(status.milliseconds, self.number)
+            log.skip_to(rows[-1].position if rows else head)
+            known = None if revocations is None else revocations.copy()
+            hub.set_clock(now)
+            _hand_to(hub, lambda hub=hub, log=log, known=known: hub.adopt(log, known))  # type: ignore[misc]
+            for event in late:
+                _hand_to(hub, event)
+
+    def _read_revocations(self, session: Session, status: Status) -> Revocations:
+        """Those of the last day, or of as long as tickets live: control events, found by the channel they share. A row
+        of the table is part of the transaction that it tells of, so there is nothing else to be kept."""
+        oldest = self._dialect.now(session) - kept_milliseconds()
+        since = 0
+        if status.trimmed:
+            rows = self._dialect.after(session, status.trimmed, self.number)
+            since = make_position(rows[0].milliseconds if rows else status.milliseconds, status.trimmed)
+        found: list[tuple[int, Any]] = []
+        for row in self._dialect.newest_of_channel(session, CONTROL_KEY, self.number, CONTROL_EVENTS_MAX + 1):
+            if len(found) == CONTROL_EVENTS_MAX or row.milliseconds < oldest:
+                since = row.position
+                break
+            event = self.decoder.decode(row, self._epoch)
+            if event is not None and event.type in ENDS:
+                found.append((event.position, event.data))
+        return Revocations(since, found)
+
+    def _read_tail(self, session: Session, status: Status) -> tuple[list[Row], int, bool]:
+        """(rows up to what has been read, oldest first; a position after which nothing is missing; whether nothing has
+        ever been before them)."""
+        settings = live_settings()
+        rows: list[Row] = []  # newest first
+        size, number = 0, self.number
+        oldest = self._dialect.now(session) - int(settings.history_seconds * 1000)
+        while True:
+            chunk = self._dialect.before(session, number)
+            for row in chunk:
+                size += 2 * len(row.body) + 512
+                is_full = len(rows) >= settings.history_events or size > settings.history_bytes
+                if is_full or row.milliseconds < oldest:
+                    return rows[::-1], row.position, False
+                rows.append(row)
+            if len(chunk) < READ_AT_ONCE:
+                break
+            number = chunk[-1].number - 1
+        if status.trimmed == 0:
+            return rows[::-1], rows[-1].position - 1 if rows else 0, True
+        if not rows:
+            return [], make_position(status.milliseconds, self.number), False
+        return rows[::-1], rows[-1].position - 1, False
+
+
+def _is_order(event: Event) -> bool:
+    return event.type.startswith(RESERVED_PREFIX) and not event.type.startswith(NOW_PREFIX)
+
+
+def _hand_to(hub: Hub, item: Event | Callable[[], None]) -> None:
+    try:
+        hub.deliver(item)
+    except RuntimeError:
+        if not hub.loop.is_closed():
+            raise

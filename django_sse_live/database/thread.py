@@ -1,0 +1,347 @@
+"""BusThread: one thread of a process, with one connection, does everything that the bus asks of the database outside of
+the project's own transactions.
+
+It runs as long as the process has hubs, and LINGER_SECONDS longer than there is something to do. Other threads hand it
+work and ring its bell; nobody waits for it longer than is said where they do.
+
+What it holds when it is stopped at any point (kill -9, SIGSTOP, a database that is away):
+
+- *events of publish()* that are not inserted: lost with the process; while the database is away, kept here, bounded.
+- *the stream's lock*: on PostgreSQL never longer than one statement of the server's own; on MySQL and MariaDB for a few
+  round trips, after which the server ends the session. On SQLite there is none.
+- *positions*: given all or none, by one transaction. Whoever looks next gives those that are missing.
+- *what its hubs have been told*: up to ``Reader.number``, in order. After a break it goes on behind that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from random import random
+from typing import Any, Final
+
+from ..backends.outage import Outage
+from ..events import Event
+from ..exits import ExitWork
+from ..hub.hub import Hub
+from .deltas import Deltas
+from .dialects.base import Dialect, Status
+from .dialects.sqlite import SQLite
+from .file_watch import FileWatch
+from .inbox import Errands, Inbox, Result
+from .listener import Listener
+from .parcels import Parcels
+from .positions import Positions
+from .problems import explained
+from .reader import Reader
+from .session import UNAVAILABLE, Bell, ForkLock, Session
+from .trimming import Trimming
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+LINGER_SECONDS: Final = 1.0
+EXIT_SECONDS: Final = 5.0
+EXIT_BREAKS: Final = 3  # connections that a process which ends tries
+GATHER_SECONDS: Final = 0.005  # between two looks: what comes meanwhile is done in one; …
+REST_SHARE: Final = 2  # … and so many times what a look takes, …
+GATHER_SECONDS_MAX: Final = 0.03  # … but no longer than this
+RETRY_SECONDS: Final = (0.05, 1.0)  # first and longest pause between two connections, shortened at random
+
+
+class BusThread:
+    """Of one process: what is in another, made by whatever fork, makes another."""
+
+    def __init__(
+        self, alias: str, dialect: Dialect, retention_seconds: float, outage: Outage, *, may_listen_through_pooler: bool
+    ) -> None:
+        self.pid: int = os.getpid()
+        self.reader: Reader = Reader(dialect)
+        self.parcels: Parcels = Parcels(dialect)
+        self.deltas: Deltas = Deltas(dialect)
+        self.is_behind: bool = False  # nobody waits for the thread: the database is away, or slow
+        self._alias = alias
+        self._dialect = dialect
+        self._outage = outage
+        self._bell = Bell()
+        self._must_stop = False
+        self._is_working = False
+        self._exit = ExitWork(self.stop, lambda: self._is_working or self._has_work)
+        self._inbox = Inbox()
+        self._lock = threading.RLock()  # of the thread's beginning and end. No foreign code runs under it.
+        self._thread: threading.Thread | None = None
+
+        # Held while the database is used, and by who forks.
+        self._use: AbstractContextManager[Any] = ForkLock() if isinstance(dialect, SQLite) else nullcontext()
+
+        # Of the thread alone.
+        self._listener = Listener(dialect, may_listen_through_pooler)
+        self._positions = Positions(dialect)
+        self._breaks = 0  # connections that failed, since the last work that was done
+        self._files = FileWatch()
+        self._trimming = Trimming(dialect, retention_seconds)
+
+    # From any thread
+
+    @property
+    def is_current_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def publish(self, event: Event) -> Future[None]:
+        """Insert it, and have it read by everyone. Done once it is inserted; cancelled, if it is given up."""
+        inserted = self.parcels.add(event)
+        self._wake()
+        return inserted
+
+    def publish_deltas(self, event: Event) -> None:
+        """Of jobs. Nobody waits for them; what is too much is dropped."""
+        self.reader.hand_on(event)
+        self.deltas.put(event)
+        if len(self.deltas):
+            self._wake()
+
+    def poke(self) -> None:
+        """An event is committed."""
+        if not self._dialect.gives_positions and not self.reader.hubs and not self._trimming.is_due:
+            return  # SQLite: it has its position, and nobody here hears it
+        if self._inbox.is_poked and self._thread is not None:
+            return  # it has not looked since: it will see this one too
+        self._inbox.poke()
+        self._wake()
+
+    def complete(self, id: int, body: bytes | None) -> None:
+        """The committed event is this; None: it is not to be sent."""
+        self._inbox.complete(id, body)
+        self._wake()
+
+    def attach(self, hub: Hub) -> None:
+        self._inbox.attach(hub)
+        self._wake()
+
+    def ask(self, question: Callable[[Session, Status], Result]) -> Future[Result]:
+        """What the thread finds, over its connection, once it has read everything that is there. Cancelled while the
+        database is away."""
+        future = self._inbox.ask(question)
+        self._wake()
+        return future
+
+    def stop(self, seconds: float = EXIT_SECONDS) -> None:
+        """Once what is there is done, but not later than that. What is lost then is told."""
+        self._must_stop = True
+        self._bell.ring()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+        self._exit.cancel()
+        if len(self.parcels):
+            logger.error("%d SSE events are lost: the database has not taken them in time.", len(self.parcels))
+
+    def watch_signals(self) -> None:
+        self._exit.watch_signals()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._must_stop:
+                thread = threading.Thread(target=self._run, name="sse-live-database", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is ending: here, then
+                    self._must_stop = True
+                    self._run()
+                    return
+                self._thread = thread
+        self._bell.ring()
+
+    # The thread
+
+    @property
+    def _has_work(self) -> bool:
+        return self._inbox.is_poked or self._has_more_than_a_poke
+
+    @property
+    def _has_more_than_a_poke(self) -> bool:
+        return bool(len(self.deltas) or len(self.parcels) or self._inbox.has_more_than_a_poke)
+
+    def _must_work(self, now: float) -> bool:
+        """A poke alone is left to another process for a moment, where that one gives the positions."""
+        is_due = self._inbox.is_poked and (now >= self._positions.leaves_until or self._must_stop)
+        return is_due or self._has_more_than_a_poke or now >= self._positions.again_at
+
+    @property
+    def _is_needed(self) -> bool:
+        self.reader.forget_closed()
+        return bool(self._has_work or self.reader.hubs)
+
+    def _end(self) -> bool:
+        """Whether the thread ends here. Who comes later starts another."""
+        with self._lock:
+            if self._has_work and not self._must_stop:
+                return False
+            self._thread = None
+            return True
+
+    def _run(self) -> None:
+        # The session is held by this frame alone. In a fork the frame goes on to exist, so that the connection is never
+        # closed there: that would end the parent's.
+        session: Session | None = None
+        self._breaks = 0
+        try:
+            while True:
+                try:
+                    if session is None:
+                        with self._use:
+                            session = Session(self._alias)
+                            self._begin(session)
+                    self._serve(session)
+                    if self._end():
+                        return
+                    continue
+                except UNAVAILABLE as error:
+                    self._close(session)
+                    session = None
+                    self._breaks += 1
+                    if self._breaks > 1:  # one alone is a connection that was ended; the next is there at once
+                        self._fails(explained(error, self._alias))
+                except Exception as error:
+                    self._close(session)
+                    session = None
+                    self._breaks += 1
+                    if self._fails(error):
+                        logger.exception("The SSE bus in the database failed.")
+                if self._must_stop and (self._breaks > EXIT_BREAKS or not self._has_work):
+                    return
+                if not self._is_needed and self._end():
+                    return
+                if self._breaks > 1:
+                    shortest, longest = RETRY_SECONDS
+                    pause = min(shortest * 2 ** min(self._breaks - 2, 10), longest)
+                    self._pause(pause * (1 - random() / 2))
+        finally:
+            self._close(session)
+            self._is_working = False
+            self._outage.forget(self)
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _close(self, session: Session | None) -> None:
+        if session is not None:
+            with self._use:
+                session.close()
+
+    def _fails(self, error: BaseException) -> bool:
+        """True if it worked until now."""
+        self.is_behind = True
+        self._inbox.cancel_questions()
+        return self._outage.fails(self, error)
+
+    def _pause(self, seconds: float) -> None:
+        """Whatever rings: it could not be done."""
+        until = time.monotonic() + seconds
+        while (rest := until - time.monotonic()) > 0 and not self._must_stop:
+            self._bell.wait(rest)
+            time.sleep(min(rest, GATHER_SECONDS))
+
+    def _begin(self, session: Session) -> None:
+        self._dialect.prepare(session)
+        self._files.begin()
+        self.reader.identity = self._dialect.identity(session)
+        self.parcels.last_id = max(self.parcels.last_id, self._positions.status(session).last_id)
+        self._listener.begin(session)
+
+    def _serve(self, session: Session) -> None:
+        """Until there is nothing to do, or it breaks."""
+        idle_since = time.monotonic()
+        looked_at = look_at = 0.0
+        rest = GATHER_SECONDS
+        is_first = True
+        while True:
+            if self._must_stop and not self._has_work and self._positions.again_at == float("inf"):
+                return
+            self.reader.forget_closed()
+            now = time.monotonic()
+            if not (is_first or self._must_work(now) or self._listener.has_unheard(session)):
+                until = look_at
+                if not self.reader.hubs:
+                    until = idle_since + LINGER_SECONDS
+                    if until <= now and not self._inbox.is_poked:
+                        return
+                if self._inbox.is_poked:
+                    until = min(until, self._positions.leaves_until)
+                self._bell.wait(min(until, self._positions.again_at) - now, self._listener.session(session))
+            has_news = self._listener.hear(session, self.reader)
+            if self._has_work:
+                idle_since = time.monotonic()
+            now = time.monotonic()
+            is_due = is_first or (bool(self.reader.hubs) and now >= look_at)
+            if not (has_news or is_due or self._must_work(now)):
+                continue
+            if now < looked_at + rest:
+                time.sleep(looked_at + rest - now)
+            began = time.monotonic()
+            with self._use:
+                gives = self._work(session, has_news, is_due)
+            looked_at = time.monotonic()
+            shortest = GATHER_SECONDS_MAX if self._positions.is_busy else GATHER_SECONDS
+            rest = min(max(shortest, REST_SHARE * (looked_at - began)), GATHER_SECONDS_MAX)
+            if gives:  # else what was left without a position would wait as long as there is news of others
+                look_at = looked_at + self._listener.look_seconds
+            is_first = False
+            self._breaks = 0
+            self._outage.works(self)
+            if self.is_behind and not len(self.parcels):
+                self.is_behind = False
+
+    def _work(self, session: Session, has_news: bool, is_due: bool) -> bool:
+        """Whether it has looked for events without a position."""
+        self._is_working = True
+        again = time.monotonic() >= self._positions.again_at
+        errands = self._inbox.take()
+        poked, completions, new_hubs = errands
+        try:
+            poked = self.parcels.insert(session) or poked or again
+            while completions:
+                with session.cursor() as cursor:
+                    self._dialect.complete(cursor, *completions[0])
+                completions.popleft()
+            told, must_look = self._listener.take_told(), bool(poked or is_due or new_hubs or self._inbox.has_questions)
+            if must_look or not self.reader.read_to(session, told):
+                status = self._look(session, is_asked=poked, has_news=has_news or bool(new_hubs), is_due=is_due)
+                if status is not None:
+                    self.reader.fill(session, status, new_hubs)
+            reads = bool(self.reader.hubs) and (self._listener.has_deltas or self._listener.is_deaf)
+            self._listener.has_deltas = False
+            if self.deltas.work(session, self.reader.hand_on if reads else None):
+                self._listener.tell_deltas(session)
+        except BaseException:
+            unfilled = deque(hub for hub in new_hubs if hub not in self.reader.hubs)
+            self._inbox.give_back(Errands(poked, completions, unfilled))
+            raise
+        self._inbox.answer(session, self._positions.status)
+        # On SQLite by who has just written: a second process that writes is one too many.
+        if self._dialect.gives_positions or poked:
+            self._trimming.work(session, self._positions.status)
+        self._is_working = False
+        return poked or is_due
+
+    def _look(self, session: Session, *, is_asked: bool, has_news: bool, is_due: bool) -> Status | None:
+        """Give positions, and read what has some. ``is_asked``: something was committed. None where nothing can have
+        changed."""
+        must_look = is_asked or has_news or self._inbox.has_questions or self._positions.has_pending
+        if self._files.is_unchanged(session, self._dialect, self.parcels.last_id, must_look):
+            return None
+        status = self._positions.give(session, is_asked=is_asked, is_due=is_due)
+        self.parcels.last_id = max(self.parcels.last_id, status.last_id)
+        if self.reader.hubs:
+            status = self.reader.look(session, status)
+        if status.given_after is not None or (
+            is_asked and not self._positions.follows and status.head > self.reader.told
+        ):
+            self._listener.tell(session, status)
+            self.reader.told = status.head
+        return status

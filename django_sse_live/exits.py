@@ -1,0 +1,107 @@
+"""ExitWork: what must be done before this process ends, on every way out that Python is told of.
+
+``atexit`` alone is not enough: a process that SIGTERM ends by its default action never gets there, and Uvicorn raises
+the signal again, with that action, once it has shut down.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+POLL_SECONDS: Final = 0.05
+# The signals by which a supervisor or the end of a terminal (not on Windows) ends a process.
+SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class ExitWork:
+    """``end`` is called before this process ends. It must bound its own time.
+
+    ``is_due`` says, from any thread and without waiting, whether there is something to do. A fork inherits none of it.
+    """
+
+    def __init__(self, end: Callable[[], None], is_due: Callable[[], bool]) -> None:
+        self.end: Callable[[], None] = end
+        self._is_due = is_due
+        self._pid = os.getpid()
+        self._is_watching = False
+        atexit.register(self._at_exit)
+
+    @property
+    def is_due(self) -> bool:
+        return self._pid == os.getpid() and self._is_due()
+
+    def watch_signals(self) -> None:
+        """To be called whenever it costs nothing: Python lets only the main thread set a handler of signals."""
+        if self._is_watching or threading.current_thread() is not threading.main_thread():
+            return
+        self._is_watching = True
+        for number in SIGNALS:
+            before = signal.getsignal(number)
+            if isinstance(before, _Termination):
+                before.works.append(self)
+            elif before is not None and before != signal.SIG_IGN:  # None: set by C code, which is not callable
+                signal.signal(number, _Termination(before, self))
+
+    def cancel(self) -> None:
+        atexit.unregister(self._at_exit)
+        self._is_due = lambda: False
+
+    def _at_exit(self) -> None:
+        if self.is_due:
+            self.end()
+        for number in SIGNALS:
+            if not isinstance(signal.getsignal(number), _Termination):
+                _unblock(number)  # a server has raised it again, to end by its default action
+
+
+class _Termination:
+    """A handler of such a signal: begins the works, and calls the handler that it replaced."""
+
+    def __init__(self, before: Any, work: ExitWork) -> None:
+        self.works = [work]
+        self._before = before
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.works = [work for work in self.works if work.is_due]
+        if self.works:
+            threading.Thread(target=self._end_works, args=(number,), name="sse-live-exit", daemon=True).start()
+        if callable(self._before):
+            if self.works and hasattr(signal, "pthread_sigmask"):
+                # Held back in this thread: what raises it again ends the process after the works, not before.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+            self._before(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            if not self.works:
+                signal.raise_signal(number)
+
+    def _end_works(self, number: int) -> None:
+        while callable(self._before) and not (signal.getsignal(number) == signal.SIG_DFL and _is_held_back(number)):
+            time.sleep(POLL_SECONDS)  # the server shuts down; this thread is a daemon, and ends with the process
+        for work in self.works:
+            if work.is_due:
+                work.end()
+        os.kill(os.getpid(), number)
+
+
+def _unblock(number: int) -> None:
+    if hasattr(signal, "pthread_sigmask") and threading.current_thread() is threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+
+
+def _is_held_back(number: int) -> bool:
+    """Whether the signal was raised again in the main thread. Known on Linux; elsewhere the process ends by itself."""
+    try:
+        status = Path(f"/proc/self/task/{os.getpid()}/status").read_text()
+    except OSError:
+        return False
+    pending = next((line.split()[1] for line in status.splitlines() if line.startswith("SigPnd:")), "0")
+    return bool(int(pending, 16) >> (number - 1) & 1)

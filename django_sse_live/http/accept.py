@@ -1,0 +1,46 @@
+"""What an Accept header says of event streams. RFC 9110, section 12.5.1."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+EVENT_STREAM: Final = "text/event-stream"
+
+
+def accepts_event_stream(accept: str) -> bool:
+    """Whether it takes a stream: the most specific range that fits has a quality above 0. An empty header, like none,
+    takes everything."""
+    qualities = _qualities(accept)
+    for media_range in (EVENT_STREAM, "text/*", "*/*"):
+        if media_range in qualities:
+            return qualities[media_range] > 0
+    return not qualities
+
+
+@lru_cache(maxsize=64)
+def names_event_stream(accept: str) -> bool:
+    """Whether it asks for a stream by name, as every EventSource does."""
+    return _qualities(accept).get(EVENT_STREAM, 0.0) > 0
+
+
+def _qualities(accept: str) -> dict[str, float]:
+    """Media range → quality. Parameters other than q (a charset) do not matter: a stream has but one form."""
+    found: dict[str, float] = {}
+    for item in accept.split(","):
+        media_range, *parameters = [part.strip().lower() for part in item.split(";")]
+        if media_range:
+            quality = 1.0
+            for parameter in parameters:
+                name, _, value = parameter.partition("=")
+                if name.strip() == "q":
+                    quality = _quality(value.strip())
+            found[media_range] = max(quality, found.get(media_range, 0.0))
+    return found
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # malformed; the range itself was named
+        return 1.0

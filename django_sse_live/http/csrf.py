@@ -1,0 +1,77 @@
+"""Whether a page may write to this site: the origin of a POST, and its CSRF token.
+
+Who may read is another question: cors.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware, get_token
+from django.utils.http import is_same_domain
+
+from ..conf import live_settings
+from .refusals import Refused
+
+CSRF: Final = "csrf"  # Refused.error, of which the answer brings a fresh token
+
+
+def may_write(request: HttpRequest, origin: str) -> bool:
+    """Whether a page of this origin may write here with a visitor's cookies, if it has their token: one of this site,
+    or one of CSRF_TRUSTED_ORIGINS."""
+    if origin == f"{request.scheme}://{request.get_host()}" or origin in settings.CSRF_TRUSTED_ORIGINS:
+        return True
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return any(
+        parts.scheme == trusted.scheme and is_same_domain(parts.netloc, trusted.netloc.lstrip("*"))
+        for trusted in map(urlsplit, settings.CSRF_TRUSTED_ORIGINS)
+        if trusted.netloc.startswith("*.")
+    )
+
+
+async def check_csrf(request: HttpRequest) -> None:
+    """Refuse what another site's page may have made a browser send. Raises Refused."""
+    origin = request.META.get("HTTP_ORIGIN")
+    has_cookies = bool(request.META.get("HTTP_COOKIE"))
+    if origin is not None and not may_write(request, origin):
+        if has_cookies or origin not in live_settings().allowed_origins:
+            raise Refused(
+                403,
+                "foreign_origin",
+                f"A page of {origin[:100]} may not send messages here. If it is yours, name its origin in "
+                'CSRF_TRUSTED_ORIGINS and, so that it may read the answer, in SSE_LIVE["ALLOWED_ORIGINS"].',
+            )
+    # Whatever the cookie is: a site's own middleware may log somebody in by any.
+    if has_cookies and not await sync_to_async(_has_token)(request):
+        raise Refused(403, CSRF, "The CSRF token is missing or wrong. Send the one of this answer as X-CSRFToken.")
+
+
+async def give_token(request: HttpRequest, make: Callable[[str], HttpResponse]) -> HttpResponse:
+    """The answer that ``make`` makes of a fresh token, with its cookie: for a page whose own is gone or of before a
+    login."""
+
+    def give() -> HttpResponse:
+        response = make(get_token(request))
+        CsrfViewMiddleware(_nothing).process_response(request, response)  # the project may have none
+        return response
+
+    return await sync_to_async(give)()
+
+
+def _nothing(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def _has_token(request: HttpRequest) -> bool:
+    """As CsrfViewMiddleware says; the answer of CSRF_FAILURE_VIEW is for pages, and is dropped."""
+    check = CsrfViewMiddleware(_nothing)
+    check.process_request(request)
+    return check.process_view(request, _nothing, (), {}) is None

@@ -1,0 +1,109 @@
+"""Line: who opens a stream, MAX_OPENING at a time.
+
+Opening a stream takes a thread for as long as Django handles the request, so thousands of browsers that come back
+together would take thousands of threads. A request is in one of these states:
+
+passing   It asks for no stream, or has a body, or its url is not known to lead to a stream: it holds no place. Where
+          its view is an EventStreamView after all, the view enters the line: all of the request is there by then.
+waiting   In line, by its address: one request of each address in turn. It holds nothing but its connection.
+inside    It holds a place, for PLACE_SECONDS at the most. A request that takes longer goes on without it: its place is
+          another's.
+pausing   It has given its place back while it waits for something that takes no thread, and enters anew.
+out       Its response has begun, or it has ended. What a stream reads later, from the log or from the bus, it reads
+          without a place.
+
+No address may hold more than half of the places: it may take another one only while at least as many are free as it
+holds. So a flood from few addresses delays itself alone, and one address that stands for all visitors (a proxy that
+PROXY_COUNT does not know of) still has half of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from typing import Final
+
+from ..conf import live_settings
+
+PLACE_SECONDS: Final = 10.0
+
+
+class Line:
+    """Of one loop, and touched on it alone."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._inside: dict[Place, None] = {}  # the oldest first
+        self._held: Counter[str] = Counter()  # places by address
+        self._waiting: OrderedDict[str, deque[asyncio.Future[Place]]] = OrderedDict()  # by address, the next one first
+        self._timer: asyncio.TimerHandle | None = None  # while somebody waits: when a place may be over
+
+    async def enter(self, address: str) -> Place:
+        """Wait for a place."""
+        if address not in self._waiting and self._has_room(address):
+            return self._give_place(address)
+        turn: asyncio.Future[Place] = self._loop.create_future()
+        self._waiting.setdefault(address, deque()).append(turn)
+        self._admit()  # a place may be over that nobody has asked for before
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                turn.result().leave()
+            raise
+
+    def remove(self, place: Place) -> None:
+        """Called by the place that is left."""
+        if place in self._inside:
+            self._take_back(place)
+            self._admit()
+
+    def _has_room(self, address: str) -> bool:
+        free = live_settings().max_opening - len(self._inside)
+        return free > 0 and self._held[address] <= free
+
+    def _give_place(self, address: str) -> Place:
+        place = Place(self, address, self._loop.time() + PLACE_SECONDS)
+        self._inside[place] = None
+        self._held[address] += 1
+        return place
+
+    def _take_back(self, place: Place) -> None:
+        del self._inside[place]
+        self._held[place.address] -= 1
+        if not self._held[place.address]:
+            del self._held[place.address]
+
+    def _admit(self) -> None:
+        """Give the free places to those who wait; those that are over are free."""
+        now = self._loop.time()
+        while (oldest := next(iter(self._inside), None)) is not None and oldest.ends_at <= now:
+            self._take_back(oldest)
+        while (address := next(filter(self._has_room, self._waiting), None)) is not None:
+            turns = self._waiting.pop(address)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[address] = turns  # behind the others
+            if not turn.done():
+                turn.set_result(self._give_place(address))
+        if self._timer is None and self._waiting and self._inside:
+            self._timer = self._loop.call_at(next(iter(self._inside)).ends_at, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._admit()
+
+
+class Place:
+    """One of MAX_OPENING."""
+
+    __slots__ = ("address", "ends_at", "_line")
+
+    def __init__(self, line: Line, address: str, ends_at: float) -> None:
+        self.address: str = address
+        self.ends_at: float = ends_at  # loop time
+        self._line = line
+
+    def leave(self) -> None:
+        """May be called twice, and after the place was over."""
+        self._line.remove(self)

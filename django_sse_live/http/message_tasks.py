@@ -1,0 +1,96 @@
+"""The task and the thread of a message: it waits for its place in the line, and then runs to its end, even if
+its sender leaves.
+
+Knows nothing of what a message says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+from django.http import HttpRequest
+
+from ..hub.hub import Hub
+from ..hub.registry import count_message_refused
+from .handoff import handoff_of
+from .message_line import MessageLine, Sender
+from .refusals import Refused
+from .threads import OpeningThreads, release_request_thread
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a browser is told: 200 and ``{"id", "data"}``, or another status and ``{"error", "detail"}``."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)  # of an HTTP response
+
+
+def refusal(refused: Refused) -> Answer:
+    count_message_refused(refused.error)
+    return Answer(refused.status, {"error": refused.error, "detail": refused.detail}, refused.headers)
+
+
+class Messages:
+    """Of one hub: the line, and the threads that handlers borrow."""
+
+    def __init__(self) -> None:
+        self.line: MessageLine = MessageLine()
+        self.threads: OpeningThreads = OpeningThreads()
+        self.tasks: set[asyncio.Task[Answer]] = set()
+        self.posted: dict[str, str] = {}  # POSTs that run or wait: entry → digest
+
+
+def let_go_of_thread(request: HttpRequest) -> None:
+    handoff = handoff_of(request)
+    if handoff is not None:
+        handoff.leave_line()
+    release_request_thread()  # a message that waits in line needs none
+
+
+@asynccontextmanager
+async def lend(threads: OpeningThreads) -> AsyncIterator[None]:
+    """A thread, whose database connections are looked after as a request's are."""
+    async with threads.lend():
+        await sync_to_async(close_old_connections)()
+        try:
+            yield
+        finally:
+            await sync_to_async(close_old_connections)()
+
+
+async def in_turn(
+    hub: Hub,
+    parts: Messages,
+    sender: Sender,
+    work: Callable[[], Awaitable[Answer]],
+    when_done: Callable[[], Any],
+) -> Answer:
+    try:
+        await parts.line.enter(sender)
+    except BaseException:
+        when_done()
+        raise
+
+    async def run() -> Answer:
+        try:
+            return await work()
+        except Refused as refused:
+            return refusal(refused)
+        finally:
+            hub.busy -= 1
+            parts.line.leave(sender)
+            when_done()
+
+    hub.busy += 1
+    task = hub.loop.create_task(run())
+    parts.tasks.add(task)
+    task.add_done_callback(parts.tasks.discard)
+    return await asyncio.shield(task)

@@ -1,0 +1,75 @@
+"""Hypercorn. Its ``send`` is a method of the HTTP stream, which leads to its protocol, and that to the TCP server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+BUFFER_POLL_SECONDS: Final = 0.02
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+
+def context_of(send: Any) -> Any:
+    """The worker's context, which knows when it is to end; or None."""
+    context = getattr(getattr(send, "__self__", None), "context", None)
+    return context if hasattr(getattr(context, "terminated", None), "is_set") else None
+
+
+def transport_of(send: Any) -> Any:
+    server = getattr(send, "__self__", None)
+    for _ in range(3):  # HTTPStream → its protocol → TCPServer
+        transport = getattr(getattr(server, "writer", None), "transport", None)
+        if hasattr(transport, "abort"):
+            return transport
+        server = getattr(getattr(server, "send", None), "__self__", None)
+    return None
+
+
+def h2_of(send: Any) -> tuple[Any, Any]:
+    """The HTTPStream and the H2Protocol, or (None, None)."""
+    stream = getattr(send, "__self__", None)
+    protocol = getattr(getattr(stream, "send", None), "__self__", None)
+    return (stream, protocol) if hasattr(protocol, "stream_buffers") else (None, None)
+
+
+def without_compression(send: Any) -> None:
+    handshake: Any = getattr(getattr(send, "__self__", None), "handshake", None)
+    if hasattr(handshake, "extensions"):
+        handshake.extensions = None
+
+
+class H2Flow:
+    """The buffer of an HTTP/2 stream has no end here: its push() waits for an event that is always set."""
+
+    __slots__ = ("_max_bytes", "_protocol", "_stream")
+
+    def __init__(self, stream: Any, protocol: Any, max_bytes: int) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        self._max_bytes = max_bytes
+
+    async def ready(self) -> None:
+        while not self._stream.closed:
+            buffer = self._protocol.stream_buffers.get(self._stream.stream_id)
+            if buffer is None or len(buffer.buffer) <= self._max_bytes:
+                break
+            await asyncio.sleep(BUFFER_POLL_SECONDS)
+
+    def end(self) -> None:
+        pass
+
+
+def reset_stream(stream: Any, protocol: Any, transport: Any) -> None:
+    """End one stream of an HTTP/2 connection."""
+    try:
+        protocol.connection.reset_stream(stream.stream_id)
+    except Exception as error:  # h2's, which need not be there; all of them mean: it is closed
+        logger.debug("The HTTP/2 stream %s was not reset: %r", stream.stream_id, error)
+        return
+    buffer = protocol.stream_buffers.get(stream.stream_id)
+    if buffer is not None:
+        buffer.buffer.clear()  # what H2Flow waits for will never be sent
+    if transport is not None:
+        transport.write(protocol.connection.data_to_send())

@@ -1,0 +1,112 @@
+"""Uvicorn, and Gunicorn with Uvicorn's worker. Its ``send`` is a method of the cycle of one request."""
+
+from __future__ import annotations
+
+import copy
+import signal
+from typing import Any
+
+from .chunks import UNSENT_MAX_BYTES, Chunks
+
+
+def is_cycle(send: Any) -> bool:
+    cycle = getattr(send, "__self__", None)
+    return hasattr(cycle, "keep_alive") and hasattr(cycle, "disconnected")
+
+
+def is_socket(send: Any) -> bool:
+    """Of one of its WebSocket protocols: wsproto, websockets-sansio, websockets."""
+    return hasattr(getattr(getattr(send, "__self__", None), "config", None), "ws_per_message_deflate")
+
+
+def without_compression(send: Any) -> None:
+    if not is_socket(send):
+        return
+    protocol: Any = send.__self__
+    if hasattr(protocol, "available_extensions"):  # websockets: the list that the handshake will look at
+        protocol.available_extensions.clear()
+    elif hasattr(getattr(protocol, "response", None), "headers"):  # websockets-sansio: agreed on already
+        protocol.response.headers.pop("Sec-WebSocket-Extensions", None)
+        protocol.conn.extensions = []
+    elif protocol.config.ws_per_message_deflate:  # wsproto: asked for at the accept; others share the configuration
+        protocol.config = copy.copy(protocol.config)
+        protocol.config.ws_per_message_deflate = False
+
+
+def transport_of(send: Any) -> Any:
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    return transport if hasattr(transport, "abort") else None
+
+
+class CycleWriter:
+    """Past send(), to the transport, where send() would write on the spot a chunk of a response that goes on.
+
+    The cycle and its flow control are asked each time, so that what the server does between two events is seen: it
+    pauses, it closes, another request has come on the connection. h11 has no such state, and gets no writer.
+    """
+
+    __slots__ = ("_chunks", "_cycle", "_flow", "_holds_more", "_protocol", "_transport")
+
+    def __init__(self, cycle: Any, protocol: Any, chunks: Chunks) -> None:
+        self._cycle = cycle
+        self._flow: Any = cycle.flow
+        self._protocol = protocol
+        self._transport: Any = cycle.transport
+        self._chunks = chunks
+        # Where the transport pauses no later than we would (all but TLS), its size need not be asked each time.
+        self._holds_more: bool = self._transport.get_write_buffer_limits()[1] > UNSENT_MAX_BYTES
+
+    def has_room(self) -> bool:
+        cycle, transport = self._cycle, self._transport
+        return (
+            self._protocol.cycle is cycle
+            and not cycle.response_complete
+            and not self._flow.write_paused
+            and not transport.is_closing()
+            and (not self._holds_more or transport.get_write_buffer_size() < UNSENT_MAX_BYTES)
+        )
+
+    def write(self, chunk: bytes) -> None:
+        self._transport.write(self._chunks.framed(chunk))
+
+
+def writer_of(send: Any, chunks: Chunks) -> CycleWriter | None:
+    """None for h11, whose cycle does not say how its response is framed, and for what is no cycle."""
+    cycle = getattr(send, "__self__", None)
+    transport: Any = transport_of(send)
+    protocol = transport.get_protocol() if hasattr(transport, "get_protocol") else None
+    if (
+        getattr(cycle, "chunked_encoding", None) is not True
+        or not hasattr(getattr(cycle, "flow", None), "write_paused")
+        or not hasattr(transport, "get_write_buffer_size")
+        or not hasattr(transport, "get_write_buffer_limits")
+        or getattr(protocol, "cycle", None) is not cycle
+    ):
+        return None
+    return CycleWriter(cycle, protocol, chunks)
+
+
+def say_it_is_gone(send: Any) -> None:
+    """Uvicorn calls a response unfinished unless it knows that the client has left, which it does not if the client
+    had sent another request on the same connection: its send then raises RuntimeError."""
+    cycle: Any = getattr(send, "__self__", None)
+    if hasattr(cycle, "disconnected"):
+        cycle.disconnected = True
+
+
+def is_ending() -> bool:
+    """Whether this process's server is shutting down: because of a signal, or because it has served its number of
+    requests (``--limit-max-requests``, Gunicorn's ``max_requests``), which nobody is told."""
+    server = _server()
+    if server is None:
+        return False
+    listeners = server.servers
+    return bool(server.should_exit) or bool(listeners and not any(each.is_serving() for each in listeners))
+
+
+def _server() -> Any:
+    """uvicorn.Server is known by the signal handler that it has set; one that runs in another thread sets none."""
+    handler: Any = signal.getsignal(signal.SIGTERM)
+    handler = getattr(handler, "before", handler)  # ours stands before it
+    server = getattr(handler, "__self__", None)
+    return server if hasattr(server, "should_exit") and hasattr(server, "servers") else None

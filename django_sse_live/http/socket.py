@@ -1,0 +1,218 @@
+"""A WebSocket: a stream, and the messages that come the other way, on one connection.
+
+Frames to the client are sent by the loop of serving.py, as over HTTP; this file translates ASGI's messages, and reads
+the client's. It calls nothing of the project but what answers a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, Protocol
+
+from ..hub.clients import Client
+from ..hub.registry import count_message_refused
+from ..wire import refusal_line
+from .handshake import Handshake
+from .messages import MESSAGE_MAX_BYTES, parse_message
+from .refusals import Refused
+from .servers import without_compression
+from .types import Message, Receive, Send
+
+WAITING_MESSAGES_MAX: Final = 40
+UNREAD_FRAMES_MAX: Final = 64  # answers that a client lets lie: then it has sent too much
+UNREAD_FRAMES_PAUSE: Final = 8  # from here on no further message is handed to its handler
+UNREAD_POLL_SECONDS: Final = 0.05
+LATE_ANSWER_SECONDS: Final = 0.5  # a goodbye at a stop has GOODBYE_SECONDS altogether
+
+# Daphne allows 1000 and those from 3000 on. The frame before it says what a client has to know.
+CLOSE_FINAL: Final = 1000
+CLOSE_COME_BACK: Final = 4012
+CLOSE_BINARY: Final = 4003
+CLOSE_BAD_JSON: Final = 4007
+CLOSE_TOO_MUCH: Final = 4008
+
+# A message that is not parsed, since it is too long or one too many, is answered all the same.
+_ID = re.compile(r'"id"\s*:\s*"([0-9A-Za-z_-]{1,64})"')
+_ID_WITHIN: Final = 1024  # characters from its beginning
+
+
+# What answers a message, parsed and as it came: gives the members of the answer; None when the stream must end, since
+# the session that it was opened with is no more.
+class Answer(Protocol):
+    def __call__(self, message: Mapping[str, Any], raw: bytes) -> Awaitable[dict[str, Any] | None]: ...
+
+    def end_handshake(self) -> None: ...
+
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+
+class Socket:
+    """One connection, from its handshake to its end. Touched on its loop alone.
+
+    States: in the handshake (``client`` is None) → open → over. One receive() is pending all the time, so that a
+    client that leaves is noticed, and what it sends lies here, bounded, and not in the server.
+    """
+
+    __slots__ = (
+        "client", "answer", "handshake", "reader", "_receive", "_send", "_code", "_waiting", "_answering", "_late",
+        "_is_gone",
+    )  # fmt: skip
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.client: Client | None = None
+        self.answer: Answer | None = None
+        self.handshake: Handshake | None = Handshake()
+        self._receive = receive
+        self._send = send
+        self._code = 0  # to close with, where the client has broken a rule
+        self._waiting: deque[bytes] | None = None  # messages, not parsed: parsed they may take much more
+        self._answering: asyncio.Future[None] | None = None  # done when no handler runs
+        self._late: list[bytes] = []  # answers that come after the goodbye
+        self._is_gone = False
+        self.reader: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._read())
+
+    # The handshake
+
+    async def accept(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether the client is still there."""
+        without_compression(self._send)
+        return await self._try_send({"type": "websocket.accept", "headers": headers})
+
+    async def refuse(self, said: dict[str, Any] | None) -> None:
+        """End it without a stream. ``said``: the members of a goodbye, for which the handshake is accepted, since a
+        page cannot see why one was denied; None: it is denied."""
+        self.reader.cancel()
+        if said is not None and await self.accept([]):
+            await self._try_send({"type": "websocket.send", "text": refusal_line(said).decode()})
+            await self._try_send(
+                {"type": "websocket.close", "code": CLOSE_COME_BACK if said["reconnect"] else CLOSE_FINAL}
+            )
+        elif said is None:
+            await self._try_send({"type": "websocket.close"})
+
+    async def _try_send(self, message: Message) -> bool:
+        try:
+            await self._send(message)
+        except (OSError, RuntimeError) as error:
+            logger.debug("%s was not sent: %r", message["type"], error)
+            return False
+        return True
+
+    # What goes out
+
+    async def send(self, message: Message) -> None:
+        """In the place of the send() of an HTTP response."""
+        if message.get("more_body"):
+            await self._send({"type": "websocket.send", "text": message["body"].decode()})
+        else:
+            await self._send_late()
+            await self._send({"type": "websocket.close", "code": self._code or self._closing_code()})
+
+    async def _send_late(self) -> None:
+        """The answer of the handler that still runs, if it comes soon: the client waits for it."""
+        if self._answering is not None and not self._is_gone:
+            await asyncio.wait([self._answering], timeout=LATE_ANSWER_SECONDS)
+        for body in self._late:
+            await self._send({"type": "websocket.send", "text": body.decode()})
+
+    def _closing_code(self) -> int:
+        return CLOSE_FINAL if self.client is None or self.client.close_reason == "disconnected" else CLOSE_COME_BACK
+
+    # What comes in
+
+    async def _read(self) -> None:
+        """The one pending receive() of this connection."""
+        try:
+            while (message := await self._receive())["type"] != "websocket.disconnect":
+                if message["type"] == "websocket.receive":
+                    self._take(message)
+        except Exception as error:
+            logger.debug("receive() failed for a WebSocket: %r", error)
+        self._is_gone = True
+        if self.handshake is not None:
+            self.handshake.leave()
+        if self.client is not None:
+            self.client.leave()
+
+    def _take(self, message: Message) -> None:
+        client = self.client
+        if client is None or client.close_reason is not None:
+            return
+        text: str | None = message.get("text")
+        if text is None:
+            self._break_off("bad_message", CLOSE_BINARY)
+            return
+        if len(text) > MESSAGE_MAX_BYTES or len(data := text.encode(errors="surrogatepass")) > MESSAGE_MAX_BYTES:
+            self._refuse(text, 413, "too_large", f"A message may have {MESSAGE_MAX_BYTES} bytes.")
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        if len(self._waiting) >= WAITING_MESSAGES_MAX:
+            self._refuse(text, 429, "too_many_messages", "Too many messages wait to be handled. Send fewer at once.")
+            return
+        self._waiting.append(data)
+        if self._answering is None:
+            self._answering = client.hub.loop.create_future()
+            client.hub.spawn(self._answer_all(client))
+
+    def _refuse(self, text: str, status: int, error: str, detail: str) -> None:
+        count_message_refused(error)
+        found = _ID.search(text, 0, _ID_WITHIN)
+        answer = {"to": found and found[1], "error": error, "detail": detail, "status": status}
+        if status == 429:
+            answer["retry"] = 1000
+        self._say(answer)
+
+    def _break_off(self, reason: Any, code: int, *, retry_ms: int | None = None) -> None:
+        client = self.client
+        if client is not None and client.close_reason is None:
+            self._code = code
+            client.end(reason, retry_ms=retry_ms)
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        client = self.client
+        if client is not None and client.close_reason is not None:
+            self._late.append(answer_line(answer))
+        elif client is not None and client.say(answer_line(answer)) > UNREAD_FRAMES_MAX:
+            self._break_off("too_many_messages", CLOSE_TOO_MUCH, retry_ms=client.hub.retry_ms())
+
+    async def _answer_all(self, client: Client) -> None:
+        """One after the other, in a task of its own: a handler once begun runs to its end."""
+        assert self._waiting is not None
+        try:
+            while self._waiting and client.is_open:
+                await self._answer_next(client, self._waiting.popleft())
+                while client.is_open and client.unread_frames > UNREAD_FRAMES_PAUSE:  # noqa: ASYNC110  # the rare case
+                    await asyncio.sleep(UNREAD_POLL_SECONDS)
+        except Exception:
+            logger.exception("A message on the WebSocket of SSE client %s failed.", client.id)
+            self._break_off("error", CLOSE_COME_BACK, retry_ms=client.hub.retry_ms())
+        finally:
+            answering, self._answering, self._waiting = self._answering, None, None
+            if answering is not None and not answering.done():
+                answering.set_result(None)
+
+    async def _answer_next(self, client: Client, data: bytes) -> None:
+        try:
+            message = parse_message(data)
+        except Refused:
+            self._break_off("bad_message", CLOSE_BAD_JSON)
+            return
+        if self.answer is None:
+            self._refuse(data.decode(), 405, "method_not_allowed", "This stream takes no messages.")
+            return
+        answer = await self.answer(message, data)
+        if answer is None:
+            client.end("revoked", retry_ms=client.hub.retry_ms())
+        else:
+            self._say(answer)
+
+
+def answer_line(answer: dict[str, Any]) -> bytes:
+    return f"{json.dumps({'type': 'answer', **answer}, separators=(',', ':'))}\n".encode()

@@ -1,0 +1,191 @@
+"""Jobs: text and progress of one long piece of work, for the pages that come to watch, whenever they come.
+
+States of a job: running → finished | failed | cancelled, which is said once: the first that is added to the cache as
+its *end* stands. ``lost`` is no end but what is concluded where nobody holds the lease; a producer that comes back
+takes it back. ``expired``: the cache has nothing of it any more.
+
+Who may touch what:
+
+- *The producer* (a view's thread, a task, a command) calls methods of Job: they append to its Writer, under that one's
+  lock, and touch neither the cache nor the bus. Only an end, and the start, ask the cache in the producer's thread.
+- *The gathering thread*, one of each process that has jobs (Writers), does a round each 50 ms in which something was
+  written: it makes what was written part of the record, sends the deltas of all its jobs to the bus together, writes
+  the states that are due (each job's twice a second at the most), and twice a second asks the cache who has ended or
+  was stopped, which it tells the producer by ``is_cancelled``. Every 5 s it renews the leases. A round and an end
+  exclude each other, so that deltas go out in their order.
+- *The cache* (store.py) has for each job its *state*, which its writer alone writes; its *end*, which is added once, by
+  its writer or by whoever stops it; its *lease*, whose value is that of its writer. And for each owner's key the id of
+  its newest job. A run that takes the place of another adds itself as that one's *next*: the first to do so runs.
+- *A hub* (watching.py), on its loop alone, holds the deltas of the last seconds. It reads the state in a thread, for
+  all who have joined within 60 ms, appends the deltas that it holds, and sends one frame. Deltas are no events: they
+  are in no log, have no position, and their way on the bus is their own.
+
+Exactness is arithmetic: each piece of text comes with its offset in UTF-16 code units. A page drops what it has, and
+asks again where something is missing. So nothing depends on which of two ways was faster, the cache's or the bus's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.core.exceptions import ImproperlyConfigured
+
+from ..backends import get_backend
+from ..hub.registry import process_part
+from ..identity import user_pk
+from ..namespaces import current_namespace
+from .job import Job, in_thread
+from .records import Found, Record, key_digest
+from .running import Running
+from .store import JobStore, job_store
+from .writer import JobOver, Writer
+from .writers import Writers
+
+__all__ = ["Job", "JobOver", "afind_job", "astart_job", "find_job", "start_job"]
+
+KEY_MAX_CHARACTERS: Final = 500
+TTL_MIN_SECONDS: Final = 1.0
+ALONE_MIN_SECONDS: Final = 5.0
+ENTRIES_OF_A_JOB: Final = 4  # in the cache, at most: its state, lease or end, key, and whether it is watched
+CLAIMS_MAX: Final = 20  # attempts to be the next of a key, each of which somebody else was faster at
+
+
+def start_job(
+    *,
+    owner: Any = None,
+    key: str | None = None,
+    ttl_seconds: float = 3600,
+    run: Callable[[Job], Any] | None = None,
+    cancel_when_alone_seconds: float | None = None,
+) -> Job:
+    """Begin a job, or join the one of this owner and key that runs. ``is_new`` of the answer says which: who has begun
+    it does the work, and everybody else watches.
+
+    ``owner``: a saved user or a primary key: who may watch and stop it. None: nobody but who has a token.
+    ``key``: what is worked at, such as ``"chat:7:3"``; without one every call begins a job. Keys are per owner.
+    ``ttl_seconds``: how long it is known after the last that was written.
+    ``run``: a function of the job that does the work, outside of the request: a coroutine function in a task, any other
+    in a thread. What it returns is the result; that it raises is logged, and shown as a failure without its text.
+    ``cancel_when_alone_seconds``: cancel it when no page has watched it for so long.
+    TypeError or ValueError for bad arguments; RuntimeError where 64 jobs run in this process by ``run``, or in a
+    transaction of the database that has the cache; what the cache raises. Nothing has begun then.
+    """
+    record = _record(owner, key, ttl_seconds, cancel_when_alone_seconds)
+    if run is not None and not callable(run):
+        raise TypeError(f"run is {run!r}; it must be a function of the job.")
+    running = process_part(Running)
+    if run is not None:
+        running.reserve()
+    job = None
+    try:
+        job = _start(job_store(), record)
+        if run is not None and job.is_new:
+            running.begin(job, run)
+    finally:
+        if run is not None and (job is None or not job.is_new):
+            running.release()
+    return job
+
+
+async def astart_job(
+    *,
+    owner: Any = None,
+    key: str | None = None,
+    ttl_seconds: float = 3600,
+    run: Callable[[Job], Any] | None = None,
+    cancel_when_alone_seconds: float | None = None,
+) -> Job:
+    """start_job() from a coroutine."""
+    return await in_thread(
+        lambda: start_job(
+            owner=owner,
+            key=key,
+            ttl_seconds=ttl_seconds,
+            run=run,
+            cancel_when_alone_seconds=cancel_when_alone_seconds,
+        )
+    )
+
+
+def find_job(id: str | None = None, *, owner: Any = None, key: str | None = None) -> Job | None:
+    """The job with an id, or the newest of an owner and key, in whatever state; None where none is known any more. It
+    asks for nobody's permission: the view that shows it does. ValueError without either."""
+    if (id is None) == (key is None):
+        raise ValueError('find_job() needs an id, or a key: find_job(job_id), find_job(owner=user, key="import:7").')
+    store = job_store()
+    if key is not None:
+        id = store.current(key_digest(current_namespace(), _owner_pk(owner), _checked_key(key)))
+    found = None if id is None else store.read([id]).get(id)
+    if found is None or found.record.namespace != current_namespace():
+        return None
+    return Job.of(found)
+
+
+async def afind_job(id: str | None = None, *, owner: Any = None, key: str | None = None) -> Job | None:
+    """find_job() from a coroutine."""
+    return await in_thread(lambda: find_job(id, owner=owner, key=key))
+
+
+def _record(owner: Any, key: str | None, ttl_seconds: float, alone_seconds: float | None) -> Record:
+    _check_seconds("ttl_seconds", ttl_seconds, TTL_MIN_SECONDS)
+    if alone_seconds is not None:
+        _check_seconds("cancel_when_alone_seconds", alone_seconds, ALONE_MIN_SECONDS)
+    namespace, pk = current_namespace(), _owner_pk(owner)
+    digest = None if key is None else key_digest(namespace, pk, _checked_key(key))
+    return Record(secrets.token_hex(16), namespace, pk, ttl_seconds, alone_seconds, digest)
+
+
+def _check_seconds(name: str, value: Any, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e9:
+        raise ValueError(f"{name} is {value!r}; it must be a number of seconds of at least {least:g}.")
+
+
+def _owner_pk(owner: Any) -> str | None:
+    if owner is None:
+        return None
+    try:
+        return user_pk(owner)
+    except ValueError:
+        raise ValueError(
+            f"The owner of a job is a saved user or a primary key, not {owner!r}. Of a visitor who is not logged in it "
+            "is None: only who has its token, job.sign(), may watch it then."
+        ) from None
+
+
+def _checked_key(key: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f'The key of a job is a str, such as f"chat:{{chat.pk}}", not {type(key).__name__}.')
+    if not 0 < len(key) <= KEY_MAX_CHARACTERS:
+        raise ValueError(f"The key of a job has 1 to {KEY_MAX_CHARACTERS} characters; this one has {len(key)}.")
+    return key
+
+
+def _start(store: JobStore, record: Record) -> Job:
+    if store.keeps_nothing:
+        raise ImproperlyConfigured(f'{store.problem}. Set SSE_LIVE["JOBS_CACHE"] to a cache that can hold jobs.')
+    if store.problem and get_backend().reaches_other_processes:
+        process_part(Writers).warn(
+            f'{store.problem}: no other process knows of a job. Set SSE_LIVE["JOBS_CACHE"] to a cache of Redis, '
+            "memcached or a database."
+        )
+    for _ in range(CLAIMS_MAX):
+        before = None if record.name is None else store.current(record.name)
+        found: Found | None = None if before is None else store.read([before]).get(before)
+        if found is not None and found.state == "running":
+            return Job.of(found)
+        if (lease := store.claim(record, before)) is not None:
+            if record.alone_seconds is not None:
+                store.watch(record.id, record.alone_seconds)
+            writer, writers = Writer(record, lease), process_part(Writers)
+            writers.add(writer)
+            most = store.entries_max
+            if most is not None and writers.count * ENTRIES_OF_A_JOB > most:
+                writers.warn(
+                    f"The cache {store.alias!r} has room for {most} entries, and drops some at random above that: jobs "
+                    f'have {ENTRIES_OF_A_JOB} each, so running ones may seem lost. Raise OPTIONS["MAX_ENTRIES"] of '
+                    f"CACHES[{store.alias!r}]."
+                )
+            return Job(record, None, "running", writer)
+    raise RuntimeError("The cache drops what it is given, or other processes begin this job without end.")

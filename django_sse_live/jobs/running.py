@@ -1,0 +1,136 @@
+"""run=: the work of a job, outside of the request that began it.
+
+A coroutine function runs in a task on the loop of a hub; where this process has none, and for every other function, a
+thread is started. Either is marked as lost at once when the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from inspect import iscoroutinefunction
+from typing import Any, Final
+
+from django.db import connections
+from django.utils.translation import gettext as _
+
+from ..hub.hub import Hub, hub_ended
+from ..hub.registry import open_hubs, process_part, running_loop
+from ..namespaces import use_namespace
+from .job import Job, in_thread
+from .writer import Writer
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+RUNNING_MAX: Final = 64  # of one process
+
+Run = Callable[[Job], Any]
+
+
+class Running:
+    """The jobs that run in this process by run=. Changed under its lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._count = 0
+        self._by_hub: dict[Hub, set[Writer]] = {}
+
+    def reserve(self) -> None:
+        """RuntimeError where there is no place."""
+        with self._lock:
+            if self._count >= RUNNING_MAX:
+                raise RuntimeError(
+                    f"{RUNNING_MAX} jobs run in this process already: nothing was begun. Give such work to a task "
+                    "queue, whose worker calls job.take()."
+                )
+            self._count += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._count -= 1
+
+    def begin(self, job: Job, run: Run) -> None:
+        """In a place that reserve() has got."""
+        hub = _running_hub() if iscoroutinefunction(run) else None
+        if hub is None:
+            threading.Thread(target=self._run_in_thread, args=(job, run), name="sse-live-job", daemon=True).start()
+            return
+        with self._lock:
+            self._by_hub.setdefault(hub, set()).add(job.writer)
+
+        def spawn() -> None:  # in a context of its own: that of a request must not live as long
+            Context().run(hub.spawn, self._run_on_hub(hub, job, run))
+
+        hub.loop.call_soon_threadsafe(spawn)
+
+    async def _run_on_hub(self, hub: Hub, job: Job, run: Run) -> None:
+        try:
+            with use_namespace(job.namespace):
+                result = await run(job)
+            await in_thread(_finish, job, result)
+        except asyncio.CancelledError:  # the loop ends
+            job.writer.home.abandon([job.writer])
+            raise
+        except Exception:
+            _report(job)
+            await in_thread(_fail, job)
+        finally:
+            with self._lock:
+                self._by_hub.get(hub, set()).discard(job.writer)
+            self.release()
+
+    def _run_in_thread(self, job: Job, run: Run) -> None:
+        try:
+            with use_namespace(job.namespace):
+                result = asyncio.run(run(job)) if iscoroutinefunction(run) else run(job)
+            _finish(job, result)
+        except Exception:
+            _report(job)
+            _fail(job)
+        finally:
+            connections.close_all()
+            self.release()
+
+    def hub_ended(self, hub: Hub) -> None:
+        with self._lock:
+            writers = self._by_hub.pop(hub, set())
+        for writer in writers:
+            writer.home.abandon([writer])
+
+
+def _running_hub() -> Hub | None:
+    """That of the running loop; else any whose loop runs."""
+    hubs = [hub for hub in open_hubs() if hub.loop.is_running() and not hub.is_closing]
+    here = running_loop()
+    return next((hub for hub in hubs if hub.loop is here), hubs[0] if hubs else None)
+
+
+def _finish(job: Job, result: Any) -> None:
+    """What it returned, unless it has said its end itself."""
+    if not job.writer.over:
+        job.finish(result)
+
+
+def _report(job: Job) -> None:
+    logger.exception("The function that runs job %s failed; pages are told that it failed, and no more.", job.id)
+
+
+def _fail(job: Job) -> None:
+    if not job.writer.over:
+        try:
+            job.fail(_("This did not work. Please try again."))
+        except Exception:
+            logger.exception("That job %s failed cannot be said: its lease lapses.", job.id)
+            job.writer.home.abandon([job.writer])
+
+
+def _on_hub_ended(*, hub: Hub, **_: Any) -> None:
+    process_part(Running).hub_ended(hub)
+
+
+def connect() -> None:
+    """Called once, when the app is ready."""
+    hub_ended.connect(_on_hub_ended, dispatch_uid="django_sse_live.jobs")

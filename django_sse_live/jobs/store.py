@@ -1,0 +1,190 @@
+"""JobStore: the keys of jobs in the cache that JOBS_CACHE names. Each method may be called in any thread; what the
+cache raises is raised.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
+from django.core.cache.backends.db import BaseDatabaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import connections, router
+
+from ..conf import live_settings
+from ..savepoints import is_in_transaction
+from .records import (
+    End,
+    Found,
+    Record,
+    end_key,
+    end_of,
+    is_id,
+    lease_key,
+    name_key,
+    next_key,
+    record_of,
+    state_key,
+    watched_key,
+)
+
+LEASE_SECONDS: Final = 18  # renewed every 5; with a look each second, "lost" is said 20 s after a producer's death
+END_LONGER_SECONDS: Final = 60  # an end is kept longer than the state, so that no ended job looks lost
+
+
+def job_store() -> JobStore:
+    return JobStore(live_settings().jobs_cache or DEFAULT_CACHE_ALIAS)
+
+
+class JobStore:
+    """Made where it is needed: Django has a cache object for each thread."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._cache: Any = caches[alias]
+
+    @property
+    def keeps_nothing(self) -> bool:
+        return isinstance(self._cache, DummyCache)
+
+    @property
+    def alias(self) -> str:
+        return self._alias
+
+    @property
+    def problem(self) -> str:
+        """Why jobs of other processes are not known by this cache; empty, if they are."""
+        if self.keeps_nothing:
+            return f"The cache {self._alias!r} keeps nothing"
+        if isinstance(self._cache, LocMemCache):
+            return f"The cache {self._alias!r} is in the memory of this process"
+        return ""
+
+    @property
+    def entries_max(self) -> int | None:
+        """How many entries the cache has before it drops some, whichever they are; None where memory is the bound."""
+        if not isinstance(self._cache, (LocMemCache, BaseDatabaseCache)):
+            return None
+        return int(settings.CACHES[self._alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))  # Django's own
+
+    # Reading
+
+    def read(self, ids: Iterable[str]) -> dict[str, Found]:
+        """Those that are known. One question to the cache, whatever their number. What is no id, as it may come from a
+        visitor, is no key: memcached refuses spaces."""
+        ids = [id for id in ids if is_id(id)]
+        values = self._cache.get_many([key(id) for id in ids for key in (state_key, end_key, lease_key)])
+        found = {}
+        for id in ids:
+            record, end = values.get(state_key(id)), values.get(end_key(id))
+            if record is not None:
+                has_lease = lease_key(id) in values
+                found[id] = Found(record_of(record), None if end is None else end_of(end), has_lease)
+        return found
+
+    def look(self, ids: Iterable[str]) -> set[str]:
+        """Those of which read() may say something new: that have ended, or have no lease. Without their text."""
+        ids = list(ids)
+        values = self._cache.get_many([key(id) for id in ids for key in (end_key, lease_key)])
+        return {id for id in ids if end_key(id) in values or lease_key(id) not in values}
+
+    def current(self, name: str) -> str | None:
+        """The id of the newest job of a key."""
+        id: str | None = self._cache.get(name_key(name))
+        while id is not None and (successor := self._cache.get(next_key(id))) is not None:
+            id = successor
+        return id
+
+    # Who runs
+
+    def claim(self, record: Record, before: str | None) -> str | None:
+        """Take the place of the newest job of a key, ``before``, or of none: the lease, by which its holder is known,
+        or None where somebody else was first. The state is there before anyone can find it."""
+        self._refuse_transaction("begun")
+        lease = secrets.token_hex(8)
+        ttl = record.ttl_seconds
+        self._cache.set(lease_key(record.id), lease, LEASE_SECONDS)
+        self.put([record])
+        if record.name is None:
+            return lease
+        entry = name_key(record.name) if before is None else next_key(before)
+        if not self._cache.add(entry, record.id, ttl):
+            self._cache.delete_many([lease_key(record.id), state_key(record.id)])
+            return None
+        if before is not None:
+            self._cache.set(name_key(record.name), record.id, ttl)
+        return lease
+
+    def take(self, id: str) -> str:
+        """The lease, whoever has it now."""
+        self._refuse_transaction("taken")
+        lease = secrets.token_hex(8)
+        self._cache.set(lease_key(id), lease, LEASE_SECONDS)
+        return lease
+
+    def _refuse_transaction(self, what: str) -> None:
+        """Of a cache in a database: nobody else would know of the lease until the commit. The gathering thread writes
+        the same rows: it would wait for the commit, with all jobs of this process, or lose on SQLite what it writes."""
+        if not isinstance(self._cache, BaseDatabaseCache):
+            return
+        alias = router.db_for_write(self._cache.cache_model_class)
+        if is_in_transaction(connections[alias]):
+            raise RuntimeError(
+                f"A job cannot be {what} in a transaction of the database {alias!r}, which has the cache "
+                f"{self._alias!r}: other processes would not know of it, and its text could be lost. Do it when the "
+                "transaction has been committed: transaction.on_commit(partial(start_job, owner=user, key=key))."
+            )
+
+    def renew(self, record: Record, *, lease: bool, state: bool) -> None:
+        """Keep what is known of a running job: its key; ``lease``: that it runs; ``state``, which put() renews too."""
+        if lease:
+            self._cache.touch(lease_key(record.id), LEASE_SECONDS)
+        if state and not self._cache.touch(state_key(record.id), record.ttl_seconds):
+            self.put([record])
+        if record.name is not None and not self._cache.touch(name_key(record.name), record.ttl_seconds):
+            self._cache.add(name_key(record.name), record.id, record.ttl_seconds)
+
+    def lease_again(self, id: str, lease: str) -> None:
+        """It has lapsed, or the cache has lost it, and nobody else has it."""
+        self._cache.add(lease_key(id), lease, LEASE_SECONDS)
+
+    def release(self, id: str) -> None:
+        self._cache.delete(lease_key(id))
+
+    def standing(self, records: Iterable[Record]) -> dict[str, Any]:
+        """What a producer must know of its jobs, by the cache's keys: ends, leases, successors, watchers."""
+        keys = []
+        for record in records:
+            keys += [end_key(record.id), lease_key(record.id), next_key(record.id)]
+            if record.alone_seconds is not None:
+                keys.append(watched_key(record.id))
+        values: dict[str, Any] = self._cache.get_many(keys)
+        return values
+
+    # Writing
+
+    def put(self, records: Iterable[Record]) -> None:
+        by_ttl: dict[float, dict[str, Any]] = {}
+        for record in records:
+            # No class of ours, which another version of this package may not have.
+            by_ttl.setdefault(record.ttl_seconds, {})[state_key(record.id)] = asdict(record)
+        for ttl, values in by_ttl.items():
+            self._cache.set_many(values, ttl)
+
+    def end(self, id: str, end: End, ttl_seconds: float) -> End:
+        """How the job has ended: by this, if it is the first end; else by the one before."""
+        for _ in range(2):  # it may lapse between the two
+            if self._cache.add(end_key(id), asdict(end), ttl_seconds + END_LONGER_SECONDS):
+                return end
+            if (there := self._cache.get(end_key(id))) is not None:
+                return end_of(there)
+        return end
+
+    def watch(self, id: str, alone_seconds: float) -> None:
+        """Somebody watches the job, or has until now. Said every third of that time, and known for half of it."""
+        self._cache.set(watched_key(id), 1, alone_seconds / 2)

@@ -1,0 +1,250 @@
+"""Writers: all writers of this process, with the thread that gathers what they say.
+
+Who may touch what: jobs/__init__.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.db import close_old_connections, connections
+
+from ..backends import get_backend
+from ..events import CONTROL_CHANNEL, Event
+from ..exits import ExitWork
+from ..hub.failures import report_failure
+from ..wire import compact_json
+from .records import (
+    DELTAS,
+    End,
+    State,
+    end_key,
+    end_of,
+    lease_key,
+    next_key,
+    watched_key,
+)
+from .store import JobStore, job_store
+from .writer import Writer
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
+
+GATHER_SECONDS: Final = 0.05
+STORE_SECONDS: Final = 0.5  # between two writes of a job's state
+LOOK_SECONDS: Final = 0.5  # between two questions to the cache: who has ended, who was stopped
+BEAT_SECONDS: Final = 5.0  # between two renewals of the leases; hubs are told then too which jobs run
+LINGER_SECONDS: Final = 1.0  # how long the thread waits for another job
+EXIT_SECONDS: Final = 2.0  # how long a process that ends waits for a round that is under way
+BATCH_CHARACTERS: Final = 64 * 1024  # of the deltas that go to the bus together
+
+
+class Writers:
+    """Of one process."""
+
+    def __init__(self) -> None:
+        self.started: int = 0  # since the process started, as is the next
+        self.ended: Counter[str] = Counter()  # by state
+        self._lock = threading.RLock()  # of the next two
+        self._writers: dict[Writer, None] = {}
+        self._thread: threading.Thread | None = None
+        self._rounds = threading.RLock()  # one round, or one end, at a time: so deltas go out in their order
+        self._news = threading.Event()
+        self._look_at = self._beat_at = 0.0
+        self._has_failed = self._has_warned = False
+        self._exit = ExitWork(self.abandon, lambda: bool(self._writers))
+
+    def add(self, writer: Writer) -> None:
+        writer.home = self
+        with self._lock:
+            self._writers[writer] = None
+            self.started += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sse-live-jobs", daemon=True)
+                self._thread.start()
+        self._exit.watch_signals()
+        self._news.set()
+
+    @property
+    def count(self) -> int:
+        """How many jobs are written here now."""
+        return len(self._writers)
+
+    def warn(self, text: str) -> None:
+        """Once for a process."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(text)
+
+    def poke(self) -> None:
+        if not self._news.is_set():
+            self._news.set()
+
+    def _remove(self, writer: Writer, state: str) -> None:
+        with self._lock:
+            if writer in self._writers:
+                self.ended[state] += 1
+            self._writers.pop(writer, None)
+
+    # The thread
+
+    def _run(self) -> None:
+        idle_at = 0.0
+        while True:
+            self._news.wait(LOOK_SECONDS)
+            time.sleep(GATHER_SECONDS)
+            self._news.clear()
+            try:
+                with self._rounds:
+                    self._round()
+                self._has_failed = False
+            except Exception:  # the cache is away, or full: the leases lapse unless it is back in time
+                if not self._has_failed:
+                    self._has_failed = True
+                    report_failure("The state of jobs cannot be written; it is tried again.")
+                close_old_connections()
+            if self._writers:
+                idle_at = 0.0
+                continue
+            idle_at = idle_at or time.monotonic() + LINGER_SECONDS
+            with self._lock:
+                if not self._writers and time.monotonic() >= idle_at:
+                    self._thread = None
+                    connections.close_all()  # of a cache that is in a database
+                    return
+
+    def _round(self) -> None:
+        with self._lock:
+            writers = list(self._writers)
+        if not writers:
+            return
+        now = time.monotonic()
+        is_beat = now >= self._beat_at
+        self._publish(said for writer in writers if (said := writer.take(must=is_beat)) is not None)
+        store = job_store()
+        self._store(store, [writer for writer in writers if now - writer.stored_at >= STORE_SECONDS])
+        if is_beat or now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._look(store, writers, is_beat)
+        if is_beat:
+            self._beat_at = now + BEAT_SECONDS
+
+    def _store(self, store: JobStore, writers: Iterable[Writer]) -> None:
+        due = [writer for writer in writers if writer.record.n != writer.stored_n]
+        if not due:
+            return
+        store.put(writer.record for writer in due)
+        now = time.monotonic()
+        for writer in due:
+            writer.stored_at = now
+            writer.stored_n, writer.stored_length = writer.record.n, writer.record.length
+
+    def _look(self, store: JobStore, writers: list[Writer], is_beat: bool) -> None:
+        """Who was stopped; whose lease somebody else has; who is watched by nobody."""
+        values = store.standing(writer.record for writer in writers)
+        now = time.monotonic()
+        for writer in writers:
+            record = writer.record
+            if writer.over:
+                continue
+            end, lease = values.get(end_key(record.id)), values.get(lease_key(record.id))
+            if end is None and self._is_alone(writer, values, now):
+                end = store.end(record.id, End("cancelled"), record.ttl_seconds)
+            if end is not None and not isinstance(end, End):
+                end = end_of(end)
+            if end is not None and end.state == "cancelled":
+                writer.end = end
+                self._finish(store, writer, f"job {record.id} has been stopped", is_cancelled=True)
+            elif end is not None or next_key(record.id) in values or lease not in (None, writer.lease):
+                writer.close(f"job {record.id} has another writer", is_cancelled=next_key(record.id) in values)
+                self._remove(writer, "taken")
+            else:
+                if lease is None:
+                    store.lease_again(record.id, writer.lease)
+                soon = min(BEAT_SECONDS, record.ttl_seconds / 4)
+                if is_beat or now - writer.renewed_at > soon:
+                    store.renew(record, lease=is_beat, state=now - writer.stored_at > soon)
+                    writer.renewed_at = now
+
+    def _is_alone(self, writer: Writer, values: dict[str, Any], now: float) -> bool:
+        """Whether nobody has watched for so long. The other half of the time is waited for here: the cache may lose
+        what somebody says."""
+        seconds = writer.record.alone_seconds
+        if seconds is None or watched_key(writer.record.id) in values:
+            writer.alone_at = now
+            return False
+        return now - writer.alone_at >= seconds / 2
+
+    def _finish(self, store: JobStore, writer: Writer, why: str, *, is_cancelled: bool = False) -> None:
+        """Say the last of it, under the lock of rounds; its end is known."""
+        assert writer.end is not None
+        writer.close(why, is_cancelled=is_cancelled)
+        self._part(store, writer, writer.end.state)
+
+    def _part(self, store: JobStore, writer: Writer, state: State) -> None:
+        said = writer.take(state, must=True)
+        self._remove(writer, state)
+        self._publish([said] if said is not None else [])
+        try:
+            self._store(store, [writer])
+            store.release(writer.record.id)
+        except Exception:
+            report_failure("The last that was written to job %s cannot be stored.", writer.record.id)
+
+    def _publish(self, said: Iterable[dict[str, Any]]) -> None:
+        batch: list[str] = []
+        size = 0
+        for frame in said:
+            text = compact_json(frame)
+            if batch and size + len(text) > BATCH_CHARACTERS:
+                publish_frames(batch)
+                batch, size = [], 0
+            batch.append(text)
+            size += len(text)
+        if batch:
+            publish_frames(batch)
+
+    # Ends, in the producer's thread
+
+    def end(self, writer: Writer, end: End) -> bool:
+        """Whether the job has ended by this, and by nothing before. What the cache raises is raised, and the job goes
+        on."""
+        with self._rounds:
+            if writer.over:
+                return writer.end is end
+            store = job_store()
+            writer.close(f"job {writer.record.id} is {end.state}")
+            try:
+                said = writer.take()  # the text is stored before anybody can see the end
+                self._publish([said] if said is not None else [])
+                self._store(store, [writer])
+                writer.end = store.end(writer.record.id, end, writer.record.ttl_seconds)
+            except BaseException:
+                writer.reopen()
+                raise
+            self._finish(store, writer, writer.over, is_cancelled=writer.end.state == "cancelled")
+            return writer.end is end
+
+    def abandon(self, writers: Iterable[Writer] | None = None) -> None:
+        """They end without an end: what is written is kept, and pages are told that the rest is lost."""
+        if not self._rounds.acquire(timeout=EXIT_SECONDS):
+            return  # the cache does not answer: the leases lapse
+        try:
+            with self._lock:
+                some = list(self._writers if writers is None else writers)
+            store = job_store()
+            for writer in some:
+                if writer.over:
+                    continue
+                writer.close(f"job {writer.record.id} is lost, as its process ends", is_cancelled=True)
+                self._part(store, writer, "lost")
+        finally:
+            self._rounds.release()
+
+
+def publish_frames(frames: list[str]) -> None:
+    get_backend().publish_deltas(Event((CONTROL_CHANNEL,), DELTAS, f'{{"jobs":[{",".join(frames)}]}}'))

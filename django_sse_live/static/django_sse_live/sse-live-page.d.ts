@@ -1,0 +1,22 @@
+export type Request = {
+    name: string;
+    grant: () => void;
+    lose: () => void;
+};
+declare class Channel {
+    name: string;
+    /** @type {((event: {data: any}) => void) | null} */ onmessage: ((event: {
+        data: any;
+    }) => void) | null;
+    /** @param {string} name */
+    constructor(name: string);
+    /** @param {any} message */
+    postMessage(message: any): void;
+    close(): void;
+}
+/** What `shared()` takes as `means`. */
+export declare const means: {
+    locks: any;
+    BroadcastChannel: typeof Channel;
+};
+export {};

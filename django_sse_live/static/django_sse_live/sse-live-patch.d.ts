@@ -1,0 +1,27 @@
+export type Patch = {
+    action: string;
+    target?: any;
+    id?: string;
+    html?: string;
+    from?: string;
+};
+export type Entry = {
+    patch: Patch;
+    id: string;
+    at: number;
+};
+export type Host = import("./sse-live.js").SSELiveElement;
+export type Root = {
+    getElementById(id: string): Element | null | undefined;
+    querySelectorAll(selector: string): Iterable<Element>;
+};
+/**
+ * Brings the page up to date with a frame: one that has a patch, or a `reset`.
+ * @param {{patch?: Patch}} frame
+ * @param {string} id its position
+ * @param {Host} host where it came from
+ * @param {() => Promise<typeof import("./sse-live-refresh.js")>} load the file that fetches
+ */
+export declare function patch({ patch }: {
+    patch?: Patch;
+}, id: string, host: Host, load: () => Promise<typeof import("./sse-live-refresh.js")>): Promise<void> | undefined;

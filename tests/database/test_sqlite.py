@@ -1,0 +1,84 @@
+"""SQLite has one writer, and a transaction that has read fails at its first write where another has written since: the
+bus must never be that other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+
+from django_sse_live.database import DatabaseBackend
+from tests.database.conftest import MakeAlias, data_of, hub_of, site_settings
+from tests.live.harness import until
+from tests.testapp.models import Note
+
+WAL = {"init_command": "PRAGMA journal_mode=WAL"}
+
+
+def read_then_write(alias: str) -> None:
+    with transaction.atomic(using=alias):
+        Note.objects.using(alias).count()
+        Note.objects.using(alias).create()
+
+
+@pytest.mark.parametrize("options", [{}, WAL], ids=["default", "wal"])
+async def test_deferred_transactions_fail_no_oftener_than_without_the_bus(
+    options: dict[str, Any], add_alias: MakeAlias, tmp_path: Path
+) -> None:
+    """The project writes from one place, so that without the bus none fails. Every fifth transaction stays open until
+    the bus has read what was committed before it, the others go on while it does."""
+    alias = await asyncio.to_thread(
+        partial(add_alias, {"NAME": str(tmp_path / "site.sqlite3"), "OPTIONS": options}, migrated=True)
+    )
+    with site_settings(alias):
+        worker = DatabaseBackend({"DATABASE": alias})
+        hub = await hub_of(worker)
+
+        def save(number: int) -> None:
+            with transaction.atomic(using=alias):
+                Note.objects.using(alias).count()
+                if number % 5 == 0:
+                    asyncio.run_coroutine_threadsafe(until(lambda: len(data_of(hub, "notes")) == number), loop).result()
+                Note.objects.using(alias).create()
+
+        def save_all() -> None:
+            for number in range(200):
+                save(number)
+            connections[alias].close()
+
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(save_all)
+        await until(lambda: len(data_of(hub, "notes")) == 200)
+        worker.close()
+
+
+async def test_with_immediate_none_fails_though_several_write(add_alias: MakeAlias, tmp_path: Path) -> None:
+    options = {**WAL, "transaction_mode": "IMMEDIATE", "timeout": 60}
+    alias = await asyncio.to_thread(
+        partial(add_alias, {"NAME": str(tmp_path / "site.sqlite3"), "OPTIONS": options}, migrated=True)
+    )
+    failed: list[Exception] = []
+    with site_settings(alias):
+        worker = DatabaseBackend({"DATABASE": alias})
+        hub = await hub_of(worker)
+
+        def save_all() -> None:
+            try:
+                for _ in range(50):
+                    read_then_write(alias)
+            except Exception as error:
+                failed.append(error)
+            connections[alias].close()
+
+        threads = [threading.Thread(target=save_all) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads))
+        assert not failed
+        await until(lambda: len(data_of(hub, "notes")) == 200)
+        worker.close()

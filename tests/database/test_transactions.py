@@ -1,0 +1,275 @@
+"""Events as a part of the project's own transactions, and what happens where they cannot be."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections, transaction
+from django.db.transaction import TransactionManagementError
+from django.test import override_settings
+
+from django_sse_live import broadcast, disconnect_clients
+from django_sse_live.backends import get_backend
+from django_sse_live.database import DatabaseBackend
+from django_sse_live.events import Event
+from django_sse_live.savepoints import undone_if_it_fails
+from tests.database.conftest import Make, data_of, event, hub_of, site_settings
+from tests.live.harness import until
+from tests.testapp.models import Note
+
+
+def rows(alias: str) -> list[str]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT body FROM sse_live_event ORDER BY id")
+        return [json.loads(bytes(body).decode().partition("\n")[0])["type"] for (body,) in cursor.fetchall()]
+
+
+def wait_for_rows(alias: str, types: list[str]) -> None:
+    """An event outside a transaction is stored by the bus thread."""
+    end = time.monotonic() + 20
+    while rows(alias) != types:
+        assert time.monotonic() < end, rows(alias)
+        time.sleep(0.01)
+
+
+def execute(alias: str, sql: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql)
+
+
+def test_a_save_and_its_event_are_committed_together(bus: str, site: DatabaseBackend) -> None:
+    with transaction.atomic(using=bus):
+        Note.objects.using(bus).create()
+        assert rows(bus) == ["new_note"]  # it is a row of this very transaction
+    assert rows(bus) == ["new_note"]
+    with pytest.raises(LookupError), transaction.atomic(using=bus):
+        Note.objects.using(bus).create()
+        raise LookupError
+    assert rows(bus) == ["new_note"]
+
+
+def test_a_query_that_fails_and_is_caught_by_a_projects_own_code_breaks_no_transaction(bus: str) -> None:
+    with transaction.atomic(using=bus):
+        Note.objects.using(bus).create()
+        with undone_if_it_fails(), pytest.raises(DatabaseError):
+            execute(bus, "SELECT nothing FROM nowhere")
+        Note.objects.using(bus).create()
+    assert Note.objects.using(bus).count() == 2
+
+
+def test_whoever_looks_at_a_projects_queries_sees_the_insert(bus: str, site: DatabaseBackend) -> None:
+    seen: list[str] = []
+
+    def look(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    with transaction.atomic(using=bus):
+        broadcast("c", "unseen", using=bus)
+        with connections[bus].execute_wrapper(look):
+            broadcast("c", "seen", using=bus)
+    assert any(sql.startswith("INSERT INTO sse_live_event ") for sql in seen)
+    assert rows(bus) == ["unseen", "seen"]
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_a_broken_transaction_takes_no_event(bus: str, site: DatabaseBackend) -> None:
+    with pytest.raises(TransactionManagementError), transaction.atomic(using=bus):
+        connections[bus].set_rollback(True)
+        broadcast("c", "t", using=bus)
+    assert rows(bus) == []
+
+
+def test_a_transaction_of_another_database_inserts_after_its_commit(
+    bus: str, site: DatabaseBackend, add_alias: Any, tmp_path: Any
+) -> None:
+    other = add_alias({"NAME": str(tmp_path / "other.sqlite3")})
+    with transaction.atomic(using=other):
+        execute(other, "CREATE TABLE things (id integer)")
+        broadcast("c", "elsewhere", using=other)
+        assert rows(bus) == []
+    wait_for_rows(bus, ["elsewhere"])
+
+
+def test_a_control_event_belongs_to_the_transaction(bus: str, site: DatabaseBackend) -> None:
+    with pytest.raises(LookupError), transaction.atomic(using=bus):
+        get_backend().publish(Event(("sse.control",), "sse.disconnect", '{"user_pk": "1"}'))
+        raise LookupError
+    assert rows(bus) == []
+    with transaction.atomic(using=bus):
+        get_backend().publish(Event(("sse.control",), "sse.disconnect", '{"user_pk": "1"}'))
+    disconnect_clients(user=2)
+    wait_for_rows(bus, ["sse.disconnect"] * 2)
+
+
+async def test_what_is_sent_now_does_not_wait_for_the_commit(bus: str, kind: str, make: Make) -> None:
+    hub = await hub_of(make())
+    backend = make()
+
+    def publish() -> None:
+        with transaction.atomic(using=bus):
+            backend.publish(event("now"))
+            if kind != "sqlite":
+                while not data_of(hub):
+                    pass
+        connections[bus].close()
+
+    import asyncio
+
+    await asyncio.to_thread(publish)
+    await until(lambda: data_of(hub) == ["now"])
+
+
+# An INSERT that fails
+
+
+@pytest.fixture(params=["dropped", "timeout"])
+def broken(request: pytest.FixtureRequest, bus: str, kind: str) -> str:
+    if request.param == "dropped":
+        execute(bus, "DROP TABLE sse_live_event")
+    else:
+        if kind != "postgresql":
+            pytest.skip("a statement timeout is PostgreSQL's")
+        execute(
+            bus,
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(5); RETURN NEW; END $$",
+        )
+        execute(bus, "CREATE TRIGGER slow BEFORE INSERT ON sse_live_event FOR EACH ROW EXECUTE FUNCTION slow()")
+        execute(bus, "SET statement_timeout = 200")
+    return str(request.param)
+
+
+def test_an_event_that_cannot_be_stored_fails_its_save(bus: str, site: DatabaseBackend, broken: str) -> None:
+    with pytest.raises(DatabaseError) as caught, transaction.atomic(using=bus):
+        Note.objects.using(bus).create()
+    if broken == "dropped":
+        assert "python manage.py migrate sse_live_database" in str(caught.value)
+    assert Note.objects.using(bus).count() == 0  # and not: no error, and no row
+
+
+def test_whoever_swallows_the_error_does_not_lose_the_row_in_silence(
+    bus: str, site: DatabaseBackend, broken: str
+) -> None:
+    with pytest.raises(DatabaseError), transaction.atomic(using=bus):
+        try:
+            Note.objects.using(bus).create()
+        except DatabaseError:
+            pass
+        Note.objects.using(bus).count()  # the transaction says that it is broken
+    assert Note.objects.using(bus).count() == 0
+
+
+def test_with_a_savepoint_the_save_stands(bus: str, broken: str, caplog: pytest.LogCaptureFixture) -> None:
+    with site_settings(bus, SAVEPOINT=True):
+        with transaction.atomic(using=bus):
+            Note.objects.using(bus).create(text="stands")
+        assert Note.objects.using(bus).count() == 1
+        get_backend().close()
+    assert [record for record in caplog.records if record.levelno == logging.ERROR and "is lost" in record.message]
+
+
+@pytest.mark.needs("postgresql")
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_a_missing_grant_is_named(bus: str, server: Any, add_alias: Any, kind: str) -> None:
+    name = connections[bus].settings_dict["NAME"]
+    user = f"visitor_{name}"
+    server.sql(f"CREATE ROLE {user} LOGIN")
+    server.sql(f"GRANT SELECT, INSERT ON testapp_note TO {user}; GRANT SELECT ON sse_live_event TO {user}", name)
+    alias = add_alias({**server.settings(name), "USER": user})
+    with site_settings(alias), pytest.raises(DatabaseError, match="GRANT SELECT, INSERT, UPDATE, DELETE"):
+        with transaction.atomic(using=alias):
+            Note.objects.using(alias).create()
+    assert Note.objects.using(bus).count() == 0
+
+
+def test_an_event_that_is_too_long_is_refused_before_it_does_harm(
+    bus: str, site: DatabaseBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site._dialect, "body_max_bytes", lambda cursor: 1000)
+    with transaction.atomic(using=bus):
+        with pytest.raises(ValueError, match="at most 1,000"):
+            broadcast("c", "long", "x" * 1000, using=bus)
+        broadcast("c", "short", using=bus)
+    assert rows(bus) == ["short"]
+
+
+# Tests of a project
+
+
+def test_under_testcase_what_is_captured_is_sent(bus: str, site: DatabaseBackend) -> None:
+    """What django.test.TestCase and captureOnCommitCallbacks() do, by hand: the alias is known to no test run."""
+    outer = transaction.atomic(using=bus)
+    outer._from_testcase = True
+    outer.__enter__()
+    try:
+        broadcast("c", "captured", using=bus)
+        waiting = [callback for _, callback, *_ in connections[bus].run_on_commit]
+        assert len(waiting) == 1
+        if connections[bus].vendor != "sqlite":
+            waiting[0]()
+    finally:
+        connections[bus].set_rollback(
+            True,
+        )
+        outer.__exit__(None, None, None)
+    wait_for_rows(bus, ["captured"] if connections[bus].vendor != "sqlite" else [])
+
+
+def test_a_database_in_memory_is_one_process(add_alias: Any) -> None:
+    alias = add_alias({"NAME": ":memory:"})
+    with site_settings(alias):
+        backend = get_backend()
+        assert isinstance(backend, DatabaseBackend)
+        with transaction.atomic(using=alias):
+            assert backend.enlist(event(1), alias) is None
+        before = backend.position()
+        backend.publish(event(1))
+        assert backend.position() != before
+        assert not backend._threads
+
+
+def test_options_are_checked() -> None:
+    from django.core.exceptions import ImproperlyConfigured
+
+    for options, match in (
+        ({"DATABASE": "nowhere"}, "an alias of DATABASES"),
+        ({"LISTEN_DATABASE": "nowhere"}, "an alias of DATABASES"),
+        ({"SAVEPOINT": 1}, "True or False"),
+        ({"RETENTION_SECONDS": 1}, "at least 60"),
+        ({"NO_SUCH": 1}, "Its options"),
+    ):
+        with pytest.raises(ImproperlyConfigured, match=match):
+            DatabaseBackend(options)
+    with override_settings(SSE_LIVE={}):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_an_event_is_inserted_by_the_cursor_that_the_project_would_have(bus: str, make: Make) -> None:
+    """The driver's own where Django's would do the same; Django's where somebody has a say in it."""
+    from psycopg import Cursor
+
+    dialect, connection = make()._dialect, connections[bus]
+
+    def is_drivers() -> bool:
+        with transaction.atomic(using=bus), dialect.outbox_cursor(connection) as cursor:
+            return type(cursor) is Cursor
+
+    class Traced(Cursor[Any]):
+        pass
+
+    assert is_drivers()
+    with connection.execute_wrapper(lambda execute, *given: execute(*given)):
+        assert not is_drivers()
+    raw = connection.connection
+    raw.prepare_threshold = 5  # Django's never prepares: behind a pooler a statement that is prepared may be gone
+    assert not is_drivers()
+    raw.prepare_threshold = None
+    assert is_drivers()
+    raw.cursor_factory = Traced
+    assert not is_drivers()

@@ -1,0 +1,45 @@
+"""What a request accepts: RFC 9110, section 12.5.1."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_sse_live.http.accept import accepts_event_stream, names_event_stream
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/event-stream",
+        "text/event-stream;charset=utf-8",
+        "text/event-stream; charset=UTF-8; q=0.5",
+        "Text/Event-Stream",
+        "application/json, text/event-stream",
+        "text/event-stream;q=high",
+    ],
+)
+def test_a_stream_is_asked_for_by_name(accept: str) -> None:
+    assert accepts_event_stream(accept) and names_event_stream(accept)
+
+
+@pytest.mark.parametrize(
+    "accept", ["", " ", ",", "*/*", "text/*", "text/html, */*;q=0.1", "text/html;q=0, text/*;q=0.2"]
+)
+def test_a_stream_is_taken_though_it_is_not_named(accept: str) -> None:
+    assert accepts_event_stream(accept) and not names_event_stream(accept)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/html",
+        "application/json, image/*",
+        "text/event-stream;q=0",
+        "text/event-stream;q=0.0, */*",  # the most specific range decides
+        "*/*;q=0",
+        "text/*;q=0, */*",
+        "text/event-stream-not",
+    ],
+)
+def test_a_stream_is_not_taken(accept: str) -> None:
+    assert not accepts_event_stream(accept) and not names_event_stream(accept)

@@ -1,0 +1,415 @@
+"""What a producer may do, and what becomes of it: start_job(), find_job() and Job, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.core.cache import cache
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.db import transaction
+
+from django_sse_live import Job, JobOver, afind_job, astart_job, find_job, start_job
+from django_sse_live.backends.memory import MemoryBackend
+from django_sse_live.checks import check_jobs_cache
+from django_sse_live.hub.registry import process_part
+from django_sse_live.jobs import running
+from django_sse_live.jobs.records import Record, from_unit, units
+from django_sse_live.jobs.store import JobStore
+from django_sse_live.jobs.writers import Writers
+from tests.jobs.conftest import until
+
+
+def stored(job: Job) -> Job:
+    found = find_job(job.id)
+    assert found is not None
+    return found
+
+
+# The start
+
+
+def test_a_job_is_found_by_its_id_and_by_its_key() -> None:
+    job = start_job(owner=7, key="a")
+    assert job.is_new and job.state == "running"
+    for found in (find_job(job.id), find_job(owner="7", key="a")):
+        assert found is not None and found.id == job.id and not found.is_new
+    assert find_job(owner=8, key="a") is None and find_job(key="a") is None and find_job("0" * 32) is None
+
+
+def test_who_starts_a_running_job_joins_it_and_may_not_write() -> None:
+    job = start_job(owner=7, key="a")
+    joined = start_job(owner=7, key="a")
+    assert (joined.id, joined.is_new) == (job.id, False)
+    with pytest.raises(PermissionError, match="is_new"):
+        joined.write("x")
+    assert start_job(owner=8, key="a").is_new and start_job(owner=7).is_new and start_job(owner=7).is_new
+
+
+def test_after_its_end_a_key_begins_anew_and_find_job_finds_the_newest() -> None:
+    first = start_job(key="a")
+    first.write("one")
+    first.finish()
+    second = start_job(key="a")
+    assert second.is_new and second.id != first.id and second.text == ""
+    third = None
+    second.cancel()
+    third = start_job(key="a")
+    found = find_job(key="a")
+    assert found is not None and found.id == third.id
+    assert (stored(first).state, stored(first).text, stored(second).state) == ("finished", "one", "cancelled")
+
+
+def test_of_many_who_start_one_key_at_one_moment_one_runs() -> None:
+    for round in range(5):
+        barrier = threading.Barrier(8)
+
+        def start(barrier: threading.Barrier = barrier, key: str = f"k{round}") -> Job:
+            barrier.wait()
+            return start_job(key=key)
+
+        for _ in range(2):  # the second time, in the place of one that has ended
+            with ThreadPoolExecutor(8) as pool:
+                jobs = [future.result() for future in [pool.submit(start) for _ in range(8)]]
+            assert len({job.id for job in jobs}) == 1
+            new = [job for job in jobs if job.is_new]
+            assert len(new) == 1
+            new[0].finish()
+
+
+def test_a_lapsed_lease_is_lost_and_the_next_start_is_new_and_ends_the_one_before() -> None:
+    job = start_job(key="a")
+    job.write("x")
+    until(lambda: stored(job).text == "x")
+    cache.delete(f"sse_live.job.{job.id}.lease")  # as if its process had been paused for long
+    second = start_job(key="a")
+    assert second.is_new and second.id != job.id
+    until(lambda: job.is_cancelled)
+    job.write("dropped")
+    assert stored(second).text == "" and stored(job).state == "lost"
+
+
+def test_a_producer_whose_lease_lapsed_goes_on_where_nobody_took_its_place() -> None:
+    job = start_job(key="a")
+    cache.delete(f"sse_live.job.{job.id}.lease")
+    assert stored(job).state == "lost"
+    until(lambda: stored(job).state == "running")
+    job.write("on")
+    assert job.finish() and stored(job).text == "on"
+
+
+def test_a_cache_that_loses_everything_gets_it_again() -> None:
+    job = start_job(key="a")
+    job.write("abc")
+    until(lambda: stored(job).text == "abc")
+    cache.clear()
+    until(lambda: (found := find_job(key="a")) is not None and found.state == "running" and found.text == "abc")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"owner": AnonymousUser()}, "None"),
+        ({"key": ""}, "1 to 500"),
+        ({"key": "k" * 501}, "1 to 500"),
+        ({"ttl_seconds": 0}, "ttl_seconds"),
+        ({"ttl_seconds": "1h"}, "ttl_seconds"),
+        ({"cancel_when_alone_seconds": 4}, "cancel_when_alone_seconds"),
+    ],
+)
+def test_bad_arguments_begin_nothing(arguments: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        start_job(**arguments)
+    assert not cache._cache  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="run"):
+        start_job(run="f")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="key"):
+        start_job(key=7)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="an id, or a key"):
+        find_job()
+
+
+def test_a_cache_that_cannot_hold_jobs_says_so(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+    with pytest.raises(ImproperlyConfigured, match="JOBS_CACHE"):
+        start_job()
+
+
+def test_a_cache_with_little_room_says_so_before_jobs_push_each_other_out(
+    settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_part(Writers), "_has_warned", False)  # by another test
+    locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "small"}
+    settings.CACHES = {"default": {**locmem, "OPTIONS": {"MAX_ENTRIES": 20}}}
+    for _ in range(10):
+        start_job().finish()
+    for _ in range(5):
+        start_job()
+    assert "MAX_ENTRIES" not in caplog.text
+    for _ in range(3):
+        start_job()
+    assert caplog.text.count("'default' has room for 20 entries") == 1
+
+
+@pytest.mark.parametrize(
+    ("cache_path", "problem"),
+    [("dummy.DummyCache", "E011"), ("locmem.LocMemCache", "E012"), ("db.DatabaseCache", "W017")],
+)
+def test_checks_of_the_cache(settings: Any, cache_path: str, problem: str) -> None:
+    pytest.importorskip("channels")
+    settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{cache_path}", "LOCATION": "table"}}
+    settings.SSE_LIVE = {"JOBS_CACHE": "default"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MemoryBackend, "reaches_other_processes", True)
+        assert [message.id for message in check_jobs_cache(None)] == [f"sse_live.{problem}"]
+    settings.SSE_LIVE = {}
+    assert check_jobs_cache(None) == []
+
+
+def test_a_job_does_not_begin_in_a_transaction_of_the_database_that_has_its_cache(
+    settings: Any, transactional_db: None
+) -> None:
+    """It would be known to nobody until the commit, and the thread that writes its text would wait for that, too."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "job_cache"}}
+    call_command("createcachetable", verbosity=0)
+    store, record = JobStore("default"), Record("5f" * 16, "", "7", 60, None, "name")
+    begun: list[str | None] = []
+    with transaction.atomic():
+        with pytest.raises(RuntimeError, match=r"'default'.*on_commit"):
+            start_job(owner=7, key="a")
+        transaction.on_commit(lambda: begun.append(store.claim(record, None)))
+    assert begun != [None] and find_job(owner=7, key="a") is None
+    found = find_job(record.id)
+    assert found is not None and found.state == "running"
+    with transaction.atomic(), pytest.raises(RuntimeError, match="on_commit"):
+        found.take()
+
+
+# The text
+
+
+def test_text_and_progress_are_stored_soon_and_at_the_end_at_once() -> None:
+    job = start_job()
+    job.write("Hello ")
+    job.progress(0.4, "Parsing")
+    until(lambda: stored(job).text == "Hello ")
+    found = stored(job)
+    assert (found.state, found.fraction, found.label) == ("running", 0.4, "Parsing")
+    job.write("world")
+    assert job.finish({"url": "/7/"})
+    found = stored(job)
+    assert (found.state, found.text, found.result) == ("finished", "Hello world", {"url": "/7/"})
+    assert (job.state, job.text, job.result) == ("finished", "Hello world", {"url": "/7/"})
+
+
+def test_half_characters() -> None:
+    job = start_job()
+    for text in ("a\0", "\ud83d", "\ude00b", "\ud83d", "x", "\ude00", "\ud83d"):
+        job.write(text)
+    job.finish()
+    assert stored(job).text == "a\ufffd😀b\ufffdx\ufffd\ufffd"
+
+
+def test_offsets_are_utf16_code_units() -> None:
+    assert (units("aä😀"), from_unit("a😀b", 3), from_unit("abc", 1)) == (4, "b", "bc")
+
+
+def test_what_may_not_be_written_changes_nothing(settings: Any) -> None:
+    settings.SSE_LIVE = {"JOB_TEXT_MAX_BYTES": 10}
+    job = start_job()
+    job.write("12345678")
+    with pytest.raises(ValueError, match="JOB_TEXT_MAX_BYTES"):
+        job.write("äö")
+    job.write("90")
+    with pytest.raises(TypeError, match="bytes"):
+        job.write(b"x")  # type: ignore[arg-type]
+    for fraction in (1.01, -0.1, float("nan"), True, "half"):
+        with pytest.raises(ValueError, match="0 to 1"):
+            job.progress(fraction)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="200"):
+        job.progress(0.5, "x" * 201)
+    with pytest.raises(TypeError):
+        job.finish(object())
+    with pytest.raises(ValueError, match="result"):
+        job.finish("x" * 70_000)
+    with pytest.raises(ValueError, match="message"):
+        job.fail("x" * 2001)
+    assert (job.state, job.text, job.fraction, job.label) == ("running", "1234567890", None, "")
+
+
+# The end
+
+
+def test_the_first_end_wins_and_later_ones_change_nothing() -> None:
+    job = start_job()
+    job.write("x")
+    assert job.finish(1)
+    assert stored(job).cancel() is False
+    for act in (lambda: job.write("y"), lambda: job.progress(1), lambda: job.fail("no"), lambda: job.finish(2)):
+        with pytest.raises(JobOver, match="finished"):
+            act()
+    found = stored(job)
+    assert (found.state, found.text, found.result, job.is_cancelled) == ("finished", "x", 1, False)
+
+
+def test_fail_shows_what_it_was_given() -> None:
+    job = start_job()
+    job.fail("The file is too large.")
+    assert (stored(job).state, stored(job).error) == ("failed", "The file is too large.")
+
+
+def test_who_is_stopped_knows_within_a_second_before_the_first_token_and_between_two() -> None:
+    for texts in ([], ["one"]):
+        job = start_job()
+        for text in texts:
+            job.write(text)
+        assert stored(job).cancel()
+        assert stored(job).state == "cancelled"
+        until(lambda job=job: job.is_cancelled)  # type: ignore[misc]
+        job.write("dropped")
+        job.progress(0.5)
+        assert job.finish({"a": 1}) is False and job.fail("no") is False
+        found = stored(job)
+        assert (found.state, found.text, found.result) == ("cancelled", "".join(texts), None)
+
+
+def test_what_was_written_before_the_producer_heard_of_the_stop_is_kept() -> None:
+    job = start_job()
+    stored(job).cancel()
+    job.write("late")
+    until(lambda: job.is_cancelled and stored(job).text == "late")
+
+
+def test_a_stop_that_races_with_the_end_has_one_winner() -> None:
+    for _ in range(20):
+        job = start_job()
+        stopper = stored(job)
+        with ThreadPoolExecutor(2) as pool:
+            cancelled, finished = pool.submit(stopper.cancel), pool.submit(job.finish)
+        assert cancelled.result() != finished.result()
+        assert stored(job).state == ("finished" if finished.result() else "cancelled")
+
+
+def test_an_end_that_the_cache_does_not_take_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start_job()
+    job.write("x")
+    with monkeypatch.context() as patched:
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OSError("away")
+
+        patched.setattr(type(cache._connections["default"]), "add", fail)  # type: ignore[attr-defined]
+        with pytest.raises(OSError, match="away"):
+            job.finish()
+    assert job.state == "running"
+    job.write("y")
+    assert job.finish() and stored(job).text == "xy"
+
+
+def test_an_expired_job() -> None:
+    job = start_job(ttl_seconds=1)
+    job.finish()
+    found = stored(job)
+    until(lambda: find_job(job.id) is None)
+    assert found.refresh().state == "expired" and found.cancel() is False
+
+
+def test_a_running_job_does_not_expire_though_it_is_silent() -> None:
+    job = start_job(key="a", ttl_seconds=1)
+    until(lambda: job._writer is not None and job._writer.renewed_at > job._writer.stored_at + 1.5)
+    assert start_job(key="a").id == job.id and stored(job).state == "running"
+
+
+# Hands
+
+
+def test_the_right_to_write_moves() -> None:
+    job = start_job(owner=7, key="a")
+    taken = stored(job).take()
+    taken.write("mine")
+    until(lambda: job._writer is not None and job._writer.over)
+    with pytest.raises(JobOver, match="another writer"):
+        job.write("not any more")
+    assert not job.is_cancelled
+    taken.finish()
+    assert (stored(job).state, stored(job).text) == ("finished", "mine")
+    with pytest.raises(JobOver, match="finished"):
+        stored(job).take()
+
+
+def test_a_job_that_has_text_is_not_taken() -> None:
+    job = start_job()
+    job.write("x")
+    until(lambda: stored(job).text)
+    with pytest.raises(ValueError, match="begun by another"):
+        stored(job).take()
+
+
+# run=
+
+
+def test_a_function_runs_in_a_thread_and_what_it_returns_is_the_result() -> None:
+    job = start_job(run=lambda job: job.write("x") or {"n": 1})
+    until(lambda: job.state == "finished")
+    assert (stored(job).text, stored(job).result) == ("x", {"n": 1})
+
+
+def test_what_it_raises_is_logged_and_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def run(job: Job) -> None:
+        raise RuntimeError("password is 123")
+
+    job = start_job(run=run)
+    until(lambda: job.state == "failed")
+    assert "123" not in stored(job).error and stored(job).error and "password is 123" in caplog.text
+
+
+def test_a_coroutine_runs_where_no_loop_does() -> None:
+    async def run(job: Job) -> None:
+        await asyncio.sleep(0)
+        await job.awrite("x")
+        await job.afinish("done")
+
+    job = start_job(run=run)
+    until(lambda: job.state == "finished")
+    assert (stored(job).text, stored(job).result) == ("x", "done")
+
+
+def test_who_joins_does_not_run_it_and_a_place_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "RUNNING_MAX", 1)
+    go, ran = threading.Event(), []
+
+    def run(job: Job) -> None:
+        ran.append(job.id)
+        go.wait(20)
+
+    job = until(lambda: _start_or_none("a", run))  # once what ran before has left its place
+    with pytest.raises(RuntimeError, match="1 jobs run"):
+        start_job(key="b", run=run)
+    assert find_job(key="b") is None
+    go.set()
+    until(lambda: job.state == "finished")
+    second = until(lambda: _start_or_none("c", run))
+    until(lambda: second.state == "finished")
+    assert ran == [job.id, second.id]
+
+
+def _start_or_none(key: str, run: Any) -> Job | None:
+    try:
+        return start_job(key=key, run=run)
+    except RuntimeError:
+        return None
+
+
+async def test_the_async_twins() -> None:
+    job = await astart_job(owner=7, key="a")
+    await job.awrite("x")
+    await job.aprogress(0.5, "half")
+    found = await afind_job(owner=7, key="a")
+    assert found is not None and await found.acancel()
+    assert await job.afail("no") is False
+    assert (await found.arefresh()).state == "cancelled"

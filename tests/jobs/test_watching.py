@@ -1,0 +1,536 @@
+"""What pages hear of a job, who may watch and stop it, and what they are told where they may not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.template import engines
+
+from django_sse_live import Job, afind_job, astart_job, broadcast
+from django_sse_live.backends import get_backend, replace_backend
+from django_sse_live.events import CONTROL_CHANNEL, Event
+from django_sse_live.hub.registry import find_hub, forget_hubs
+from django_sse_live.jobs import heard, watching
+from django_sse_live.jobs.records import DELTAS
+from django_sse_live.jobs.store import JobStore
+from django_sse_live.namespaces import use_namespace
+from django_sse_live.testing import MessageRefused, Stream, StreamClient, StreamRefused
+from tests.jobs.conftest import until
+
+
+class Page:
+    """A page that keeps the rules of the wire: text by offsets, and a question where something is missing."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.text = ""  # as UTF-16
+        self.states: list[str] = []
+        self.frames: list[dict[str, Any]] = []
+        self.gaps = 0
+
+    async def frame(self) -> dict[str, Any]:
+        event = await self.stream.next("sse.job", timeout=60)
+        data: dict[str, Any] = event.data
+        self.frames.append(data)
+        self.states.append(data["state"])
+        length = len(self.text.encode("utf-16-le")) // 2
+        if data["offset"] > length:
+            self.gaps += 1
+        else:
+            self.text += data["text"].encode("utf-16-le")[2 * (length - data["offset"]) :].decode("utf-16-le")
+        return data
+
+    async def until(self, state: str) -> dict[str, Any]:
+        while True:
+            data = await self.frame()
+            length = len(self.text.encode("utf-16-le")) // 2
+            if data["state"] == state and length >= data["length"]:
+                return data
+
+
+@asynccontextmanager
+async def watch(token: str, client: StreamClient | None = None, **query: Any) -> AsyncIterator[Page]:
+    async with (client or StreamClient()).stream("/events/", {"token": token, **query}) as stream:
+        yield Page(stream)
+
+
+async def test_who_joins_gets_all_there_is_in_one_frame_and_then_what_is_new() -> None:
+    job = await astart_job()
+    job.write("😀 Hello ")
+    job.progress(0.25, "Reading")
+    async with watch(job.token) as page:
+        data = await page.frame()
+        assert data == {
+            "job": job.id, "n": 2, "offset": 0, "text": "😀 Hello ", "length": 9, "state": "running", "progress": 0.25,
+            "label": "Reading",
+        }  # fmt: skip
+        job.write("world")
+        data = await page.frame()
+        assert (data["offset"], data["text"], data["length"], data["n"]) == (9, "world", 14, 3)
+        await job.afinish({"url": "/7/"})
+        data = await page.until("finished")
+        assert data["result"] == {"url": "/7/"} and page.text == "😀 Hello world"
+    async with watch(job.token) as page:
+        data = await page.frame()
+        assert (data["text"], data["state"], data["result"]) == ("😀 Hello world", "finished", {"url": "/7/"})
+
+
+async def test_the_frame_in_the_envelope_and_over_a_websocket() -> None:
+    job = await astart_job()
+    async with StreamClient().stream("/events/", {"token": job.token, "format": "envelope"}) as stream:
+        connected, event = await stream.take(2)
+        assert connected.data["channels"] == event.data["channels"] == [job.channel]
+        assert (event.data["type"], event.data["data"]["job"]) == ("sse.job", job.id)
+    async with watch(job.sign(may_stop=True), StreamClient(transport="websocket")) as page:
+        assert page.stream.channels == [job.channel]
+        await page.frame()
+        assert await page.stream.send("sse.job.stop", channel=job.channel) == {"state": "cancelled"}
+        await page.until("cancelled")
+
+
+async def test_pages_that_come_at_any_moment_have_the_text_that_was_written() -> None:
+    """Thousands of tokens are not replayed one by one: who joins late gets about the text's own bytes."""
+    job = await astart_job(ttl_seconds=60)
+    tokens = [random.Random(n).choice(["tok ", "wörd ", "😀", "\n"]) for n in range(1500)]
+
+    async def come(after: float) -> tuple[str, int]:
+        await asyncio.sleep(after)
+        async with watch(job.token) as page:
+            await page.until("finished")
+            return page.text, page.gaps
+
+    pages = [asyncio.create_task(come(n / 20)) for n in range(30)]
+    for token in tokens:
+        await job.awrite(token)
+        await asyncio.sleep(0.001)
+    await job.afinish()
+    whole = "".join(tokens)
+    assert await asyncio.gather(*pages) == [(whole, 0)] * 30
+    async with watch(job.token) as page:
+        await page.until("finished")
+        assert len(page.frames) == 1
+
+
+async def test_what_the_bus_loses_is_found_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await astart_job()
+    backend, lost = get_backend(), iter([False, True, True, False, True] * 100)
+    deliver = backend.publish_deltas
+    async with watch(job.token) as page:
+        await page.frame()
+        monkeypatch.setattr(backend, "publish_deltas", lambda event: None if next(lost) else deliver(event))
+        for n in range(30):
+            job.write(f"{n} ")
+            await asyncio.sleep(0.03)
+        monkeypatch.setattr(backend, "publish_deltas", lambda event: None)  # its end, too
+        await job.afinish()
+        await page.until("finished")
+        assert page.text == "".join(f"{n} " for n in range(30)) and page.gaps == 0
+
+
+async def test_a_state_that_is_behind_what_was_heard_is_read_again() -> None:
+    job = await astart_job()
+    async with watch(job.token) as page:
+        await page.frame()
+        hub = find_hub(asyncio.get_running_loop())
+        assert hub is not None
+        said = {"job": job.id, "n": 1, "offset": 5, "text": "xyz", "length": 8, "state": "running"}
+        frame = {**said, "namespace": "", "owner": None, "stored": 0}
+        hub.deliver(Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": [frame]})))
+        await asyncio.sleep(3 * watching.READ_SECONDS)
+        job.write("abcdexyz")
+        assert (await page.frame())["text"] == "abcdexyz"
+
+
+async def test_an_end_that_is_heard_while_the_cache_is_read_stays_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before it says that the job runs, or, from a cache that answers key by key, that it is lost."""
+    job = await astart_job()
+    await job.awrite("x")
+    has_read, may_tell, read = threading.Event(), threading.Event(), JobStore.read
+
+    def slow(self: JobStore, ids: Any) -> Any:
+        found = read(self, ids)
+        has_read.set()
+        may_tell.wait(60)
+        return found
+
+    monkeypatch.setattr(JobStore, "read", slow)
+    async with watch(job.token) as page:
+        first = asyncio.create_task(page.frame())
+        assert await asyncio.to_thread(has_read.wait, 60)
+        await job.afinish({"url": "/7/"})
+        may_tell.set()
+        data = await first
+        assert (data["state"], data.get("result"), data["text"]) == ("finished", {"url": "/7/"}, "x")
+
+
+async def test_where_no_bus_carries_deltas_pages_read_on_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(get_backend()), "carries_deltas", False)
+    monkeypatch.setattr(type(get_backend()), "publish_deltas", lambda self, event: None)
+    job = await astart_job()
+    async with watch(job.token) as page:
+        await page.frame()
+        for n in range(20):
+            job.write(f"{n} ")
+            await asyncio.sleep(0.1)
+        while "5" not in page.text:
+            await page.frame()
+        await job.afinish()
+        await page.until("finished")
+        assert page.text == "".join(f"{n} " for n in range(20))
+        assert sum(len(frame["text"]) for frame in page.frames) == len(page.text)  # nothing is sent twice
+
+
+async def test_a_dead_producer_is_lost_and_one_that_comes_back_runs() -> None:
+    job = await astart_job()
+    job.write("x")
+    async with watch(job.token) as page:
+        while page.text != "x":
+            await page.frame()
+        await asyncio.sleep(watching.SILENT_SECONDS)
+        writers = job.writer.home
+        with writers._rounds:  # it stands still
+            cache.delete(f"sse_live.job.{job.id}.lease")
+            while page.states[-1] != "lost":
+                await page.frame()
+        job.write("y")
+        await page.until("running")
+        assert page.text == "xy"
+
+
+async def test_a_dead_producer_is_lost_though_its_last_words_were_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for what cannot come any more."""
+    monkeypatch.setattr(watching, "PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(heard, "HELD_SECONDS", -1.0)  # a lease lapses after more seconds than deltas are held
+    job = await astart_job()
+    async with watch(job.token) as page:
+        await page.frame()
+        monkeypatch.setattr(JobStore, "put", lambda self, records: None)
+        job.write("last words")
+        while page.text != "last words":
+            await page.frame()
+        with job.writer.home._rounds:  # it is dead
+            cache.delete(f"sse_live.job.{job.id}.lease")
+            while page.states[-1] != "lost":
+                await page.frame()
+        assert page.text == "last words"
+
+
+async def test_a_state_that_is_gone() -> None:
+    job = await astart_job(ttl_seconds=1)
+    token = job.token
+    await job.afinish()
+    await asyncio.to_thread(_until_gone, job.id)
+    async with watch(token) as page:
+        assert (await page.frame()) == {
+            "job": job.id, "n": 0, "offset": 0, "text": "", "length": 0, "state": "expired",
+        }  # fmt: skip
+
+
+def _until_gone(id: str) -> None:
+    until(lambda: cache.get(f"sse_live.job.{id}") is None)
+
+
+async def test_many_who_join_at_once_are_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await astart_job()
+    reads: list[list[str]] = []
+    read = JobStore.read
+
+    def counted(self: JobStore, ids: Any) -> Any:
+        reads.append(list(ids))
+        return read(self, reads[-1])
+
+    monkeypatch.setattr(JobStore, "read", counted)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def join() -> None:
+        async with watch(job.token) as page:
+            await page.frame()
+            await asyncio.sleep(0.2)
+
+    await asyncio.gather(*[join() for _ in range(100)])
+    assert len(reads) <= 1 + (loop.time() - began) / watching.READ_SECONDS
+
+
+async def test_deltas_push_no_event_out_and_have_no_place_in_the_log(settings: Any) -> None:
+    settings.SSE_LIVE = {"HISTORY_EVENTS": 5, "PUBLIC_CHANNELS": ["c"]}
+    replace_backend(None)  # the next one's log has nothing of the tests before
+    forget_hubs()
+    job = await astart_job()
+    async with StreamClient().stream("/events/", {"channel": "c"}) as stream:
+        broadcast("c", "one", {})
+        first = await stream.next("one")
+    for _ in range(20):
+        job.write("x" * 100)
+        await asyncio.sleep(0.06)
+    broadcast("c", "two", {})
+    async with StreamClient().stream("/events/", {"channel": "c", "last_event_id": first.id}) as stream:
+        assert (await stream.next()).type == "two"
+    hub = find_hub(asyncio.get_running_loop())
+    assert hub is not None and len(hub.log) == 2
+
+
+async def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+    monkeypatch.setattr(watching, "HELD_BYTES", 10_000)
+    async with StreamClient().stream("/events/", {"channel": "c"}):
+        hub = find_hub(asyncio.get_running_loop())
+        assert hub is not None
+        part = hub.parts[watching.Watching]
+        for n in range(200):
+            said = {"job": f"{n % 3:032x}", "n": n, "offset": 100 * n, "text": "x" * 100, "length": 100 * n + 100}
+            frame = {**said, "state": "running", "namespace": "", "owner": None, "stored": 0}
+            hub.deliver(Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": [frame]})))
+            await asyncio.sleep(0)
+            assert part._held_bytes <= 10_000
+        assert part._held_bytes == sum(job.size for job in part._jobs.values()) > 0
+
+
+# Who may
+
+
+@pytest.fixture
+def ada(transactional_db: None) -> User:
+    return User.objects.create_user("ada", password="x")
+
+
+@pytest.fixture
+def eve(transactional_db: None) -> User:
+    return User.objects.create_user("eve", password="x")
+
+
+async def client_of(user: User | None) -> StreamClient:
+    client = StreamClient()
+    if user is not None:
+        await client.aforce_login(user)
+    return client
+
+
+async def refusal(client: StreamClient, **query: Any) -> str:
+    with pytest.raises(StreamRefused) as refused:
+        async with client.stream("/events/", query):
+            pass
+    assert refused.value.status == 403
+    return refused.value.error
+
+
+async def stop(client: StreamClient, job: Job, *, type: str = "sse.job.stop", **query: Any) -> Any:
+    return await client.send(type, channel=job.channel, path="/events/", query=query)
+
+
+async def test_the_owner_watches_by_name_or_token_and_nobody_else(ada: User, eve: User, settings: Any) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["*", "sse.*"], "AUTHORIZE": lambda request, channel: True}
+    job = await astart_job(owner=ada)
+    job.write("secret")
+    owner, other, nobody = await client_of(ada), await client_of(eve), await client_of(None)
+    async with owner.stream("/events/", {"channel": job.channel}) as stream:
+        assert (await Page(stream).frame())["text"] == "secret"
+    async with owner.stream("/events/", {"token": job.token}) as stream:
+        assert (await Page(stream).frame())["text"] == "secret"
+    for client in (other, nobody):
+        assert await refusal(client, channel=job.channel) == "forbidden"
+        assert await refusal(client, token=job.token) == "token_of_another_user"
+        for type in ("sse.job.stop", "sse.job.state"):
+            for query in ({}, {"token": job.token}):
+                with pytest.raises(MessageRefused) as refused:
+                    await stop(client, job, type=type, **query)
+                assert refused.value.status == 403
+    assert job.state == "running"
+    assert await refusal(owner, channel="sse.job.") == "forbidden"
+    assert await refusal(owner, channel=f"sse.job.{uuid4().hex}") == "forbidden"
+
+
+async def test_of_a_job_without_an_owner_only_a_token_opens_it(ada: User) -> None:
+    job = await astart_job()
+    client = await client_of(ada)
+    assert await refusal(client, channel=job.channel) == "forbidden"
+    async with watch(job.token, client) as page:
+        await page.frame()
+    with pytest.raises(MessageRefused, match="not stop"):
+        await stop(client, job, token=job.token)
+    assert await stop(await client_of(None), job, token=job.sign(may_stop=True)) == {"state": "cancelled"}
+
+
+async def test_a_token_to_watch_does_not_stop_also_when_it_was_renewed(ada: User, eve: User) -> None:
+    job, mine = await astart_job(owner=ada), await astart_job(owner=eve)
+    client = await client_of(eve)
+    async with client.stream("/events/", {"token": [job.sign(), mine.token]}) as stream:
+        assert stream.connected is not None
+        tokens = [stream.connected.data["token"], *stream.connected.data["tokens"]]
+        client_id = stream.client_id
+    for token in tokens:
+        with pytest.raises(MessageRefused):
+            await stop(client, job, token=token)
+    assert await stop(client, mine, token=tokens[0]) == {"state": "cancelled"}
+    assert client_id and (await job.arefresh()).state == "running"
+
+
+async def test_stop_reaches_every_page_and_the_producer_and_changes_no_end(ada: User) -> None:
+    job = await astart_job(owner=ada)
+    client = await client_of(ada)
+    async with watch(job.token, client) as page:
+        await page.frame()
+        assert await stop(client, job, token=job.token) == {"state": "cancelled"}
+        await page.until("cancelled")
+        await asyncio.to_thread(_until_cancelled, job)
+    ended = await astart_job(owner=ada)
+    await ended.afinish()
+    assert await stop(client, ended) == {"state": "finished"}
+    cache.delete(f"sse_live.job.{ended.id}")
+    with pytest.raises(MessageRefused) as refused:
+        await stop(client, ended, token=ended.token)
+    assert refused.value.status == 404
+
+
+async def test_no_page_is_told_that_a_stopped_job_runs() -> None:
+    """Though its producer, which has not heard of it yet, writes on."""
+    job = await astart_job()
+    async with watch(job.token) as page:
+        await page.frame()
+        found = await afind_job(job.id)
+        assert found is not None and await found.acancel()
+        job.write("late")
+        while page.text != "late":
+            await page.frame()
+        assert page.states[page.states.index("cancelled") :] == ["cancelled"] * page.states.count("cancelled")
+
+
+def _until_cancelled(job: Job) -> None:
+    until(lambda: job.is_cancelled)
+
+
+async def test_a_page_that_asks_gets_the_state_again_on_its_stream_and_no_other_page_does() -> None:
+    job = await astart_job()
+    job.write("text")
+    client = StreamClient()
+    async with watch(job.token, client) as page, watch(job.token, client) as other:
+        while page.text != "text" or other.text != "text":
+            await (page if page.text != "text" else other).frame()
+        await asyncio.sleep(watching.AGAIN_SECONDS)
+        answer = await client.send(
+            "sse.job.state",
+            channel=job.channel,
+            path="/events/",
+            query={"token": job.token},
+            client_id=page.stream.client_id,
+        )
+        assert answer == {}
+        data = await page.frame()
+        assert (data["offset"], data["text"]) == (0, "text")
+        with pytest.raises(TimeoutError):
+            await other.stream.next("sse.job", timeout=0.3)
+
+
+async def test_a_tenants_job_is_no_other_tenants(ada: User, settings: Any) -> None:
+    settings.SSE_LIVE = {"NAMESPACE": lambda request: "" if request is None else request.headers.get("X-Tenant", "")}
+    with use_namespace("a"):
+        job = await astart_job(owner=ada, key="k")
+        assert await afind_job(job.id) is not None
+    with use_namespace("b"):
+        assert await afind_job(job.id) is None and await afind_job(owner=ada, key="k") is None
+        assert (await astart_job(owner=ada, key="k")).is_new
+    client = await client_of(ada)
+    headers = {"X-Tenant": "a"}
+    async with client.stream("/events/", {"channel": job.channel}, headers=headers) as stream:
+        page = Page(stream)
+        await page.frame()
+        job.write("a's")
+        while page.text != "a's":
+            await page.frame()
+        answer = await client.send("sse.job.stop", channel=job.channel, headers=headers)
+        assert answer == {"state": "cancelled"}
+        await page.until("cancelled")
+    for query in ({"channel": job.channel}, {"token": job.token}):
+        with pytest.raises(StreamRefused) as refused:
+            async with client.stream("/events/", query, headers={"X-Tenant": "b"}):
+                pass
+        assert refused.value.status == 403
+
+
+async def test_a_job_that_nobody_watches_is_cancelled_if_it_says_so() -> None:
+    job = await astart_job(cancel_when_alone_seconds=5)
+    async with watch(job.token) as page:
+        await page.frame()
+        cache.delete(f"sse_live.job.{job.id}.watched")  # what a cache loses is said again
+        await asyncio.sleep(6)
+        assert not job.is_cancelled
+    await asyncio.to_thread(_until_cancelled, job)
+    found = await afind_job(job.id)
+    assert found is not None and found.state == "cancelled"
+
+
+async def test_a_coroutine_runs_on_the_hubs_loop_and_outlives_who_began_it(settings: Any) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+    loops: list[Any] = []
+
+    async def run(job: Job) -> dict[str, int]:
+        loops.append(asyncio.get_running_loop())
+        for n in range(5):
+            await job.awrite(f"{n}")
+            await asyncio.sleep(0.02)
+        return {"n": 5}
+
+    async with StreamClient().stream("/events/", {"channel": "c"}):
+        job = await astart_job(run=run)
+        async with watch(job.token) as page:
+            data = await page.until("finished")
+    assert (page.text, data["result"], loops) == ("01234", {"n": 5}, [asyncio.get_running_loop()])
+
+
+async def test_what_runs_on_a_worker_that_shuts_down_is_lost_at_once(settings: Any) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+    began = asyncio.Event()
+
+    async def run(job: Job) -> None:
+        job.write("begun")
+        began.set()
+        await asyncio.sleep(3600)
+
+    async with StreamClient().stream("/events/", {"channel": "c"}) as stream:
+        job = await astart_job(key="k", run=run)
+        await began.wait()
+        hub = find_hub(asyncio.get_running_loop())
+        assert hub is not None
+        hub.shut_down()
+        assert (await stream.next()).type == "goodbye"
+    await asyncio.to_thread(_until_cancelled, job)
+    found = await afind_job(job.id)
+    assert found is not None and (found.state, found.text) == ("lost", "begun")
+    assert (await astart_job(key="k")).is_new
+
+
+def test_the_element(rf: Any) -> None:
+    from django_sse_live import start_job
+
+    job = start_job(owner=7)
+    job.write("<b>\n")
+    job.progress(0.5, "<i>")
+
+    def draw(tag: str, **user: Any) -> str:
+        request = rf.get("/")
+        request.user = type("U", (), {"is_authenticated": True, **user})()
+        template = engines["django"].from_string("{% load sse_live %}" + tag * 2)
+        return str(template.render({"job": job}, request))
+
+    html = draw("{% sse_live_job job %}", pk=7)
+    assert html.count('/sse-live.js"') == 1 and html.count("may-stop") == 2 and 'csrf-token="' in html
+    assert "&lt;b&gt;\n</pre>" in html and ">&lt;i&gt;</p>" in html and 'value="0.5"' in html
+    assert ">Running…</p>" in html and 'state="running"' in html
+    html = draw("{% sse_live_job job %}", pk=8)
+    assert "may-stop" not in html and "csrf-token" not in html and "<button" not in html
+    assert "may-stop" in draw("{% sse_live_job job stop=True %}", pk=8)
+    assert "<button" not in draw("{% sse_live_job job stop=False %}", pk=7)
+    assert "sse-live-job" not in draw("{% sse_live_job nothing %}", pk=7)
+    job.fail("Too <large>")
+    html = draw("{% sse_live_job job %}", pk=7)
+    assert ">Failed</p>" in html and 'role="alert">Too &lt;large&gt;</p>' in html

@@ -1,0 +1,145 @@
+"""on_message(): which handler answers, and what its answer or its failure becomes."""
+
+from __future__ import annotations
+
+import logging
+from datetime import date
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
+from django.http import Http404
+from django.test import Client
+
+from django_sse_live import Message, on_message
+from tests.messages.conftest import Sender
+
+
+async def test_a_sync_handler_answers(sender: Sender, handle: Any) -> None:
+    @handle("typing", "room.*")
+    def typing(message: Message) -> Any:
+        return {"on": message.channel, "got": message.data, "type": message.type, "by": message.user.is_authenticated}
+
+    status, body = await sender.send("typing", [1, "é"], id="a" * 32, channel="room.1")
+    assert (status, body["id"]) == (200, "a" * 32)
+    assert body["data"] == {"on": "room.1", "got": [1, "é"], "type": "typing", "by": False}
+    assert sender.response["Cache-Control"] == "no-store"
+
+
+async def test_an_async_handler_answers(sender: Sender, handle: Any) -> None:
+    @handle("typing")
+    async def typing(message: Message) -> Any:
+        return message.channel
+
+    assert (await sender.send())[1]["data"] is None
+    assert (await sender.send(channel="room.1"))[1]["data"] == "room.1"
+
+
+def test_under_wsgi_too(handle: Any) -> None:
+    @handle("typing")
+    def typing(message: Message) -> Any:
+        return {"ok": True}
+
+    @handle("async")
+    async def atyping(message: Message) -> Any:
+        return {"ok": 2}
+
+    for type, ok in (("typing", True), ("async", 2)):
+        response = Client().post("/events/", {"id": "a" * 30 + type, "type": type}, "application/json")
+        assert (response.status_code, response.json()["data"]) == (200, {"ok": ok})
+
+
+async def test_the_answer_is_written_by_the_projects_encoder(sender: Sender, handle: Any) -> None:
+    handle("typing")(lambda message: {"on": date(2026, 1, 2)})
+    assert (await sender.send())[1]["data"] == {"on": "2026-01-02"}
+
+
+async def test_the_longest_pattern_answers(sender: Sender, handle: Any) -> None:
+    handle("typing")(lambda message: "any")
+    handle("typing", "room.*")(lambda message: "rooms")
+    handle("typing", "room.1")(lambda message: "one")
+    channels = [None, "room.1", "room.2"]
+    assert [(await sender.send(channel=channel))[1]["data"] for channel in channels] == ["any", "one", "rooms"]
+
+
+def test_two_handlers_of_one_message_are_refused(handle: Any) -> None:
+    handle("typing", "room.*")(len)
+    with pytest.raises(ImproperlyConfigured, match="two handlers"):
+        handle("typing", "room.*")(repr)
+
+
+@pytest.mark.parametrize("type", ["answer", "connected", "sse.anything", "", "a\nb"])
+def test_reserved_and_malformed_types_cannot_be_handled(type: str) -> None:
+    with pytest.raises(ValueError):
+        on_message(type)(len)
+
+
+async def test_no_handler(sender: Sender, handle: Any) -> None:
+    handle("typing", "room.*")(lambda message: 1)
+    assert (await sender.send("other"))[0] == 404
+    status, body = await sender.send("typing")  # names no channel
+    assert (status, body["error"]) == (404, "no_handler")
+
+
+@pytest.mark.parametrize(
+    ("raised", "answer"),
+    [
+        (PermissionDenied("Not your room."), (403, "forbidden", "Not your room.")),
+        (PermissionDenied(), (403, "forbidden", "You may not send this.")),
+        (ValidationError(["Too long.", "Too loud."]), (400, "invalid", "Too long. Too loud.")),
+        (ValidationError({"text": "Too long."}), (400, "invalid", "Too long.")),
+        (ValueError("No such day."), (400, "invalid", "No such day.")),
+        (Http404("No room."), (404, "not_found", "No room.")),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_what_a_handler_raises_on_purpose(
+    sender: Sender, handle: Any, raised: Exception, answer: tuple[int, str, str], is_async: bool
+) -> None:
+    def fail(message: Message) -> None:
+        raise raised
+
+    async def afail(message: Message) -> None:
+        raise raised
+
+    handle("typing")(afail if is_async else fail)
+    status, body = await sender.send()
+    assert (status, body["error"], body["detail"]) == answer
+
+
+@pytest.mark.parametrize("answer", [object(), {"x": "x" * 65_536}, float("nan")], ids=["no JSON", "64 KiB", "NaN"])
+async def test_an_answer_that_cannot_be_sent_is_the_handlers_failure(
+    sender: Sender, handle: Any, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle("typing")(lambda message: answer)
+    assert (await sender.send())[0] == 500
+    assert "'typing'" in caplog.text
+
+
+async def test_every_other_failure_is_logged_and_not_told(
+    sender: Sender, handle: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @handle("typing")
+    def typing(message: Message) -> None:
+        raise KeyError("the secret")
+
+    status, body = await sender.send()
+    assert (status, body["error"]) == (500, "server_error")
+    assert "secret" not in sender.response.content.decode()
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.name == "django_sse_live" and record.exc_info is not None
+
+
+async def test_the_hook_behind_the_decorator(sender: Sender, handle: Any) -> None:
+    sender.path = "/hooked/"
+    handle("typing")(lambda message: "decorated")
+    assert (await sender.send("typing", 3))[1]["data"] == ["hooked", "decorated"]
+    assert (await sender.send("mine", 3))[1]["data"] == ["mine", 3]
+    assert (await sender.send("unknown"))[1]["error"] == "no_handler"
+    sender.path = "/hooked/sync/"
+    assert (await sender.send("mine", 3))[1]["data"] == ["sync", 3]
+
+
+def test_live_modules_of_apps_are_found() -> None:
+    assert on_message.find("found in testapp/live.py", None) is not None

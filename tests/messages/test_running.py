@@ -1,0 +1,264 @@
+"""How messages run: in which transaction, how many at once, how many of one sender, and while a worker stops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIHandler
+from django.db import connection, connections
+
+from django_sse_live import Message, broadcast
+from django_sse_live.asgi import live_application
+from django_sse_live.backends import running_hub
+from django_sse_live.http.message_line import RATE_BURST, WAITING_PER_SENDER_MAX, MessageLine, MessageRate
+from django_sse_live.http.refusals import Refused
+from django_sse_live.http.shutdown import Goodbye
+from django_sse_live.hub.registry import process_counts
+from django_sse_live.testing import MessageRefused, StreamClient
+from tests.messages.conftest import Sender
+
+# Transactions
+
+
+@pytest.fixture
+def atomic_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
+
+
+async def test_a_sync_handler_runs_in_a_transaction_where_requests_do(
+    sender: Sender, handle: Any, transactional_db: None, atomic_requests: None
+) -> None:
+    handle("sync")(lambda message: connection.in_atomic_block)
+
+    @handle("fails")
+    def fails(message: Message) -> None:
+        User.objects.create(username="undone")
+        raise ValueError("No.")
+
+    assert (await sender.send("sync"))[1]["data"] is True
+    assert (await sender.send("fails"))[0] == 400
+    assert not await User.objects.filter(username="undone").aexists()
+
+
+async def test_and_in_none_where_they_do_not(sender: Sender, handle: Any, transactional_db: None) -> None:
+    handle("sync")(lambda message: connection.in_atomic_block)
+    assert (await sender.send("sync"))[1]["data"] is False
+
+
+async def test_what_a_handler_broadcasts_is_sent_at_its_commit(
+    handle: Any, transactional_db: None, atomic_requests: None
+) -> None:
+    client = StreamClient()
+
+    @handle("typing", "room.*")
+    def typing(message: Message) -> dict[str, bool]:
+        broadcast(message.channel, "typing", {"by": message.user.get_username()})
+        return {"ok": True}
+
+    @handle("fails", "room.*")
+    def fails(message: Message) -> None:
+        broadcast(message.channel, "never")
+        raise ValueError("No.")
+
+    async with client.stream(query={"channel": "room.1"}) as stream:
+        with pytest.raises(MessageRefused) as refused:
+            await client.send("fails", channel="room.1")
+        assert (refused.value.status, refused.value.detail) == (400, "No.")
+        assert await client.send("typing", channel="room.1") == {"ok": True}
+        event = await stream.next()
+        assert (event.type, event.data) == ("typing", {"by": ""})
+
+
+# One sender
+
+
+async def test_20_a_second_and_40_at_once(sender: Sender, handle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("django_sse_live.http.message_line.time.monotonic", lambda: now[0])
+    handle("typing")(lambda message: 1)
+    assert {(await sender.send())[0] for _ in range(RATE_BURST)} == {200}
+    status, answer = await sender.send()
+    assert (status, answer["error"], sender.response["Retry-After"]) == (429, "too_many_messages", "1")
+    now[0] += 0.5
+    assert [(await sender.send())[0] for _ in range(11)] == [200] * 10 + [429]
+
+
+def test_who_was_quiet_takes_no_memory() -> None:
+    rate = MessageRate()
+    for number in range(100):
+        rate.take(str(number))
+    rate._buckets = type(rate._buckets)((key, (left, at - 3)) for key, (left, at) in rate._buckets.items())
+    rate.take("another")
+    assert list(rate._buckets) == ["another"]
+
+
+async def test_senders_are_told_apart_by_user(sender: Sender, handle: Any, transactional_db: None) -> None:
+    handle("typing")(lambda message: 1)
+    ada = await User.objects.acreate(username="ada")
+    for _ in range(RATE_BURST):
+        await sender.send()
+    await sender.aforce_login(ada)
+    assert (await sender.send())[0] == 200
+
+
+async def test_messages_of_one_sender_run_one_at_a_time_and_in_order(sender: Sender, handle: Any) -> None:
+    running, ran = 0, []
+
+    @handle("slow")
+    async def slow(message: Message) -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ran.append(message.data)
+        running -= 1
+
+    answers = await asyncio.gather(*(Sender().send("slow", number) for number in range(20)))
+    assert [status for status, _ in answers] == [200] * 20
+    assert ran == list(range(20))
+
+
+# The line
+
+
+async def _in_line(line: MessageLine, *senders: tuple[str, str]) -> list[asyncio.Future[None]]:
+    entering = [asyncio.ensure_future(line.enter(sender)) for sender in senders]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return entering
+
+
+async def test_no_more_run_than_may(settings: Any) -> None:
+    settings.SSE_LIVE = {"MAX_RUNNING_MESSAGES": 2}
+    line = MessageLine()
+    turns = await _in_line(line, ("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"))
+    assert [turn.done() for turn in turns] == [True, True, False, False]
+    line.leave(("b", "2"))
+    await asyncio.sleep(0)
+    assert [turn.done() for turn in turns] == [True, True, True, False]
+    turns[3].cancel()
+    await asyncio.gather(turns[3], return_exceptions=True)
+    line.leave(("a", "1"))
+    line.leave(("c", "3"))
+    assert not line._running and not line._held and not line._waiting and not line._count
+
+
+async def test_an_address_leaves_half_of_the_places_to_others(settings: Any) -> None:
+    settings.SSE_LIVE = {"MAX_RUNNING_MESSAGES": 8}
+    line = MessageLine()
+    flood = await _in_line(line, *((f"flood{number}", "1") for number in range(20)))
+    assert sum(turn.done() for turn in flood) == 4 + 1  # one more while as many are free as it holds
+    assert (await _in_line(line, ("visitor", "2")))[0].done()
+    for turn in flood:
+        turn.cancel()
+
+
+async def test_the_line_is_bounded(settings: Any) -> None:
+    line = MessageLine()
+    turns = await _in_line(line, *[("a", "1")] * (1 + WAITING_PER_SENDER_MAX))
+    with pytest.raises(Refused, match="Too many"):
+        await line.enter(("a", "1"))
+    assert sum(turn.done() for turn in turns) == 1
+    for _ in turns:
+        line.leave(("a", "1"))
+        await asyncio.sleep(0)
+    assert all(turn.done() for turn in turns) and not line._waiting
+
+
+async def test_the_line_has_a_bound_for_all_senders_together(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "MAX_RUNNING_MESSAGES": 1}
+    monkeypatch.setattr("django_sse_live.http.message_line.WAITING_MAX", 2)
+    line = MessageLine()
+    await line.enter(("a", "1"))
+    turns = await _in_line(line, ("b", "2"), ("c", "3"))
+    with pytest.raises(Refused, match="Too many messages"):
+        await line.enter(("d", "4"))
+    line.leave(("a", "1"))
+    await turns[0]
+    line.leave(("b", "2"))
+    await turns[1]
+    assert list(line._running) == [("c", "3")] and not line._waiting
+
+
+async def test_who_was_given_a_place_as_they_left_gives_it_back() -> None:
+    line = MessageLine()
+    await line.enter(("a", "1"))
+    (turn,) = await _in_line(line, ("a", "1"))
+    line.leave(("a", "1"))
+    turn.cancel()
+    await asyncio.gather(turn, return_exceptions=True)
+    assert not line._running and not line._held
+
+
+# Threads
+
+
+async def test_1000_messages_at_once_take_few_threads(handle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_sse_live.http.message_line.RATE_BURST", 10**9)
+    monkeypatch.setattr("django_sse_live.http.message_line.WAITING_PER_SENDER_MAX", 10**9)
+    application = live_application(ASGIHandler())
+    most = 0
+    before = threading.active_count()
+
+    @handle("slow")
+    def slow(message: Message) -> None:
+        nonlocal most
+        most = max(most, threading.active_count() - before)
+
+    async def send(number: int) -> None:
+        visitor = {"X-Forwarded-For": f"192.0.{number // 250}.{number % 250}"}
+        await StreamClient(application=application).send("slow", headers=visitor)
+
+    await asyncio.gather(*(send(number) for number in range(1000)))
+    assert 0 < most <= 80
+
+
+# The end
+
+
+async def test_a_worker_that_stops_takes_none(sender: Sender, handle: Any) -> None:
+    handle("typing")(lambda message: 1)
+    running_hub().shut_down()
+    status, answer = await sender.send()
+    assert (status, answer["error"], sender.response["Retry-After"]) == (503, "shutdown", "1")
+
+
+async def test_a_stop_knows_of_handlers_that_run(sender: Sender, handle: Any) -> None:
+    busy = []
+    handle("typing")(lambda message: busy.append(hub.busy))
+    hub = running_hub()
+    await sender.send()
+    assert (busy, hub.busy) == ([1], 0)
+
+
+async def test_a_stop_waits_for_them(rooms: None) -> None:
+    hub, passed_on = running_hub(), asyncio.Event()
+    hub.busy = 1
+    Goodbye(hub.loop, lambda number, frame: passed_on.set())(15, None)
+    assert not passed_on.is_set()
+    hub.busy = 0
+    await asyncio.wait_for(passed_on.wait(), 10)
+
+
+# What is counted
+
+
+async def test_messages_are_counted(sender: Sender, handle: Any) -> None:
+    before = process_counts()
+    handle("typing")(lambda message: 1)
+    handle("bad")(lambda message: int("x"))
+    await sender.send()
+    await sender.send("bad")
+    await sender.send("unknown")
+    await sender.send(content_type="text/plain")
+    counts = process_counts()
+    assert counts.messages - before.messages == 3
+    assert counts.answers - before.answers == {"200": 1, "400": 1}
+    assert counts.messages_refused - before.messages_refused == {"no_handler": 1, "unsupported_media_type": 1}
+    assert sum(counts.message_seconds.counts) - sum(before.message_seconds.counts) == 2
