@@ -17,6 +17,7 @@ from .report import Rounds, picture, table
 from .scenarios import EMPTY, SCENARIOS, Plan, Scenario
 from .servers import ALL_PEERS, HERE, Missing, Peer, Workshop, environment, work_directory
 
+VARIANTS = ("metrics", "envelope", "patch")  # of this project, compared where they are asked for
 SERVERS = ("uvicorn", "daphne", "hypercorn", "granian")
 
 
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def chosen_peers(scenario: Scenario, names: str | None) -> list[Peer]:
-    keys = names.split(",") if names else list(scenario.rows or [key for key in ALL_PEERS if key != "metrics"])
+    keys = names.split(",") if names else list(scenario.rows or [key for key in ALL_PEERS if key not in VARIANTS])
     unknown = [key for key in keys if key not in ALL_PEERS]
     if unknown:
         raise SystemExit(f"There is no peer {', '.join(unknown)}. The peers: {', '.join(ALL_PEERS)}.")

@@ -123,6 +123,7 @@ static void body_byte(Client *c, char b) {
   }
   if (b == ' ') return;
   if (c->field == SEEK) {
+    if (b == '\\') return; /* within a string: the markup of a patch */
     if (b == MARK[c->matched]) c->matched++;
     else c->matched = b == MARK[0];
     if (c->matched == sizeof MARK - 1) { c->field = NUMBER; c->matched = 0; c->number = 0; c->nanoseconds = 0; }

@@ -53,7 +53,7 @@ class Scenario:
 
 
 def fanout(server: Server, plan: Plan) -> Figures:
-    with Load(plan.load, server.port, "/events/", plan.clients) as load:
+    with Load(plan.load, server.port, server.peer.stream, plan.clients) as load:
         load.open(events=plan.events)
         time.sleep(0.5)
         before, kernel_before = server.cpu_seconds(), server.kernel_seconds()

@@ -34,6 +34,7 @@ class Peer:
     title: str  # as it stands in the table
     application: str = ""  # module:attribute, for those that are ASGI
     resumes: bool = False  # keeps a history, and understands Last-Event-ID
+    stream: str = "/events/"  # where its events are heard
 
 
 ALL_PEERS = {
@@ -43,6 +44,8 @@ ALL_PEERS = {
         Peer("live", "django-sse-live", "live_site:live", resumes=True),
         Peer("plain", "django-sse-live, without `live_application`", "live_site:plain", resumes=True),
         Peer("metrics", "django-sse-live, with metrics", "live_site:live", resumes=True),
+        Peer("envelope", "django-sse-live, as pages hear it", "live_site:live", True, "/events/?format=envelope"),
+        Peer("patch", "the same with patches", "live_site:live", True, "/events/?format=envelope"),
         Peer("view", "Django view with a queue", "django_view:application"),
         Peer("eventstream", "django-eventstream", "eventstream:application"),
         Peer("starlette", "sse-starlette", "starlette_app:application"),
@@ -212,7 +215,7 @@ class Server:
         if self.peer.key == "nchan":
             _post_events(self.port, events, hz, size)
             return
-        url = f"http://127.0.0.1:{self.port}/publish?events={events}&hz={hz:g}&bytes={size}"
+        url = f"http://127.0.0.1:{self.port}/publish?events={events}&hz={hz:g}&bytes={size}&of={self.peer.key}"
         urllib.request.urlopen(url, timeout=120).close()
 
     def ask(self, path: str) -> str:

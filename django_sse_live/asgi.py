@@ -20,10 +20,12 @@ from weakref import WeakKeyDictionary
 from django.core.exceptions import ImproperlyConfigured
 
 from .backends import get_backend, running_hub
+from .conf import live_settings
 from .http.handoff import HANDOFF, Handoff
 from .http.handshake import as_get, is_plain_django, may_ask
 from .http.line import Line
 from .http.messages import MESSAGE_MAX_BYTES
+from .http.refreshes import PLACES, finds_place, is_refresh, say_later
 from .http.resolve import find_stream
 from .http.resuming import FIRST_FILL_SECONDS, resume
 from .http.servers import abort_connection, paced, tune_connection, watch_termination
@@ -41,9 +43,30 @@ LOGGED_HEADER_MAX_BYTES: Final = 512
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
+def max_opening() -> int:
+    """How many streams Django opens at once."""
+    return live_settings().max_opening
+
+
+class Loop:
+    """What live_application keeps for each loop. Touched on it alone."""
+
+    def __init__(self) -> None:
+        self.openings: Line = Line(max_opening)
+        self.posts: Line = Line(max_opening)  # apart, so that slow handlers hold up no stream
+        self.refreshes: Line = Line(lambda: PLACES)
+        self.threads: OpeningThreads = OpeningThreads()
+
+    def line(self, scope: Scope) -> Line:
+        """In which a request waits, if it does."""
+        if scope["method"] == "POST":
+            return self.posts
+        return self.refreshes if is_refresh(scope) else self.openings
+
+
 def live_application(application: ASGIApplication) -> ASGIApplication:
     """Put around Django's ASGI app, or around whatever routes to it (Channels' ProtocolTypeRouter, static files)."""
-    loops: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Line, Line, OpeningThreads]] = WeakKeyDictionary()
+    loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Loop] = WeakKeyDictionary()
 
     is_plain = is_plain_django(application)
 
@@ -120,9 +143,9 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         """Django's part. Gives the client to be served after it, if there is one and it is still there."""
         loop = asyncio.get_running_loop()
         if loop not in loops:
-            loops[loop] = Line(), Line(), OpeningThreads()
-        openings, posts, threads = loops[loop]
-        line = posts if scope["method"] == "POST" else openings  # so that slow handlers hold up no stream
+            loops[loop] = Loop()
+        of_loop = loops[loop]
+        line = of_loop.line(scope)
         position = get_backend().known_position()
         handoff = Handoff(scope, receive, send, line, position, server_send=server_send, socket=socket)
         inner_scope = {**scope, "extensions": {**(scope.get("extensions") or {}), HANDOFF: handoff}}
@@ -135,9 +158,13 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
                 await handoff.enter_line()
                 handoff.began_at = loop.time()
                 handoff.position = position or get_backend().known_position()
-                async with threads.lend():
+                async with of_loop.threads.lend():
                     await application(inner_scope, handoff.receive, handoff.send)
+            elif line is of_loop.refreshes and not await finds_place(handoff):
+                await say_later(send)
             else:
+                if handoff.is_in_line:
+                    handoff.position = get_backend().known_position()  # the page is drawn from now on
                 await application(inner_scope, handoff.receive, handoff.send)
         except BaseException as error:
             if handoff.client is None:

@@ -58,13 +58,23 @@ from django.http import HttpResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
 from payload import start_publishing  # noqa: E402
 
-from django_sse_live import abroadcast  # noqa: E402
+from django_sse_live import abroadcast, abroadcast_patch  # noqa: E402
 from django_sse_live.asgi import live_application  # noqa: E402
 from django_sse_live.hub.registry import process_counts  # noqa: E402
 
 
+def event(data):
+    return abroadcast("bench", "message", data)
+
+
+def patch(data):
+    number, nanoseconds = data["at"]
+    html = f"""<li id="row" data-note='"at":[{number},{nanoseconds}]'>{data["padding"]}</li>"""
+    return abroadcast_patch("bench", "append", "list", html=html)
+
+
 async def publish(request):
-    start_publishing(request.GET, lambda data: abroadcast("bench", "message", data))
+    start_publishing(request.GET, patch if request.GET["of"] == "patch" else event)
     return HttpResponse(status=204)
 
 

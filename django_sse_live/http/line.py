@@ -1,4 +1,4 @@
-"""Line: who opens a stream, MAX_OPENING at a time.
+"""Line: who opens a stream, MAX_OPENING at a time; a line of its own for messages, and one for pages that refresh.
 
 Opening a stream takes a thread for as long as Django handles the request, so thousands of browsers that come back
 together would take thousands of threads. A request is in one of these states:
@@ -21,9 +21,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from typing import Final
-
-from ..conf import live_settings
 
 PLACE_SECONDS: Final = 10.0
 
@@ -31,8 +30,10 @@ PLACE_SECONDS: Final = 10.0
 class Line:
     """Of one loop, and touched on it alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Callable[[], int]) -> None:
+        """``places``: how many there are, asked anew each time."""
         self._loop = asyncio.get_running_loop()
+        self._places = places
         self._inside: dict[Place, None] = {}  # the oldest first
         self._held: Counter[str] = Counter()  # places by address
         self._waiting: OrderedDict[str, deque[asyncio.Future[Place]]] = OrderedDict()  # by address, the next one first
@@ -59,7 +60,7 @@ class Line:
             self._admit()
 
     def _has_room(self, address: str) -> bool:
-        free = live_settings().max_opening - len(self._inside)
+        free = self._places() - len(self._inside)
         return free > 0 and self._held[address] <= free
 
     def _give_place(self, address: str) -> Place:
@@ -95,7 +96,7 @@ class Line:
 
 
 class Place:
-    """One of MAX_OPENING."""
+    """One of those of a line."""
 
     __slots__ = ("address", "ends_at", "_line")
 

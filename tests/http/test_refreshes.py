@@ -1,0 +1,74 @@
+"""Pages that fetch themselves anew wait for each other, and for nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from django_sse_live.asgi import live_application
+from django_sse_live.http import refreshes
+from tests.live.harness import until
+
+
+class Site:
+    """Draws no page before it is told to."""
+
+    def __init__(self) -> None:
+        self.drawing: list[str] = []
+        self.most = 0
+        self.may_draw = asyncio.Event()
+        self.statuses: dict[str, int] = {}
+        self._application: Any = live_application(self._draw)
+
+    async def _draw(self, scope: Any, receive: Any, send: Any) -> None:
+        self.drawing.append(scope["path"])
+        self.most = max(self.most, len(self.drawing))
+        await self.may_draw.wait()
+        self.drawing.remove(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"<ol>"})
+
+    def ask(self, path: str, address: str = "192.0.2.1", *, is_refresh: bool = True) -> asyncio.Task[None]:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.statuses[path] = message["status"]
+
+        headers = [(b"accept", b"text/html"), *([(b"sse-live", b"refresh")] if is_refresh else [])]
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (address, 50000)}
+        return asyncio.ensure_future(self._application(scope, None, send))
+
+
+async def test_few_pages_are_drawn_at_once_and_other_requests_do_not_wait() -> None:
+    site = Site()
+    pages = [site.ask(f"/{number}/", f"192.0.2.{number}") for number in range(20)]
+    await until(lambda: len(site.drawing) == refreshes.PLACES)
+    other = site.ask("/other/", is_refresh=False)
+    await until(lambda: "/other/" in site.drawing)
+    site.may_draw.set()
+    await asyncio.gather(other, *pages)
+    assert set(site.statuses.values()) == {200} and len(site.statuses) == 21
+    assert site.most == refreshes.PLACES + 1
+
+
+async def test_one_address_leaves_room_for_the_pages_of_others() -> None:
+    site = Site()
+    many = [site.ask(f"/{number}/") for number in range(20)]
+    await until(lambda: len(site.drawing) == refreshes.PLACES - 1)
+    one = site.ask("/one/", "192.0.2.2")
+    await until(lambda: "/one/" in site.drawing)
+    site.may_draw.set()
+    await asyncio.gather(one, *many)
+
+
+async def test_a_page_that_finds_no_place_in_time_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshes, "WAIT_SECONDS", 0.01)
+    site = Site()
+    pages = [site.ask(f"/{number}/", f"192.0.2.{number}") for number in range(refreshes.PLACES)]
+    await site.ask("/late/", "192.0.2.100")
+    assert site.statuses == {"/late/": 503}
+    site.may_draw.set()
+    await asyncio.gather(*pages)
+    await site.ask("/late/", "192.0.2.100")
+    assert site.statuses["/late/"] == 200
