@@ -235,9 +235,10 @@ class Page:
         self.last_id = self.client.last_id
 
 
-async def test_a_rolling_restart_resets_nobody(start_server: Any, options_of_database: dict[str, Any]) -> None:
-    """The database is the bus; whoever's worker ends goes on at the other one."""
-    options = {**options_of_database, "PUBLIC_CHANNELS": ["news"]}
+@pytest.mark.parametrize("bus", ["options", "options_of_database"])
+async def test_a_rolling_restart_resets_nobody(start_server: Any, request: pytest.FixtureRequest, bus: str) -> None:
+    """On Redis and on the database: the pages of a worker that ends go on at the other one."""
+    options = {**request.getfixturevalue(bus), "PUBLIC_CHANNELS": ["news"]}
     workers = [await start_server("uvicorn", **options) for _ in range(2)]
     pages = [[Page() for _ in range(10)] for _ in workers]
     last = 0
