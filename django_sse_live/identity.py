@@ -20,8 +20,10 @@ USER_PREFIX: Final = "user:"  # channels that are never public: one's own, or by
 
 def user_pk(user: Any) -> str:
     """The primary key of a saved user (or a key itself), as text. ValueError for an anonymous or unsaved one."""
-    pk = getattr(user, "pk", None) if hasattr(user, "pk") or hasattr(user, "is_authenticated") else user
-    if pk is None or pk == "" or isinstance(pk, bool):
+    is_user = hasattr(user, "is_authenticated")
+    pk = getattr(user, "pk", None) if hasattr(user, "pk") or is_user else user
+    # An instance of another model, such as a profile, has a key that is another user's.
+    if pk is None or pk == "" or isinstance(pk, bool) or (hasattr(user, "_meta") and not is_user):
         raise ValueError(f"A saved user or a primary key is needed, not {user!r}.")
     return str(pk)
 

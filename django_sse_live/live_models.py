@@ -202,7 +202,7 @@ class LiveModel:
             )
         return html
 
-    def log_failure(self, instance: Model, action: Action, what: str = "broadcast") -> None:
+    def log_failure(self, instance: Model | type[Model], action: Action, what: str = "broadcast") -> None:
         """A failure is logged with model and action: it must not fail the save that has happened."""
         template = f" with template {self.template!r}" if what == "patch" and self.template else ""
         logger.exception(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from django.db.models import Model, QuerySet
+from django.db.models import Manager, Model, QuerySet
 from django.db.models.signals import (
     class_prepared,
     m2m_changed,
@@ -15,10 +16,11 @@ from django.db.models.signals import (
     pre_save,
 )
 
-from .live_models import LiveModel, Place
+from .live_models import Action, LiveModel, Place
 from .model_broadcasts import concerned, live_model
 from .row_events import tell
 from .rows import read_rows
+from .savepoints import undone_if_it_fails
 
 
 def _with_subclasses(model: type[Model]) -> Iterator[type[Model]]:
@@ -72,7 +74,7 @@ def _on_pre_save(*, sender: type[Model], instance: Model, raw: bool, using: str,
     vars(instance).pop(_BEFORE, None)
     if raw or not any(live.may_move for live in concerned(sender)) or not _may_be_an_update(instance):
         return
-    before = _read(instance, sender, using, lock=True)
+    before = _read(concerned(sender), "updated", instance, sender, using, lock=True)
     if before is not None:
         vars(instance)[_BEFORE] = before
 
@@ -84,8 +86,26 @@ def _may_be_an_update(instance: Model) -> bool:
     return None not in parts and not (instance._state.adding and (key.has_default() or key.has_db_default()))
 
 
-def _read(instance: Model, model: type[Model], using: str, *, lock: bool = False) -> Model | None:
-    return next(iter(read_rows(using, model, [instance.pk], lock=lock).values()), None)
+def _read(
+    lives: Sequence[LiveModel], action: Action, instance: Model, model: type[Model], using: str, *, lock: bool = False
+) -> Model | None:
+    with _logged(lives, action, model):
+        return next(iter(read_rows(using, model, [instance.pk], lock=lock).values()), None)
+    return None
+
+
+@contextmanager
+def _logged(lives: Sequence[LiveModel], action: Action, model: type[Model]) -> Iterator[None]:
+    """A look at rows by a base manager of the project's own may fail, or be one that no database locks: it costs the
+    place where a row was, and nobody the save. Django's own manager needs no savepoint for that."""
+    if type(model._base_manager) is Manager and model._meta.managed:
+        yield
+        return
+    try:
+        with undone_if_it_fails():
+            yield
+    except Exception:
+        lives[0].log_failure(model, action)
 
 
 def _on_save(*, sender: type[Model], instance: Model, created: bool, raw: bool, using: str, **_: Any) -> None:
@@ -106,7 +126,7 @@ def _on_pre_delete(*, sender: type[Model], instance: Model, using: str, origin: 
     vars(instance).pop(_DYING, None)
     row = None
     if may_differ and any(live.may_move or live.has_own_data for live in lives):
-        row = _read(instance, sender, using)
+        row = _read(lives, "deleted", instance, sender, using)
     row = instance if row is None else row
     # Asked now: what a channel is made of may be gone with the row, such as its many-to-many relations.
     vars(instance)[_DYING] = row, [live.place_before(row, "deleted") for live in lives]
@@ -175,7 +195,10 @@ def _instances_of_relation(
         return
     if not reverse:
         moves = any(live.may_move for live in lives)
-        yield (_read(instance, source, using) if moves else None) or instance
+        yield (_read(lives, "updated", instance, source, using) if moves else None) or instance
     if reverse or field.remote_field.symmetrical:
-        rows = source._base_manager.using(using)
-        yield from rows.filter(**({field.name: instance} if pk_set is None else {"pk__in": pk_set}))
+        found: list[Model] = []
+        with _logged(lives, "updated", source):
+            rows = source._base_manager.using(using)
+            found += rows.filter(**({field.name: instance} if pk_set is None else {"pk__in": pk_set}))
+        yield from found

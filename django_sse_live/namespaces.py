@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from .conf import live_settings
 from .events import RESERVED_PREFIX, Event
 from .identity import scope_name, validate_namespace
+from .savepoints import undone_if_it_fails
 
 _used: Final[ContextVar[str | None]] = ContextVar("django_sse_live.namespace", default=None)
 
@@ -48,6 +49,8 @@ def current_namespace(request: HttpRequest | None = None) -> str:
         used = _used.get()
         if used is not None:
             return used
+        with undone_if_it_fails():  # of somebody's transaction, perhaps
+            return validate_namespace(ask(None))
     return validate_namespace(ask(request))
 
 

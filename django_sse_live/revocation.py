@@ -30,6 +30,7 @@ from .events import CONTROL_CHANNEL, Event
 from .hub.control import REVOKE
 from .identity import auth_marks, session_digest, user_pk
 from .namespaces import namespace_condition
+from .savepoints import undone_if_it_fails
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -67,10 +68,22 @@ def _user_was_saved(
     fields were saved: in a project's own user model the session auth hash and is_active may be made of any."""
     if created or (update_fields is not None and SAVED_BY_A_LOGIN.issuperset(update_fields)):
         return
-    if getattr(instance, "is_active", True):
-        send_event(_user_revocation(user_pk(instance), not_auth=auth_marks(instance)), using=using)
-    else:
-        send_event(_user_revocation(user_pk(instance)), using=using)
+    send_event(_user_revocation(user_pk(instance), **_what_goes_on(instance)), using=using)
+
+
+def _what_goes_on(user: Any) -> dict[str, str]:
+    """The condition by which streams of a user who was just saved go on; none where nobody can tell: then all of them
+    are checked again. An attribute may be what the database is yet to make something of, such as "False" or F()."""
+    try:
+        with undone_if_it_fails():
+            return {"not_auth": auth_marks(user)} if getattr(user, "is_active", True) in (True,) else {}
+    except Exception as error:  # of a user model's own code, which must not make the save fail
+        logger.warning(
+            "The session auth hash of user %s failed as it was saved: their streams are checked again: %r",
+            user_pk(user),
+            error,
+        )
+        return {}
 
 
 def _user_was_deleted(*, instance: Any, using: str, **_: Any) -> None:

@@ -32,6 +32,7 @@ from django_sse_live.broadcasting import send_event
 from django_sse_live.events import Event
 from django_sse_live.signals import live_event
 from django_sse_live.testing import capture_broadcasts
+from tests.testapp.models import Note
 
 
 class TestAfterCommit:
@@ -324,6 +325,12 @@ class TestUsers:
     def test_nobody_is_an_error(self, user: object) -> None:
         with pytest.raises(ValueError, match="saved user"):
             send_to_user(user, "t")
+
+    def test_what_only_has_the_key_of_a_user_is_an_error(self) -> None:
+        with pytest.raises(ValueError, match="saved user"):
+            send_to_user(Note(pk=7), "t")
+        with pytest.raises(ValueError, match="saved user"):
+            disconnect_clients(user=Note(pk=7))
 
     async def test_disconnecting_needs_a_condition(self) -> None:
         with pytest.raises(ValueError, match="at least one condition"):

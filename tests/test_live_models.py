@@ -426,6 +426,16 @@ def break_and_carry_on(*_: Any) -> str:
     raise AssertionError("it did not break")
 
 
+class BrokenManager(models.Manager[Article]):
+    def get_queryset(self) -> Any:
+        return break_by_save()
+
+
+class Unlockable(models.QuerySet[Article]):
+    def select_for_update(self, *_: Any, **__: Any) -> Any:
+        return break_by_save()
+
+
 BREAKS = [break_by_sql, break_by_save, break_after_a_broadcast, break_and_carry_on]
 
 
@@ -462,6 +472,31 @@ class TestWhatFails:
         register(payload=break_by_sql)
         Article.objects.create()
         assert "testapp.article (created)" in caplog.records[0].getMessage()
+
+    @pytest.mark.parametrize("change", ["save", "delete", "add", "add_from_the_other_side"])
+    def test_nor_does_a_base_manager(
+        self, register: Register, change: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    ) -> None:
+        """One of the project's own: it may want a tenant that is not known, or count what belongs to a row, which
+        PostgreSQL does not lock."""
+        register(channel=lambda article: f"section.{article.section_id}", fields=["tag_names"])
+        article, tag = Article.objects.create(), Tag.objects.create()
+        work = {
+            "save": article.save,
+            "delete": article.delete,
+            "add": lambda: article.tags.add(tag),
+            "add_from_the_other_side": lambda: tag.article_set.add(article),
+        }[change]
+        # Django's own UPDATE asks it too.
+        manager: Any = models.Manager.from_queryset(Unlockable)() if change == "save" else BrokenManager()
+        manager.model = Article
+        monkeypatch.setitem(vars(Article._meta), "base_manager", manager)
+        with transaction.atomic():
+            work()
+            Section.objects.create(name="kept")
+        assert Section.objects.filter(name="kept").exists()
+        assert Article.objects.exists() == (change != "delete")
+        assert "testapp.article" in caplog.records[0].getMessage()
 
     def test_a_bus_that_broke_the_transaction_is_heard_of(self, register: Register, settings: Any) -> None:
         settings.SSE_LIVE = {"BACKEND": "tests.test_broadcasting.EnlistingBackend"}

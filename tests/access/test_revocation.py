@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.asgi import get_asgi_application
 from django.db import transaction
+from django.db.models import F
 from django.db.models.signals import post_save
 from django.http import HttpRequest
 from django.test import AsyncRequestFactory, override_settings
@@ -27,6 +28,8 @@ from django_sse_live.http.views import EventStreamView
 from django_sse_live.testing import StreamClient
 from tests.access.conftest import answer, channels, logged_in
 from tests.access.middleware import Async
+from tests.test_live_models import break_by_save, break_by_sql
+from tests.testapp.models import Section
 from tests.visitors import Stream, Visitor
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -322,6 +325,37 @@ class TestUsers:
             await user.asave(update_fields=update_fields)
             await ends_as(stream)
         assert await answer(visitor, "") == "400 no_channel"
+
+    @pytest.mark.parametrize("is_active", ["False", F("is_staff")], ids=["text", "expression"])
+    async def test_deactivated_by_what_the_database_makes_of_it(self, user: User, is_active: Any) -> None:
+        visitor = await logged_in(user)
+        async with visitor.listen() as stream:
+            await stream.next()
+            user.is_active = is_active
+            await user.asave()
+            await ends_as(stream)
+        assert await answer(visitor, "") == "400 no_channel"
+
+    @pytest.mark.parametrize("breaks", [break_by_sql, break_by_save])
+    async def test_where_the_auth_hash_fails_the_save_goes_on_and_they_are_checked_again(
+        self, user: User, monkeypatch: pytest.MonkeyPatch, breaks: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def save() -> None:
+            with transaction.atomic():
+                user.first_name = "Ada"
+                user.save()
+                Section.objects.create(name="after it")
+
+        visitor = await logged_in(user)
+        async with visitor.listen() as stream:
+            await stream.next()
+            with monkeypatch.context() as patch:
+                patch.setattr(User, "get_session_auth_hash", breaks)
+                await sync_to_async(save)()
+            await ends_as(stream)
+        assert (await User.objects.aget(pk=user.pk)).first_name == "Ada"
+        assert await Section.objects.filter(name="after it").aexists()
+        assert f"The session auth hash of user {user.pk} failed" in caplog.text
 
     @pytest.mark.parametrize("how", ["instance", "queryset"])
     async def test_deleted(self, user: User, how: str) -> None:

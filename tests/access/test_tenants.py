@@ -37,6 +37,7 @@ from tests.access import tenants
 from tests.access.conftest import answer, channels
 from tests.backends.redis_process import RedisProcess
 from tests.hub.conftest import until
+from tests.test_live_models import break_by_save, break_by_sql
 from tests.testapp.models import Note
 from tests.visitors import Stream, Visitor
 
@@ -212,6 +213,18 @@ class TestChannels:
             Note.objects.create(text="nobody's")
         assert captured == [] and "no tenant is known" in caplog.text
         assert Note.objects.count() == 1
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("breaks", [break_by_sql, break_by_save])
+    def test_a_namespace_that_breaks_the_transaction_costs_no_save(self, project: Any, breaks: Any) -> None:
+        project.SSE_LIVE = {"NAMESPACE": breaks}
+        user = DjangoUser.objects.create_user("somebody")
+        with capture_broadcasts() as captured, transaction.atomic():
+            Note.objects.create(text="kept")
+            user.save()
+            Note.objects.create(text="kept too")
+        assert [event.type for event in captured if event.type.startswith("new_")] == []
+        assert Note.objects.count() == 2
 
 
 class TestTokens:

@@ -88,6 +88,17 @@ async def test_malformed_rows_are_passed_over_counted_and_named_a_few_times(
     assert data_of(await hub_of(late)) == ["first", "good"]
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+async def test_what_is_not_even_bytes_is_passed_over(make: Make, bus: str) -> None:
+    """SQLite keeps a value of whatever type."""
+    backend = make()
+    for value in ("'text'", "7", "1e99"):
+        await backend.apublish(event("bad"))
+        await in_thread(lambda value=value: execute(bus, f"UPDATE sse_live_event SET body = {value}"))
+        await backend.apublish(event("good"))
+        assert data_of(await hub_of(make())) == ["good"]
+
+
 # Beyond the worker's log
 
 
