@@ -1,7 +1,8 @@
 """ExitWork: what must be done before this process ends, on every way out that Python is told of.
 
 ``atexit`` alone is not enough: a process that SIGTERM ends by its default action never gets there, and Uvicorn raises
-the signal again, with that action, once it has shut down.
+the signal again, with that action, once it has shut down. Nor does a child of Celery's pool, which ends by os._exit(),
+as after worker_max_tasks_per_child; Celery has a signal before that.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +21,11 @@ from typing import Any, Final
 POLL_SECONDS: Final = 0.05
 # The signals by which a supervisor or the end of a terminal (not on Windows) ends a process.
 SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def is_interpreter_ending(error: RuntimeError) -> bool:
+    """Whether that is why a thread could not be started; else the process has as many as it may have, for now."""
+    return sys.is_finalizing() or "shutdown" in str(error)
 
 
 class ExitWork:
@@ -33,6 +40,9 @@ class ExitWork:
         self._pid = os.getpid()
         self._is_watching = False
         atexit.register(self._at_exit)
+        celery: Any = sys.modules.get("celery.signals")  # where it is not loaded, no child of its pool is here
+        if celery is not None:
+            celery.worker_process_shutdown.connect(self._at_end_of_child, weak=False)
 
     @property
     def is_due(self) -> bool:
@@ -52,7 +62,14 @@ class ExitWork:
 
     def cancel(self) -> None:
         atexit.unregister(self._at_exit)
+        celery: Any = sys.modules.get("celery.signals")
+        if celery is not None:
+            celery.worker_process_shutdown.disconnect(self._at_end_of_child)
         self._is_due = lambda: False
+
+    def _at_end_of_child(self, **_: Any) -> None:
+        if self.is_due:
+            self.end()
 
     def _at_exit(self) -> None:
         if self.is_due:
@@ -72,7 +89,13 @@ class _Termination:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.works = [work for work in self.works if work.is_due]
         if self.works:
-            threading.Thread(target=self._end_works, args=(number,), name="sse-live-exit", daemon=True).start()
+            thread = threading.Thread(target=self._end_works, args=(number,), name="sse-live-exit", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the process has as many as it may have: here, before whoever else hears the signal
+                for work in self.works:
+                    work.end()
+                self.works = []
         if callable(self._before):
             if self.works and hasattr(signal, "pthread_sigmask"):
                 # Held back in this thread: what raises it again ends the process after the works, not before.

@@ -14,7 +14,7 @@ class Outage:
 
     def __init__(self, bus: str) -> None:
         self._bus = bus
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may broadcast while it is held
         self._without: set[object] = set()  # the parts that cannot reach the bus
         self._since = 0.0
         self.count: int = 0  # how many there have been

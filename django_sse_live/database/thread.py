@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from ..backends.outage import Outage
 from ..events import Event
-from ..exits import ExitWork
+from ..exits import ExitWork, is_interpreter_ending
 from ..hub.hub import Hub
 from .deltas import Deltas
 from .dialects.base import Dialect, Status
@@ -135,7 +135,9 @@ class BusThread:
         self._must_stop = True
         self._bell.ring()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None and self._has_work:  # none could be started
+            self._run()
+        elif thread is not None and thread is not threading.current_thread():
             thread.join(seconds)
         self._exit.cancel()
         if len(self.parcels):
@@ -145,16 +147,22 @@ class BusThread:
         self._exit.watch_signals()
 
     def _wake(self) -> None:
+        failed: RuntimeError | None = None
         with self._lock:
             if self._thread is None and not self._must_stop:
                 thread = threading.Thread(target=self._run, name="sse-live-database", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # the interpreter is ending: here, then
-                    self._must_stop = True
-                    self._run()
-                    return
-                self._thread = thread
+                except RuntimeError as error:
+                    if is_interpreter_ending(error):  # here, then
+                        self._must_stop = True
+                        self._run()
+                        return
+                    failed = error
+                else:
+                    self._thread = thread
+        if failed is not None:
+            self._fails(failed)  # whoever comes next tries again
         self._bell.ring()
 
     # The thread

@@ -56,7 +56,13 @@ class Running:
         """In a place that reserve() has got."""
         hub = _running_hub() if iscoroutinefunction(run) else None
         if hub is None:
-            threading.Thread(target=self._run_in_thread, args=(job, run), name="sse-live-job", daemon=True).start()
+            thread = threading.Thread(target=self._run_in_thread, args=(job, run), name="sse-live-job", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the process has as many as it may have
+                self.release()
+                job.writer.home.abandon([job.writer])
+                raise
             return
         with self._lock:
             self._by_hub.setdefault(hub, set()).add(job.writer)

@@ -60,12 +60,17 @@ class Writers:
 
     def add(self, writer: Writer) -> None:
         writer.home = self
-        with self._lock:
-            self._writers[writer] = None
-            self.started += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sse-live-jobs", daemon=True)
-                self._thread.start()
+        try:
+            with self._lock:
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name="sse-live-jobs", daemon=True)
+                    thread.start()
+                    self._thread = thread
+                self._writers[writer] = None
+                self.started += 1
+        except RuntimeError:  # the process has as many as it may have
+            self.abandon([writer])
+            raise
         self._exit.watch_signals()
         self._news.set()
 

@@ -479,6 +479,25 @@ def test_where_gevent_came_after_the_start_saves_go_on_and_the_loss_is_logged_on
     backend.close()
 
 
+async def test_where_no_thread_can_be_started_for_now_what_waits_is_sent_later(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with processes(publishing=1) as (worker, publisher):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fails)
+            for number in range(3):
+                publisher.publish(event(number))
+            publisher.publish_deltas(event(0))
+        assert publisher.buffered == 3 and not publisher.is_available
+        assert sum("can't start new thread" in record.getMessage() for record in caplog.records) == 1
+        publisher.publish(event(3))
+        await worker.hears(0, 1, 2, 3)
+        assert publisher.is_available and publisher.dropped == 0
+
+
 @pytest.mark.needs("redis")
 async def test_a_quiet_stream_on_redis_is_not_reset_when_reads_time_out(
     redis: RedisProcess, settings: Any, caplog: Any

@@ -167,6 +167,46 @@ async def test_what_waits_for_a_slow_layer_is_sent_though_a_signal_ends_the_proc
     assert heard == [*range(30)] and not was_reset
 
 
+CELERY = """
+import time
+from celery import Celery
+import redis
+app = Celery("tests", broker=%(broker)r, set_as_current=True)
+@app.task(name="work")
+def work():
+    broadcast("c", "t", 0)
+    redis.Redis.from_url(%(url)r).execute_command("CLIENT", "PAUSE", 3000)
+    for number in range(1, 6):
+        broadcast("c", "t", number)
+app.conf.worker_max_tasks_per_child = 1
+app.worker_main(["worker", "--pool", "prefork", "--concurrency", "1", "--loglevel", "WARNING", "-n", "sse@localhost"])
+"""
+
+
+@pytest.mark.needs("redis")
+async def test_what_waits_for_redis_is_sent_though_the_child_of_a_celery_worker_ends(redis: RedisProcess) -> None:
+    """It is replaced after its one task, and ends by os._exit()."""
+    celery = pytest.importorskip("celery")
+    redis.command("FLUSHALL")
+    with RedisProcess() as brokers:
+        path = "django_sse_live.backends.redis_streams.RedisStreamsBackend"
+        settings = {"SSE_LIVE": {"BACKEND": path, "OPTIONS": {"URL": redis.url}}}
+        code = SETUP + CELERY % {"broker": brokers.url, "url": redis.url}
+        worker = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", code, json.dumps(settings)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            app = celery.Celery("tests", broker=brokers.url)
+            await asyncio.to_thread(app.send_task, "work")
+            await until(lambda: redis.command("XLEN", "sse_live") == b":6\r\n", 30)
+        finally:
+            worker.terminate()
+            await asyncio.to_thread(worker.wait, 30)
+
+
 GEVENT = "from gevent import monkey\nmonkey.patch_all()\n"
 SAVES = """
 from django.contrib.auth.models import User

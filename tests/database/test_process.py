@@ -276,3 +276,35 @@ def test_threads_publish_in_the_order_of_their_own(run: Any, bus: str) -> None:
     found = types(bus)
     for name in "abc":
         assert [each for each in found if each.startswith(name)] == [f"{name}{number}" for number in range(20)]
+
+
+NO_THREAD = """
+        start = threading.Thread.start
+        def fails(thread):
+            raise RuntimeError("can't start new thread")
+        threading.Thread.start = fails
+        broadcast('c', 'first')
+        with transaction.atomic():
+            broadcast('c', 'second')
+"""
+
+
+def test_where_no_thread_can_be_started_for_now_what_waits_is_sent_later(run: Any, bus: str) -> None:
+    told = run(
+        NO_THREAD
+        + """
+        print(get_backend().is_available)
+        threading.Thread.start = start
+        broadcast('c', 'third')
+        while get_backend().thread.parcels or not get_backend().is_available:
+            time.sleep(0.01)
+        print('all are sent')
+        """
+    )
+    assert told.split("\n")[:2] == ["False", "all are sent"]
+    assert sorted(types(bus)) == ["first", "second", "third"]
+
+
+def test_where_none_can_be_until_the_end_it_is_done_there(run: Any, bus: str) -> None:
+    run(NO_THREAD)
+    assert sorted(types(bus)) == ["first", "second"]

@@ -398,6 +398,28 @@ def test_who_joins_does_not_run_it_and_a_place_is_given_back(monkeypatch: pytest
     assert ran == [job.id, second.id]
 
 
+@pytest.mark.parametrize("name", ["sse-live-jobs", "sse-live-job"])
+def test_where_no_thread_can_be_started_for_now_nothing_has_begun_and_later_ones_run(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def fails(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(running, "RUNNING_MAX", 1)
+    until(lambda: not any(thread.name == name for thread in threading.enumerate()))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError, match="can't start"):
+            until(lambda: start_job(key="a", run=lambda job: None))
+    assert (found := find_job(key="a")) is None or found.state == "lost"
+    job = start_job(run=lambda job: job.write("x"))
+    until(lambda: job.state == "finished")
+
+
 def _start_or_none(key: str, run: Any) -> Job | None:
     try:
         return start_job(key=key, run=run)

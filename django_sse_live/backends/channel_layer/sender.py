@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Final
 
 from ...events import Event
-from ...exits import ExitWork
+from ...exits import ExitWork, is_interpreter_ending
 from ..cancellation import within
 from ..outage import Outage
 from .layer import DELTAS_GROUP, GROUP, LAYER_SECONDS, MESSAGE_TYPE, RETRY_SECONDS, MakeLayer, are_threads_green
@@ -52,7 +52,7 @@ class LayerSender:
         self._sequence = 0  # of the newest event that the layer has taken
         self._sent_at = 0.0  # monotonic; when it was
         self._burst = 0  # events sent since the last second without one
-        self._exit = ExitWork(self._end_process, lambda: self._thread is not None)
+        self._exit = ExitWork(self._end_process, lambda: self._thread is not None or bool(self._waiting))
 
     @property
     def buffered(self) -> int:
@@ -79,7 +79,7 @@ class LayerSender:
     def send_deltas(self, event: Event) -> None:
         """Of jobs: beside the events, whose order and numbers they have no part in; given up where it takes long."""
         message = {"type": MESSAGE_TYPE, "channels": list(event.channels), "event": event.type, "data": event.payload}
-        if not self._is_started() or self.is_this_thread:
+        if not self._is_started() or self._thread is None or self.is_this_thread:
             return
         until = time.monotonic() + DELTAS_SECONDS
         while self._layer is None and time.monotonic() < until:
@@ -101,6 +101,8 @@ class LayerSender:
             logger.debug("The channel layer does not take deltas of jobs: %r", error)
 
     def _is_started(self) -> bool:
+        """Whether what is put among the waiting is sent: by the thread, or by one that the next event starts, where for
+        now the process has as many threads as it may have."""
         if self._thread is not None or self._is_closed or are_threads_green():
             return self._thread is not None and not self._is_closed
         with self._lock:
@@ -108,9 +110,12 @@ class LayerSender:
                 self._thread = threading.Thread(target=self._run_loop, name="sse-live-layer", daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError:  # no thread begins any more, as the interpreter ends
-                    self._is_closed = True
-                    return False
+                except RuntimeError as error:
+                    self._thread = None
+                    if is_interpreter_ending(error):
+                        self._is_closed = True
+                        return False
+                    self._outage.fails(self, error)  # what waits is sent with the next event
         return True
 
     def _drop(self) -> None:
@@ -206,6 +211,7 @@ class LayerSender:
     # The end
 
     def _end_process(self) -> None:
+        self._is_started()  # where no thread could be, so far
         if self._send_rest(LAYER_SECONDS):
             self._say_last_number()
             if self._burst >= BURST_EVENTS:  # the channels that it has filled took no mark: perhaps once they are read
