@@ -328,9 +328,7 @@ def test_one_machine(machine: Machine) -> None:
             before = [reader.connects for reader in readers]
             machine.reload()
             # Each has had its goodbye, and is live with a new worker: the next reload is one for all of them.
-            until(
-                lambda before=before: all(r.connects > n for r, n in zip(readers, before, strict=True)), machine.said
-            )
+            until(lambda before=before: all(r.connects > n for r, n in zip(readers, before, strict=True)), machine.said)
             heard = [len(reader.numbers) for reader in readers]
             until(
                 lambda heard=heard: all(len(r.numbers) > n for r, n in zip(readers, heard, strict=True)), machine.said
