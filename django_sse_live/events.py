@@ -210,6 +210,9 @@ def format_id(epoch: str, position: int) -> str:
     return f"{epoch}:{position >> _SEQUENCE_BITS}-{position & _SEQUENCE_MASK}"
 
 
+NO_STREAM_ID: Final = format_id("0", 0)  # an id of no stream: a client that sends it gets a reset
+
+
 def parse_id(text: str) -> tuple[str, int] | None:
     """(epoch, position) of an id as format_id() writes it; None for anything else."""
     match = _ID.fullmatch(text)

@@ -1,7 +1,7 @@
-"""DatabaseBackend: the project's own database carries events to every process of the site; no server besides.
+"""DatabaseBackend: the project's own database carries events to every process of the site. No other server is needed.
 
-An event that is broadcast inside a transaction of that database is a row of it (outbox.py). Everything else is done by
-one thread of each process, over one connection of its own (thread.py).
+An event that is broadcast inside a transaction of that database is inserted in that transaction (outbox.py). One thread
+of each process does everything else, over a connection of its own (thread.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..backends.base import Backend, HistoryUnavailable
 from ..backends.memory import MemoryBackend
 from ..backends.outage import Outage
 from ..conf import number, option_place, refuse, truth
-from ..events import NOW_PREFIX, RESERVED_PREFIX, Event, format_id
+from ..events import NO_STREAM_ID, NOW_PREFIX, RESERVED_PREFIX, Event
 from ..hub.hub import Hub
 from ..hub.registry import add_hub, deliver_to_hubs
 from ..savepoints import is_in_transaction
@@ -37,25 +37,25 @@ from .session import UNAVAILABLE, database_key
 from .thread import BusThread
 
 DEFAULTS: Final[Mapping[str, Any]] = {
-    "DATABASE": "default",  # the alias of DATABASES whose transactions events are part of
-    "LISTEN_DATABASE": None,  # an alias that leads to the same database without a pooler between
-    "SAVEPOINT": False,  # True: an event that cannot be stored is lost and logged, and the save stands
+    "DATABASE": "default",  # alias in DATABASES; events are part of its transactions
+    "LISTEN_DATABASE": None,  # alias of the same database without a pooler, for LISTEN
+    "SAVEPOINT": False,  # True: an event that cannot be stored is logged and lost, and the save stands
     "RETENTION_SECONDS": 86_400,  # how far back a client can resume
 }
 DIALECTS: Final[Mapping[str, type[Dialect]]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
 
-PUBLISH_SECONDS: Final = 0.05  # what a caller outside a transaction waits for its event to be stored
-POSITION_SECONDS: Final = 1.0  # what a page waits for a position
+PUBLISH_SECONDS: Final = 0.05  # a caller outside a transaction waits this long for the INSERT
+POSITION_SECONDS: Final = 1.0  # a page waits this long for a position
 HISTORY_SECONDS: Final = 4.0
-HISTORY_ROUNDS: Final = 5  # the log goes on while what it no longer has is read, …
-HISTORY_AHEAD: Final = 1_000  # … so that this many of the events that it still has are read too
-NOWHERE: Final = format_id("0", 0)  # the id of no stream: who brings it is told to begin by a reset
+HISTORY_READS_MAX: Final = 5  # reads of the table for one client: the log may evict more while a read runs
+HISTORY_EVENTS_AHEAD: Final = 1_000  # events read beyond what the log has evicted, so that one read is usually enough
 
 
 class DatabaseBackend(Backend):
-    """OPTIONS are those of DEFAULTS. Connections of a process: one, as long as it serves streams; else one from its
-    first broadcast until a second after its last. A SQLite database in memory is one process's own: there, this is
-    MemoryBackend.
+    """OPTIONS: see DEFAULTS.
+
+    A process that serves streams has one connection. Any other process has one from its first broadcast until a second
+    after its last. With a SQLite database in memory, which only one process can see, this is MemoryBackend.
     """
 
     reaches_other_processes = True
@@ -72,7 +72,7 @@ class DatabaseBackend(Backend):
         self._dialect = DIALECTS[connections[self.alias].vendor]()
         self._outbox = Outbox(self.alias, self._dialect, given["SAVEPOINT"])
         self._outage = Outage(database_key(self.alias))
-        self._threads: dict[int, BusThread] = {}  # by process: one that is a fork has none of its parent's
+        self._threads: dict[int, BusThread] = {}  # by process id: a fork does not use its parent's thread
         self._histories: dict[int, History] = {}
         self._last_known: str | None = None
         self._own_memory: MemoryBackend | None = None
@@ -81,7 +81,7 @@ class DatabaseBackend(Backend):
 
     @property
     def _memory(self) -> MemoryBackend | None:
-        """Asked each time, since a test run gives the alias another database."""
+        """The memory backend, if the database is in memory. Asked each time: a test run swaps the database."""
         if not isinstance(self._dialect, SQLite) or not connections[self.alias].is_in_memory_db():  # type: ignore[attr-defined]
             return None
         if self._own_memory is None:
@@ -90,7 +90,7 @@ class DatabaseBackend(Backend):
 
     @property
     def thread(self) -> BusThread:
-        """Of this process."""
+        """The bus thread of this process."""
         pid = os.getpid()
         thread = self._threads.get(pid)
         if thread is None:
@@ -140,7 +140,8 @@ class DatabaseBackend(Backend):
         is_sent = event.complete()
         connection = connections[self.alias]
         if connection.in_atomic_block:
-            # A test has called what waits for a commit that will never come: the row is seen by nobody.
+            # A test has called the on_commit callbacks by itself: the row is never committed, so the event goes out
+            # here.
             if is_sent:
                 self._publish(event)
         elif id is not None:
@@ -155,21 +156,21 @@ class DatabaseBackend(Backend):
                 self.thread.complete(id, body)
 
     def _complete_here(self, id: int, body: bytes | None) -> None:
-        """SQLite: over this very connection, right after its commit. Who writes now is the one who may."""
+        """SQLite: UPDATE over the connection that has just committed, since it is the one that may write now."""
         try:
             with connections[self.alias].cursor() as cursor:
                 self._dialect.complete(cursor, id, body)
         except (DatabaseError, InterfaceError):
-            pass  # somebody else writes for long: it is sent as it stands
+            pass  # another writer holds the lock for long: the event is sent as it was inserted
         self.thread.poke()
 
     def publish(self, event: Event) -> None:
-        """Now. Inside a transaction of the database: as part of it, on SQLite, where no second connection could write
-        meanwhile, and for control events, which are true from its commit on."""
+        """Publish now. Inside a transaction the event becomes part of it in two cases: control events, which are true
+        only if it commits, and SQLite, where a second connection could not write meanwhile."""
         memory = self._memory
         if memory is not None:
             memory.publish(event)
-        elif self._is_word_of_workers(event):
+        elif self._stays_in_process(event):
             deliver_to_hubs(event)
         elif self._must_enlist(event):
             after_commit = self.enlist(event, self.alias)
@@ -180,7 +181,7 @@ class DatabaseBackend(Backend):
 
     @property
     def carries_reports(self) -> bool:
-        return self._dialect.has_workers_words
+        return self._dialect.stores_worker_events
 
     @property
     def carries_deltas(self) -> bool:
@@ -197,7 +198,7 @@ class DatabaseBackend(Backend):
         memory = self._memory
         if memory is not None:
             await memory.apublish(event)
-        elif self._is_word_of_workers(event):
+        elif self._stays_in_process(event):
             deliver_to_hubs(event)
         elif event.complete():
             thread = self.thread
@@ -214,11 +215,11 @@ class DatabaseBackend(Backend):
         try:
             stored.result(PUBLISH_SECONDS)
         except (FutureTimeout, CancelledError):
-            pass  # it is stored when the database takes it
+            pass  # it is inserted once the database is back
 
-    def _is_word_of_workers(self, event: Event) -> bool:
-        """SQLite: presence and reports are not worth a write; this process's own hubs hear them."""
-        return not self._dialect.has_workers_words and event.type.startswith(NOW_PREFIX)
+    def _stays_in_process(self, event: Event) -> bool:
+        """SQLite: presence and worker reports reach only the hubs of this process, since each would cost a write."""
+        return not self._dialect.stores_worker_events and event.type.startswith(NOW_PREFIX)
 
     def _must_enlist(self, event: Event) -> bool:
         is_control = event.type.startswith(RESERVED_PREFIX) and not event.type.startswith(NOW_PREFIX)
@@ -241,8 +242,8 @@ class DatabaseBackend(Backend):
         thread = self.thread
         history = self._histories.setdefault(thread.pid, History(self._dialect, thread.reader))
         epoch, found, number = hub.log.epoch, list[Event](), after & NUMBER_MASK
-        for _ in range(HISTORY_ROUNDS):
-            until = (hub.log.evicted_to & NUMBER_MASK) + HISTORY_AHEAD
+        for _ in range(HISTORY_READS_MAX):
+            until = (hub.log.evicted_to & NUMBER_MASK) + HISTORY_EVENTS_AHEAD
             answer = await _answer(thread.ask(partial(history.read, epoch, channels, number, until)))
             if answer is None or hub.log.epoch != epoch:
                 return None
@@ -282,13 +283,13 @@ class DatabaseBackend(Backend):
             return known
         thread = self.thread
         if self._outage.is_on or thread.is_current_thread:
-            return self._last_known or NOWHERE
+            return self._last_known or NO_STREAM_ID
         asked: Future[str] = thread.ask(lambda session, status: thread.reader.id_of(status))
         try:
             self._last_known = asked.result(POSITION_SECONDS)
         except (FutureTimeout, CancelledError, *UNAVAILABLE):
             asked.cancel()
-        return self._last_known or NOWHERE
+        return self._last_known or NO_STREAM_ID
 
     def check(self, databases: Collection[str]) -> list[CheckMessage]:
         return check_database(self.alias, self._listen_alias, databases)
@@ -302,7 +303,7 @@ class DatabaseBackend(Backend):
 
 
 async def _answer(asked: Future[Any]) -> Any:
-    """What was found. HistoryUnavailable where the database does not say it in time."""
+    """Wait for the answer of the bus thread. Raises HistoryUnavailable if the database does not answer in time."""
     waiting = asyncio.wrap_future(asked)
     await asyncio.wait([waiting], timeout=HISTORY_SECONDS)
     if not waiting.done():

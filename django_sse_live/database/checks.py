@@ -1,4 +1,4 @@
-"""What can be seen to go wrong with the tables and the connection before the first event does."""
+"""System checks of the database bus: its app, its tables, its sequence, its connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APP = "django_sse_live.database"
 
 
 def check_database(alias: str, listen_alias: str | None, databases: Collection[str]) -> list[checks.CheckMessage]:
-    """``databases``: the aliases that may be connected to."""
+    """Run the checks. ``databases``: the aliases that may be connected to."""
     messages: list[checks.CheckMessage] = []
     if not apps.is_installed(APP):
         messages.append(
@@ -66,7 +66,7 @@ def _check_tables(alias: str, connection: Any) -> list[checks.CheckMessage]:
         with connection.cursor() as cursor:
             found = set(connection.introspection.table_names(cursor))
     except Error:
-        return []  # a database that is away is not for this check to report
+        return []  # an unreachable database is not reported by this check
     missing = [table for table in TABLES if table not in found]
     if not missing:
         return []

@@ -1,7 +1,8 @@
-"""Deltas: those of jobs, in a table of their own, which nobody's transaction waits for.
+"""Deltas of jobs: a table of their own, apart from the project's transactions.
 
-Touched in the bus thread alone, but for put(). Hubs of this process were handed its own deltas before; those of others
-are read here. What is committed late, behind a higher id, is not read: the cache has it.
+Touched in the bus thread alone, except put(). The hubs of this process got its own deltas before; only those of other
+processes are read here. A row that commits late, behind a higher id, is never read: watchers find its text in the
+cache.
 """
 
 from __future__ import annotations
@@ -23,32 +24,32 @@ from .session import Session
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-WAITING_MAX: Final = 100  # batches that are not inserted yet; the oldest are dropped
+WAITING_MAX: Final = 100  # batches that wait for their INSERT; beyond it the oldest are dropped
 READ_AT_ONCE: Final = 200
-KEPT_MS: Final = 10_000
+DELTAS_KEPT_MS: Final = 10_000
 ROWS_MAX: Final = 20_000
 TRIM_SECONDS: Final = 2.0
 
 
 class Deltas:
     def __init__(self, dialect: Dialect) -> None:
-        self.is_off: bool = not dialect.has_workers_words  # or there is no such table
+        self.is_off: bool = not dialect.stores_worker_events  # also where the table is missing
         self._dialect = dialect
         self._publisher = secrets.token_hex(6)
         self._waiting: deque[bytes] = deque(maxlen=WAITING_MAX)
-        self._last = -1  # id of the row that was read last; -1: none was
+        self._last = -1  # id of the last row read; -1: none yet
         self._trim_at = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, event: Event) -> None:
-        """From any thread."""
+        """Queue a batch for its INSERT. From any thread."""
         if not self.is_off:
             self._waiting.append(f"{json.dumps([self._publisher, event.type])}\n{event.payload}".encode())
 
     def work(self, session: Session, hand_on: Callable[[Event], None] | None) -> bool:
-        """Insert what waits, and hand on what there is of others. Whether others are to be told."""
+        """Insert the queued batches; pass those of other processes to ``hand_on``. True if any was inserted."""
         if self.is_off:
             return False
         try:
@@ -78,7 +79,9 @@ class Deltas:
         now = time.monotonic()
         if has_inserted and now >= self._trim_at:
             self._trim_at = now + TRIM_SECONDS
-            session.run(f"DELETE FROM sse_live_job_delta WHERE milliseconds < {self._dialect.now_sql} - %s", [KEPT_MS])
+            session.run(
+                f"DELETE FROM sse_live_job_delta WHERE milliseconds < {self._dialect.now_sql} - %s", [DELTAS_KEPT_MS]
+            )
             ((last,),) = session.query("SELECT coalesce(max(id), 0) FROM sse_live_job_delta")
             session.run("DELETE FROM sse_live_job_delta WHERE id < %s", [last - ROWS_MAX])
         return has_inserted

@@ -1,4 +1,4 @@
-"""FileWatch: whether anything can have changed in a SQLite database, by the times of its files, without a lock."""
+"""FileWatch: whether a SQLite database may have changed, by the times of its files. It takes no lock."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .dialects.base import Dialect
 from .dialects.sqlite import SQLite
 from .session import Session
 
-LOOK_SECONDS: Final = 1.0  # a look in between only where the files say so
-TICK_NS: Final = 20_000_000
+LOOK_SECONDS: Final = 1.0  # at the latest, the table is read after this long
+FILE_CLOCK_TICK_NS: Final = 20_000_000
 
 
 class FileWatch:
@@ -23,12 +23,12 @@ class FileWatch:
         self._look_at = 0.0
 
     def begin(self) -> None:
-        """Over a new connection."""
+        """Forget what was seen over the connection before."""
         self._times, self._look_at = (), 0.0
 
     def is_unchanged(self, session: Session, dialect: Dialect, last_id: int, must_look: bool) -> bool:
-        """By the times of the files, and by one step into the table; never, where it must be looked at, or is another
-        database. OperationalError if the path leads elsewhere."""
+        """Whether the files and the last id are as before. False where ``must_look``, and for other databases. Raises
+        OperationalError if the path leads to another file."""
         if not isinstance(dialect, SQLite):
             return False
         if must_look or time.monotonic() >= self._look_at:
@@ -39,7 +39,7 @@ class FileWatch:
         times = session.file_times()
         if times == self._times:
             return True
-        # What is written within one tick of the file system's clock has one time: such a one is looked at again.
-        is_old = max(times[::2], default=0) < time.time_ns() - TICK_NS
+        # Two writes within one tick of the file system's clock have the same time: a young time is not remembered.
+        is_old = max(times[::2], default=0) < time.time_ns() - FILE_CLOCK_TICK_NS
         self._times = times if is_old else ()
         return dialect.last_id(session) == last_id

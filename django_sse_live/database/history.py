@@ -1,6 +1,6 @@
-"""History: what a client missed that its worker's log no longer has, read from the table by its channels.
+"""History: the events that a client missed and that its worker's log has evicted, read from the table by channel.
 
-Those who come back after a long break come together: what was read for some channels serves the next for a moment.
+Many clients come back together after a long break: an answer serves others with the same channels for a moment.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from .reader import Reader
 from .rows import NUMBER_MASK, channel_key
 from .session import Session
 
-REPLAY_EVENTS: Final = 5_000  # what one client is sent of it at the most; a reset is cheaper for both sides
+REPLAY_EVENTS: Final = 5_000  # one client is sent at most this many; beyond it a reset is cheaper
 REPLAY_BYTES: Final = 4 * 1024 * 1024
-KEPT_SECONDS: Final = 10.0
-ANSWERS_KEPT_MAX: Final = 32  # answers
+KEPT_SECONDS: Final = 10.0  # an answer serves others this long
+ANSWERS_KEPT_MAX: Final = 32
 
 
 class _Answer(NamedTuple):
     epoch: str
-    after: int  # as the table numbers positions: every event of the channels after the one, up to the other
+    after: int  # the answer holds every event of the channels after this position of the table, …
     until: int
     events: list[Event]
     at: float  # monotonic
@@ -40,8 +40,8 @@ class History:
     def read(
         self, epoch: str, channels: tuple[str, ...], after: int, until: int, session: Session, status: Status
     ) -> tuple[list[Event], int] | None:
-        """The events of these channels in a span of an epoch, as the table numbers positions, and up to where they are
-        all; None if not all of them are there, or they are too many."""
+        """The events of these channels after one position of the table up to another, and the position up to which they
+        are complete. None if some are gone, or they are too many."""
         if self._reader.epoch_of(status) != epoch or after < status.trimmed:
             return None
         until = min(until, status.head)
@@ -71,7 +71,7 @@ class History:
             return None
         status = self._dialect.status(session)
         if status is None or after < status.trimmed:
-            return None  # trimmed meanwhile
+            return None  # trimmed while it was read
         heard = frozenset(channels)
         decode = self._reader.decoder.decode
         events = [event for row in rows if (event := decode(row, epoch)) is not None]

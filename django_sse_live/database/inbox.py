@@ -1,6 +1,5 @@
-"""Inbox: what other threads hand to the bus thread, besides events: that something is committed, what a pending event
-is, hubs, and questions.
-"""
+"""Inbox: what other threads hand to the bus thread besides events: pokes, completions of pending events, hubs,
+questions."""
 
 from __future__ import annotations
 
@@ -15,13 +14,13 @@ from ..hub.hub import Hub
 from .dialects.base import Status
 from .session import UNAVAILABLE, Session
 
-ANSWER_SECONDS: Final = 0.02  # spent on those who ask before events are read again
+ANSWER_SECONDS: Final = 0.02  # spent on questions before events are read again
 
 Result = TypeVar("Result")
 
 
 class Errands(NamedTuple):
-    """What was taken out at once."""
+    """What take() took out."""
 
     is_poked: bool
     completions: deque[tuple[int, bytes | None]]
@@ -29,12 +28,11 @@ class Errands(NamedTuple):
 
 
 class Inbox:
-    """From any thread, but for take(), give_back() and answer()."""
+    """Methods may be called from any thread, except take(), give_back() and answer()."""
 
     def __init__(self) -> None:
-        self.is_poked: bool = False  # something is committed that may have no position
-        # What is here is changed under this lock. No foreign code runs under it but a signal's handler, which may come
-        # in between and broadcast: hence a lock that its holder may take again.
+        self.is_poked: bool = False  # some committed event may have no position
+        # Guards what follows. A signal handler may interrupt its holder and broadcast, so the holder may take it again.
         self._lock = threading.RLock()
         self._completions: deque[tuple[int, bytes | None]] = deque()
         self._requests: deque[tuple[Callable[[Session, Status], Any], Future[Any]]] = deque()
@@ -49,12 +47,12 @@ class Inbox:
         return bool(self._requests)
 
     def poke(self) -> None:
-        """An event is committed."""
+        """Tell that an event is committed."""
         with self._lock:
             self.is_poked = True
 
     def complete(self, id: int, body: bytes | None) -> None:
-        """The committed event is this; None: it is not to be sent."""
+        """Give a committed, pending event its final body; None: it is not to be sent."""
         with self._lock:
             self._completions.append((id, body))
             self.is_poked = True
@@ -64,7 +62,7 @@ class Inbox:
             self._hubs.append(hub)
 
     def ask(self, question: Callable[[Session, Status], Result]) -> Future[Result]:
-        """Its answer, or its error. Cancelled while the database is away."""
+        """Queue a question. The future gets its answer or its error, and is cancelled while the database is away."""
         future: Future[Result] = Future()
         with self._lock:
             self._requests.append((question, future))
@@ -80,7 +78,7 @@ class Inbox:
         return Errands(is_poked, completions, hubs)
 
     def give_back(self, errands: Errands) -> None:
-        """To be done over another connection."""
+        """Put back what a broken connection left undone."""
         with self._lock:
             self._completions.extendleft(reversed(errands.completions))
             self._hubs.extendleft(reversed(errands.hubs))
@@ -93,7 +91,7 @@ class Inbox:
             future.cancel()
 
     def answer(self, session: Session, status: Callable[[Session], Status]) -> None:
-        """Those who ask, for ANSWER_SECONDS: others wait for events."""
+        """Answer questions, for at most ANSWER_SECONDS, so that events do not wait for long."""
         until = time.monotonic() + ANSWER_SECONDS
         while self._requests and time.monotonic() < until:
             with self._lock:

@@ -1,7 +1,7 @@
-"""Listener: how a process hears that there is something to read.
+"""Listener: how a process learns that there are new events.
 
-On PostgreSQL by LISTEN, as long as that proves itself: behind a pooler in transaction mode it says yes and hears
-nothing. Everywhere else, and where it does not, by looking often.
+On PostgreSQL by LISTEN, as long as notifications arrive: a pooler in transaction mode accepts LISTEN and delivers none.
+Otherwise by polling.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .session import Session
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-LISTENING_LOOK_SECONDS: Final = 1.1  # one query each
+LISTENING_LOOK_SECONDS: Final = 1.1  # between two looks while LISTEN works; each is one query
 POLL_SECONDS: Final = 0.1
-SQLITE_POLL_SECONDS: Final = 0.05  # a look there is a look at a file
-PROOF_SECONDS: Final = 10.0  # between two notifications to itself
-PROOF_TAKES_SECONDS: Final = 2.0
+SQLITE_POLL_SECONDS: Final = 0.05  # each look is a look at a file
+PROOF_INTERVAL_SECONDS: Final = 10.0  # between two notifications to itself
+PROOF_TIMEOUT_SECONDS: Final = 2.0
 
 _PROOF: Final = "proof:"
 
 
-_DELTAS: Final = "jobs"
+_DELTAS_TEXT: Final = "jobs"
 
 
 class Listener:
@@ -36,12 +36,12 @@ class Listener:
     def __init__(self, dialect: Dialect, may_listen_through_pooler: bool) -> None:
         self._dialect = dialect
         self._may_listen_through_pooler = may_listen_through_pooler
-        self.has_deltas: bool = True  # somebody has told of some
+        self.has_deltas: bool = True  # another process has written some
         self._listens = False
         self._has_warned = False
-        self._told = 0  # the greatest head that others have told of, of the epoch that is read
-        self._proof = ""  # on its way
-        self._proof_at = 0.0  # when it was sent, or is to be
+        self._told = 0  # the greatest head that another process has told, in the epoch being read
+        self._proof = ""  # the notification to itself that is on its way
+        self._proof_at = 0.0  # when it was sent, or is to be sent
 
     @property
     def look_seconds(self) -> float:
@@ -50,21 +50,21 @@ class Listener:
         return POLL_SECONDS if self._dialect.gives_positions else SQLITE_POLL_SECONDS
 
     def session(self, session: Session) -> Session | None:
-        """What can be waited for beside the bell."""
+        """The session, if its descriptor wakes this process; None while it polls."""
         return session if self._listens else None
 
     def has_unheard(self, session: Session) -> bool:
         return self._listens and session.has_notifications
 
     def begin(self, session: Session) -> None:
-        """Over a new connection."""
+        """Start over with a new connection."""
         self._listens = False
-        self.has_deltas = True  # told meanwhile, perhaps
+        self.has_deltas = True  # some may have been told meanwhile
         self._told = 0
         self._proof, self._proof_at = "", 0.0
 
     def hear(self, session: Session, reader: Reader) -> bool:
-        """Whether somebody tells of an event that has not been read. Begins to listen once there is a hub."""
+        """Read the notifications; True if one tells of unread events. Begins to LISTEN once there is a hub."""
         if not isinstance(self._dialect, PostgreSQL):
             return False
         dialect, now = self._dialect, time.monotonic()
@@ -82,9 +82,9 @@ class Listener:
         for text in session.take_notifications():
             if text.startswith(_PROOF):
                 if text == self._proof:
-                    self._proof, self._proof_at = "", now + PROOF_SECONDS
+                    self._proof, self._proof_at = "", now + PROOF_INTERVAL_SECONDS
                 continue
-            if text == _DELTAS:
+            if text == _DELTAS_TEXT:
                 self.has_deltas = has_news = True
                 continue
             epoch, _, number = text.partition(":")
@@ -92,7 +92,7 @@ class Listener:
                 has_news = True
             elif int(number) > reader.number:
                 has_news, self._told = True, max(self._told, int(number))
-        if self._proof and now > self._proof_at + PROOF_TAKES_SECONDS:
+        if self._proof and now > self._proof_at + PROOF_TIMEOUT_SECONDS:
             self._listens = False
             self._proof, self._proof_at = "", float("inf")
             self._warn("a notification to itself does not arrive")
@@ -102,24 +102,24 @@ class Listener:
         return has_news
 
     def take_told(self) -> int:
-        """The head that others have told of since; 0: of none that can be read as it is."""
+        """The greatest head told since the last call; 0 if none was, or only of another epoch."""
         told, self._told = self._told, 0
         return told
 
     def tell(self, session: Session, status: Status) -> None:
-        """The other processes: there are events up to the head."""
+        """Tell the other processes that there are events up to the head."""
         if isinstance(self._dialect, PostgreSQL):
             self._dialect.notify(session, f"{status.epoch}:{status.head}")
 
     @property
     def is_deaf(self) -> bool:
-        """Whether nobody tells of what is new, and each look is to look for it."""
+        """Whether no notifications arrive, so that each look must search by itself."""
         return not self._listens
 
     def tell_deltas(self, session: Session) -> None:
-        """The other processes: something was written to jobs."""
+        """Tell the other processes that there are new deltas of jobs."""
         if isinstance(self._dialect, PostgreSQL):
-            self._dialect.notify(session, _DELTAS)
+            self._dialect.notify(session, _DELTAS_TEXT)
 
     def _warn(self, why: str) -> None:
         if not self._has_warned:

@@ -1,11 +1,11 @@
-"""The tables of the bus. Nobody saves instances of these models: they are here for migrations alone, and every
-statement is in dialects/.
+"""The tables of the bus. The models are here for migrations alone: every statement is in dialects/, and no instance is
+ever saved.
 
 A row of StoredEvent, from its INSERT on:
 
-1. *in a transaction*: seen by nobody else. A rollback, or the death of its process, leaves nothing.
-2. *committed, without a position*: whoever looks next gives it one. Where it is ``pending``, its process is about to
-   complete it; after PENDING_SECONDS it is sent as it stands.
+1. *in a transaction*: no other connection sees it. A rollback, or the death of its process, leaves nothing.
+2. *committed, without a position*: the next look gives it one. If it is ``pending``, its process is about to complete
+   it; after PENDING_SECONDS it is sent as it was inserted.
 3. *with a position*: never changed again. Every reader reads it once, in the order of positions.
 4. *trimmed*: deleted, and StoredStream.trimmed says so in the same transaction.
 
@@ -20,13 +20,13 @@ from django.db import models
 
 
 class StoredStream(models.Model):
-    """One row, whose lock is held by who gives positions."""
+    """One row. The process that gives positions holds its lock."""
 
     id: Any = models.PositiveSmallIntegerField(primary_key=True)
-    epoch: Any = models.CharField(max_length=32)  # random; another one where positions begin anew
-    head: Any = models.BigIntegerField(default=0)  # the last position that was given
+    epoch: Any = models.CharField(max_length=32)  # random; replaced where positions begin anew
+    head: Any = models.BigIntegerField(default=0)  # the last position given
     milliseconds: Any = models.BigIntegerField(default=0)  # since 1970, of that position
-    trimmed: Any = models.BigIntegerField(default=0)  # every event up to this position may be gone
+    trimmed: Any = models.BigIntegerField(default=0)  # events up to this position may be deleted
 
     class Meta:
         db_table = "sse_live_stream"
@@ -39,17 +39,17 @@ class StoredStream(models.Model):
 class StoredEvent(models.Model):
     id: Any = models.BigAutoField(primary_key=True)
     position: Any = models.BigIntegerField(null=True)
-    milliseconds: Any = models.BigIntegerField(default=0)  # since 1970, by the database's clock; never going back
+    milliseconds: Any = models.BigIntegerField(default=0)  # since 1970, by the database's clock; never goes back
     channel_key: Any = models.BigIntegerField()  # of its first channel
-    more: Any = models.SmallIntegerField(default=0)  # how many channels it has besides
+    more: Any = models.SmallIntegerField(default=0)  # how many further channels it has
     pending: Any = models.BooleanField(default=False)
-    body: Any = models.BinaryField()  # bytes, so that no database's character set or collation has a say
+    body: Any = models.BinaryField()  # bytes: no character set or collation of the database applies
 
     class Meta:
         db_table = "sse_live_event"
         default_permissions: ClassVar[tuple[str, ...]] = ()
         indexes: ClassVar[list[models.Index]] = [
-            # Those without a position stand together, by id: what is new is found by one step into the index.
+            # Events without a position stand together, in the order of ids: one step into the index finds the new ones.
             models.Index(fields=["position", "id"], name="sse_live_event_by_position"),
             models.Index(fields=["channel_key", "position"], name="sse_live_event_by_channel"),
         ]
@@ -59,7 +59,7 @@ class StoredEvent(models.Model):
 
 
 class StoredDelta(models.Model):
-    """What was written to jobs in the last seconds: deltas.py."""
+    """What jobs wrote in the last seconds: see deltas.py."""
 
     id: Any = models.BigAutoField(primary_key=True)
     milliseconds: Any = models.BigIntegerField()  # since 1970, by the database's clock
@@ -74,7 +74,7 @@ class StoredDelta(models.Model):
 
 
 class StoredChannel(models.Model):
-    """One row for each channel of an event but its first."""
+    """A channel of an event after its first."""
 
     id: Any = models.BigAutoField(primary_key=True)
     event_id: Any = models.BigIntegerField()

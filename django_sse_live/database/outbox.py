@@ -1,7 +1,7 @@
 """Outbox: an event becomes part of the caller's own transaction, over the caller's own connection.
 
-One INSERT and nothing else: no lock, no trigger, no notification. The event is committed with the row it tells of, or
-neither is, whatever happens to the process.
+It is one INSERT: no lock, no trigger, no notification. The event and the row that it tells of commit together or not at
+all, even if the process dies.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _TABLES_OF_POSTGRESQL: Final = (
 
 
 class Outbox:
-    """From any thread; what it keeps is the same for all of them."""
+    """Methods may be called from any thread; what is remembered is the same for all threads."""
 
     def __init__(self, alias: str, dialect: Dialect, has_savepoint: bool) -> None:
         self._alias = alias
         self._dialect = dialect
         self._has_savepoint = has_savepoint
-        self._max_bytes = 0  # 0: not asked for yet
+        self._max_bytes = 0  # 0: not known yet
         self._has_tables = False
 
     def insert(self, event: Event) -> int | None:
-        """The row's id; None where a savepoint was made for it, and the event alone is lost.
+        """Insert the event. Returns its id; None if it failed inside its own savepoint, and only the event is lost.
 
-        ValueError for an event that the database cannot hold; nothing has happened then. A DatabaseError for anything
-        else, and the transaction is marked: without that, PostgreSQL would make a rollback of its COMMIT in silence.
+        Raises ValueError before anything happens if the event is too large, DatabaseError otherwise. The transaction is
+        then marked for rollback: PostgreSQL would answer its COMMIT with a silent rollback.
         """
         connection = connections[self._alias]
         row = encode_row(event)
@@ -75,7 +75,7 @@ class Outbox:
             )
 
     def _check_tables(self, connection: Any, cursor: Any) -> None:
-        """Once, before the first INSERT: an error that is foreseen does no harm to the transaction on the server."""
+        """Check the tables once, before the first INSERT: one that fails would end the transaction on the server."""
         if connection.vendor == "postgresql":
             for table in TABLES[1:]:
                 cursor.execute(_TABLES_OF_POSTGRESQL, [table] * 3)

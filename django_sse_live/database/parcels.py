@@ -1,6 +1,7 @@
-"""Parcels: the events of publish() on their way into the table, in order and within bounds.
+"""Parcels: the events of publish() on their way into the table, in order and bounded.
 
-They wait here while the database is away. One whose INSERT was cut off is looked for before it is inserted again.
+They wait here while the database is away. After a broken INSERT the table is searched first, so that no event is
+inserted twice.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 BUFFER_EVENTS: Final = 10_000
 BUFFER_BYTES: Final = 16 * 1024 * 1024
-BATCH_EVENTS: Final = 100  # inserted in one transaction
+BATCH_EVENTS: Final = 100  # in one transaction
 
 
 class _Parcel:
@@ -45,24 +46,24 @@ class Parcels:
     """add() from any thread; insert() in the bus thread."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.dropped: int = 0  # events given up, since the start
-        self.last_id: int = 0  # the greatest that is known to be committed
+        self.dropped: int = 0  # events dropped since the start
+        self.last_id: int = 0  # the greatest id known to be committed
         self._dialect = dialect
-        self._publisher = secrets.token_hex(6)  # with the number, a mark that no two rows have
+        self._publisher = secrets.token_hex(6)  # with a number: a token that no two rows share
         self._number = 0
-        self._lock = threading.RLock()  # of what follows; no foreign code runs under it
+        self._lock = threading.RLock()  # guards what follows; no foreign code runs under it
         self._waiting: deque[_Parcel] = deque()
         self._bytes = 0
         self._has_dropped = False
 
-        self._uncertain: list[_Parcel] = []  # whether they are inserted is not known
+        self._uncertain: list[_Parcel] = []  # parcels whose INSERT may or may not have been committed
         self._uncertain_after = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._uncertain)
 
     def add(self, event: Event) -> Future[None]:
-        """Done once it is inserted; cancelled, if it is given up."""
+        """Queue an event. The future is done once it is inserted, cancelled if it is dropped."""
         with self._lock:
             self._number += 1
             parcel = _Parcel(event, f"{self._publisher}.{self._number}")
@@ -74,7 +75,7 @@ class Parcels:
         return parcel.future
 
     def _drop_first(self) -> bool:
-        """Control events are kept."""
+        """Drop the oldest event that is not a control event. False if there is none."""
         for parcel in self._waiting:
             if not parcel.is_control:
                 self._waiting.remove(parcel)
@@ -86,7 +87,7 @@ class Parcels:
         return False
 
     def insert(self, session: Session) -> bool:
-        """All that wait. Whether there were any."""
+        """Insert everything that waits. True if there was anything."""
         self._settle_uncertain(session)
         has_inserted = False
         while batch := self._take_batch():
@@ -112,14 +113,14 @@ class Parcels:
         try:
             return session.insert(self._dialect.insert, [parcel.row for parcel in batch])
         except DataError:
-            if len(batch) > 1:  # one of them is more than the database takes: it must not hold up the others
+            if len(batch) > 1:  # one of them is too large for the database: the others must not wait for it
                 return [id for parcel in batch for id in self._insert(session, [parcel])]
             self.dropped += 1
             logger.exception("The database does not take an SSE event of %d bytes; it is lost.", batch[0].size)
             return []
 
     def _settle_uncertain(self, session: Session) -> None:
-        """After a break: those that were inserted before it are not inserted again."""
+        """After a broken INSERT: queue again what the table does not have."""
         if not self._uncertain:
             return
         bodies = [parcel.row.body for parcel in self._uncertain]

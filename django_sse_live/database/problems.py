@@ -1,4 +1,4 @@
-"""What a database says when the tables are not there or not to be touched, in words that name the way out."""
+"""Database errors about missing or forbidden tables, with what to do about them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORBIDDEN: Final = frozenset({"42501", "1142", "1143", "1044"})
 
 
 def explained(error: BaseException, alias: str) -> BaseException:
-    """The same kind of error, with what to do about it; or the error itself."""
+    """The same kind of error with the way out in its text; other errors unchanged."""
     cause: Any = error.__cause__ if error.__cause__ is not None else error
     codes = {str(getattr(cause, name, "")) for name in ("sqlstate", "pgcode")} | {str(code) for code in cause.args[:1]}
     text = str(error)

@@ -1,4 +1,4 @@
-"""Reader: from the table to the hubs of this process, each event once and in the order of positions."""
+"""Reader: hands the rows of the table to the hubs of this process, each event once, in the order of positions."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from .session import Session
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-CONTROL_EVENTS_MAX: Final = 20_000  # read for the tickets of a new worker; older tickets are of no use to it
+CONTROL_EVENTS_MAX: Final = 20_000  # read for the tickets of a new worker; it refuses older tickets
 
 
 class Reader:
-    """Touched in the bus thread alone, but for ``known_id`` and hand_on()."""
+    """Touched in the bus thread alone, except ``known_id`` and hand_on()."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.known_id: str | None = None  # up to where the hubs have been handed everything; None while there are none
-        self.hubs: list[Hub] = []  # those that are fed
-        self.number: int = 0  # of the last event that was read, as the table has it
-        self.identity: str = ""  # the server's
-        self.stored_epoch: str = ""  # as the stream's row has it
-        self.told: int = 0  # up to where other processes have been told
+        self.known_id: str | None = None  # the hubs were handed every event up to it; None without hubs
+        self.hubs: list[Hub] = []  # those that get events
+        self.number: int = 0  # the last position read, as the table has it
+        self.identity: str = ""  # of the server
+        self.stored_epoch: str = ""  # of the stream's row
+        self.told: int = 0  # the head that other processes were last told
         self.decoder: Decoder = Decoder()
         self._dialect = dialect
-        self._epoch = ""  # what the hubs know the lineage by
+        self._epoch = ""  # of the hubs' ids: the row's and the server's as one
 
     def epoch_of(self, status: Status) -> str:
-        """The row's and the server's, as one."""
+        """One epoch made of the stream's and the server's."""
         text = f"{status.epoch}\0{self.identity}"
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -45,20 +45,20 @@ class Reader:
         return format_id(self.epoch_of(status), make_position(status.milliseconds, status.head))
 
     def hand_on(self, event: Event) -> None:
-        """One that has no place among the others, to every hub. From any thread."""
+        """Hand every hub an event without a position. From any thread."""
         for hub in self.hubs:
             _hand_to(hub, event)
 
     def forget_closed(self) -> None:
-        """The hubs whose loops are gone."""
+        """Drop the hubs whose loops are closed."""
         if any(hub.loop.is_closed() for hub in self.hubs):
             self.hubs = [hub for hub in self.hubs if not hub.loop.is_closed()]
             if not self.hubs:
                 self.known_id = None
 
     def look(self, session: Session, status: Status) -> Status:
-        """Read what is new. Everyone is told by a reset where that is not possible: another stream or server, one that
-        was taken back to an earlier state, or trimmed past what was read."""
+        """Read the new events. Clients get a reset if the stream or the server is another one, was restored to an
+        earlier state, or has trimmed unread events."""
         if self.epoch_of(status) == self._epoch and status.head < self.number:
             logger.info("The SSE stream in the database has gone back: every client is told by a reset.")
             self._dialect.begin_epoch(session, status.epoch)
@@ -77,8 +77,8 @@ class Reader:
         return status
 
     def read_to(self, session: Session, number: int) -> bool:
-        """What is new up to a head that was told. False, and nothing is handed on, where that needs a look: positions
-        are without gaps, so that as many rows as there are numbers are all there ever were."""
+        """Read the new events up to a head that another process told. False, and nothing is handed on, if rows are
+        missing: positions have no gaps, so the rows are complete if they are as many as the numbers."""
         if not self.hubs or not 0 < number - self.number <= READ_AT_ONCE:
             return False
         rows = self._dialect.after(session, self.number, number)
@@ -88,7 +88,8 @@ class Reader:
         return True
 
     def _hand_on(self, rows: Sequence[Row]) -> None:
-        # All are decoded before the first wakes a loop, which would take turns with this thread over each.
+        # All rows are decoded before the first event wakes a loop: that loop would compete with this thread for the
+        # GIL.
         events = [event for row in rows if (event := self.decoder.decode(row, self._epoch)) is not None]
         for hub in self.hubs:
             for event in events:
@@ -97,10 +98,10 @@ class Reader:
             self.number = last.number
             self.known_id = format_id(self._epoch, last.position)
 
-    # The beginning, and each beginning anew
+    # First fill, and each new epoch
 
     def fill(self, session: Session, status: Status, hubs: Collection[Hub]) -> None:
-        """Give new hubs their log. From here on they are fed."""
+        """Give new hubs their log. From here on they get events."""
         if hubs:
             if self.hubs and self.epoch_of(status) == self._epoch:
                 self._fill(session, status, hubs, None)
@@ -116,8 +117,8 @@ class Reader:
         self.known_id = format_id(self._epoch, position)
 
     def _fill(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
-        """``before``: hubs that go on obey the control events after that number; new ones none, as those in the table
-        were obeyed long ago."""
+        """Give hubs a log. ``before``: hubs that already ran obey the control events after this number; None: new hubs
+        obey none, since those in the table are long past."""
         revocations, now = None, 0
         if any(hub.keeps_history for hub in hubs):
             rows, floor, is_complete = self._read_tail(session, status)
@@ -125,7 +126,7 @@ class Reader:
         else:
             rows, floor, is_complete = [], make_position(status.milliseconds, self.number), False
         events = [event for row in rows if (event := self.decoder.decode(row, self._epoch)) is not None]
-        late = [] if before is None else [event for event in events if _is_order(event)]
+        late = [] if before is None else [event for event in events if _is_obeyed(event)]
         numbers = {row.position: row.number for row in rows}
         late = [event for event in late if numbers[event.position] > (before or 0)]
         for hub in hubs:
@@ -144,8 +145,8 @@ class Reader:
                 _hand_to(hub, event)
 
     def _read_revocations(self, session: Session, status: Status) -> Revocations:
-        """Those of the last day, or of as long as tickets live: control events, found by the channel they share. A row
-        of the table is part of the transaction that it tells of, so there is nothing else to be kept."""
+        """The revocations of the last day, or as far back as tickets live: the control events, found by their channel.
+        Each was committed with what caused it, so they need no other store."""
         oldest = self._dialect.now(session) - kept_milliseconds()
         since = 0
         if status.trimmed:
@@ -162,8 +163,8 @@ class Reader:
         return Revocations(since, found)
 
     def _read_tail(self, session: Session, status: Status) -> tuple[list[Row], int, bool]:
-        """(rows up to what has been read, oldest first; a position after which nothing is missing; whether nothing has
-        ever been before them)."""
+        """The newest rows that were read, oldest first; a position after which they are complete; whether nothing was
+        ever before them."""
         settings = live_settings()
         rows: list[Row] = []  # newest first
         size, number = 0, self.number
@@ -186,7 +187,7 @@ class Reader:
         return rows[::-1], rows[-1].position - 1, False
 
 
-def _is_order(event: Event) -> bool:
+def _is_obeyed(event: Event) -> bool:
     return event.type.startswith(RESERVED_PREFIX) and not event.type.startswith(NOW_PREFIX)
 
 

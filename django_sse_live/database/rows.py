@@ -1,6 +1,6 @@
 """An event as a row of the table, and back.
 
-The body is a line of JSON that says what the event is, and below it the payload as it goes to the browsers.
+The body is one line of JSON that describes the event, and below it the payload as browsers get it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from ..backends.unreadable import MALFORMED, Unreadable
 from ..events import CONTROL_CHANNEL, NOW_PREFIX, Event, make_position, received_event
 from ..hub.control import LOST_EVENTS
 
-NUMBER_MASK: Final = (1 << 63) - 1  # of a position: what the database's column holds; above it are the milliseconds
+NUMBER_MASK: Final = (1 << 63) - 1  # of a position: the database's column; the bits above are the milliseconds
 
-# Keys that no channel has.
-NOW_KEY: Final = 0  # of what is worth nothing a minute later
-LOST_KEY: Final = 1  # of "events were given up before this one", which concerns every channel
+# Keys that stand for no channel.
+NOW_KEY: Final = 0  # presence and worker reports, worthless a minute later
+LOST_KEY: Final = 1  # "events before this one are lost", which concerns every channel
 
 
 class Row(NamedTuple):
-    """An event as a reader gets it."""
+    """An event as it is read."""
 
     number: int  # its position in the database
     milliseconds: int
@@ -43,7 +43,7 @@ class NewRow(NamedTuple):
 
 
 def channel_key(channel: str) -> int:
-    """64 bits that stand for a channel in an index. Two channels may have the same: readers compare the names."""
+    """A channel's 64 bits in an index. Two channels may share them: readers compare the names."""
     key = int.from_bytes(blake2b(channel.encode(), digest_size=8).digest(), "big", signed=True)
     return key if key not in (NOW_KEY, LOST_KEY) else key - 2
 
@@ -52,7 +52,7 @@ CONTROL_KEY: Final = channel_key(CONTROL_CHANNEL)
 
 
 def encode_row(event: Event, token: str = "") -> NewRow:
-    """``token``: where it may have to be known whether this very row has been inserted."""
+    """``token``: marks this row, where it must be found again after a broken INSERT."""
     if event.type.startswith(NOW_PREFIX):
         keys = [NOW_KEY]
     elif event.type == LOST_EVENTS:
@@ -75,13 +75,13 @@ def encode_body(event: Event, token: str = "") -> bytes:
 
 
 class Decoder:
-    """From rows to events. One for a process, in its bus thread."""
+    """Makes events of rows. One for each process, used in its bus thread."""
 
     def __init__(self) -> None:
         self.unreadable: Unreadable = Unreadable("Of the table sse_live_event, the event with the position")
 
     def decode(self, row: Row, epoch: str) -> Event | None:
-        """The event with its place. None for a row without one, or with one that is malformed in whatever way."""
+        """The event with its position. None for a row without a body, or with a malformed one."""
         if not row.body:
             return None
         try:

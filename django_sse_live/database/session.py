@@ -1,7 +1,6 @@
-"""Session: the one database connection of a process's bus thread. Never one of django.db.connections' own.
+"""Session: the one database connection of a process's bus thread. It is none of django.db.connections.
 
-Touched in that thread alone. It takes nothing from the project's connection pool, opens no transaction of Django's, and
-is written to by nobody's query log.
+Touched in that thread alone. It stays out of the project's connection pool, of Django's transactions and of query logs.
 """
 
 from __future__ import annotations
@@ -16,34 +15,34 @@ from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
-# What a database that is away, stopped, full, in recovery or wrongly configured raises.
+# Raised by a database that is away, stopped, full, in recovery or wrongly configured.
 UNAVAILABLE: Final = (DatabaseError, InterfaceError, OSError)
 
 CONNECT_SECONDS: Final = 5
-ANSWER_SECONDS: Final = 10  # what MySQL's drivers wait for one
+ANSWER_SECONDS: Final = 10  # MySQL's drivers wait this long for an answer
 FORK_SECONDS: Final = 2.0
-NOTIFICATIONS: Final = 1_000  # kept at the most; one is as good as all
+NOTIFICATIONS_MAX: Final = 1_000  # unread ones kept; any one of them is enough
 
 
 def database_key(alias: str) -> str:
-    """Where an alias leads, for log lines."""
+    """Host and name of a database, for log lines."""
     settings = connections[alias].settings_dict
     host = f"{settings['HOST']}:{settings['PORT']}".strip(":")
     return f"database {alias!r}" + (f" at {host}" if host else "")
 
 
 class Session:
-    """Connected when made; raises one of UNAVAILABLE then and in each of its methods. To be closed by who made it."""
+    """Connects when made. Every method may raise one of UNAVAILABLE. Its maker closes it."""
 
     def __init__(self, alias: str) -> None:
         given = connections[alias]
         self.vendor: str = given.vendor
-        self.is_prepared: bool = False  # it has the statements that a dialect prepares
-        self.notifications: deque[str] = deque(maxlen=NOTIFICATIONS)
+        self.is_prepared: bool = False  # the dialect has prepared its statements
+        self.notifications: deque[str] = deque(maxlen=NOTIFICATIONS_MAX)
         self._is_psycopg3 = False
-        # The settings as they are now: a test run changes NAME in place.
+        # The settings are read now: a test run changes NAME in place.
         self._wrapper: Any = type(given)(self._settings(given.settings_dict), alias)
-        self._wrapper.inc_thread_sharing()  # for who closes it at an exit
+        self._wrapper.inc_thread_sharing()  # another thread may close it at exit
         self._wrapper.ensure_connection()
         self._file = self._identify_file()
         if self.vendor == "postgresql":
@@ -55,7 +54,7 @@ class Session:
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
         options = {name: value for name, value in given["OPTIONS"].items() if name != "pool"}
         if self.vendor == "postgresql":
-            # A peer that is gone without a word is noticed: by who sends within 10 s, by who listens within 12.
+            # A peer that vanished is noticed within 10 s when sending, within 12 s when listening.
             options = {
                 "connect_timeout": CONNECT_SECONDS,
                 "tcp_user_timeout": 10_000,
@@ -77,12 +76,12 @@ class Session:
         try:
             self._wrapper.close()
         except UNAVAILABLE:
-            pass  # it was gone already
+            pass  # it was closed already
 
     # Statements
 
     def query(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """The rows; where there are several statements, those of the last."""
+        """Run the statements. Returns the rows of the last one."""
         with self.cursor() as cursor:
             cursor.execute(sql, parameters)
             if self._is_psycopg3:
@@ -91,14 +90,14 @@ class Session:
             return list(cursor.fetchall()) if cursor.description is not None else []
 
     def run(self, sql: str, parameters: Sequence[Any] | None = None) -> int:
-        """How many rows it changed."""
+        """Run a statement. Returns the number of rows it changed."""
         with self.cursor() as cursor:
             cursor.execute(sql, parameters)
             count: int = cursor.rowcount
             return count
 
     def insert(self, insert: Any, rows: Any) -> list[int]:
-        """What ``insert(cursor, rows)`` gives, of a dialect, in a transaction."""
+        """Call a dialect's ``insert(cursor, rows)`` in a transaction. Returns the ids."""
         self.run("BEGIN IMMEDIATE" if self.vendor == "sqlite" else "BEGIN")
         try:
             with self.cursor() as cursor:
@@ -110,18 +109,18 @@ class Session:
         return ids
 
     def roll_back(self) -> None:
-        """After an error in a transaction. Harmless where there is none, or no connection."""
+        """Roll back after an error. Harmless without a transaction or a connection."""
         try:
             self.run("ROLLBACK")
         except UNAVAILABLE:
             pass
 
     def cursor(self) -> Any:
-        # Without the query log of DEBUG, which one look after the other would fill.
+        # Not through the query log of DEBUG: the looks would fill it.
         with self._wrapper.wrap_database_errors:
             return self._wrapper.make_cursor(self._wrapper.create_cursor())
 
-    # What else is asked of the connection
+    # The connection itself
 
     @property
     def is_mariadb(self) -> bool:
@@ -129,17 +128,17 @@ class Session:
 
     @property
     def is_direct(self) -> bool:
-        """PostgreSQL: whether the server itself is at the other end. A pooler has a process id of its own making."""
+        """PostgreSQL: whether the other end is the server itself. A pooler makes up the process id that it tells."""
         (told,) = self.query("SELECT pg_backend_pid()")[0]
         return bool(self._wrapper.connection.info.backend_pid == told)
 
     def has_moved(self) -> bool:
-        """SQLite: whether the path leads to another file by now."""
+        """SQLite: whether the path leads to another file than it did."""
         return self._file != self._identify_file()
 
     def file_times(self) -> tuple[int, ...]:
-        """SQLite: when the database and its write-ahead log were last written to, and their sizes. Without a lock: one
-        that is held for a moment makes a project's transaction fail that begins by reading."""
+        """SQLite: the last writes and the sizes of the database and its write-ahead log. No lock is taken: even a short
+        one makes those transactions of the project fail that begin with a read."""
         found: list[int] = []
         for suffix in ("", "-wal"):
             try:
@@ -162,13 +161,13 @@ class Session:
 
     @property
     def has_notifications(self) -> bool:
-        """Some that a statement has read on its way: the descriptor does not tell of them any more."""
+        """Whether a statement has read some on its way: the descriptor no longer signals those."""
         return bool(self.notifications) or (
             self.vendor == "postgresql" and not self._is_psycopg3 and bool(self._wrapper.connection.notifies)
         )
 
     def take_notifications(self) -> list[str]:
-        """Those that have come, whether or not a statement has read them."""
+        """All that have arrived, read by a statement or not."""
         raw = self._wrapper.connection
         with self._wrapper.wrap_database_errors:
             if self._is_psycopg3:
@@ -189,7 +188,7 @@ class Session:
 
 
 class Bell:
-    """Wakes the bus thread. ring() from any thread, and from a signal handler."""
+    """Wakes the bus thread. ring() may be called from any thread, and from a signal handler."""
 
     def __init__(self) -> None:
         self._inner, self._outer = socket.socketpair()
@@ -203,10 +202,10 @@ class Bell:
             try:
                 self._outer.send(b"!")
             except OSError:
-                pass  # closed, or full of rings
+                pass  # closed, or already full of rings
 
     def wait(self, seconds: float, session: Session | None = None) -> None:
-        """Until it rings, or the session hears something, for so many seconds at the most."""
+        """Wait until it rings, the session gets a notification, or the time is over."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._inner, selectors.EVENT_READ)
             if session is not None:
@@ -217,18 +216,14 @@ class Bell:
                 pass
         except OSError:
             pass
-        self._is_rung = False  # only now: a ring whose byte has just been read would silence those after it
-
-    def close(self) -> None:
-        self._inner.close()
-        self._outer.close()
+        self._is_rung = False  # after the read: else a ring whose byte was just read would silence the next
 
 
 class ForkLock:
-    """Held while SQLite is used, so that no fork happens then, but for FORK_SECONDS at the most.
+    """Held while SQLite is used, so that no fork happens meanwhile; a fork waits at most FORK_SECONDS.
 
-    SQLite notes in the memory of its process which locks the process has on a file. A child inherits the notes without
-    the locks: to its own connections the file would be locked for ever.
+    SQLite remembers in memory which locks its process has on a file. A forked child inherits that memory without the
+    locks, and its own connections would find the file locked for ever.
     """
 
     def __init__(self) -> None:

@@ -1,16 +1,16 @@
-"""BusThread: one thread of a process, with one connection, does everything that the bus asks of the database outside of
-the project's own transactions.
+"""BusThread: the one thread of a process, with one connection, that does all database work of the bus outside the
+project's own transactions.
 
-It runs as long as the process has hubs, and LINGER_SECONDS longer than there is something to do. Other threads hand it
-work and ring its bell; nobody waits for it longer than is said where they do.
+It runs while the process has hubs, and LINGER_SECONDS after its last work. Other threads queue work and ring its bell;
+how long they wait for it is bounded where they do.
 
-What it holds when it is stopped at any point (kill -9, SIGSTOP, a database that is away):
+What it holds if it is stopped at any point (kill -9, SIGSTOP, a database that is away):
 
-- *events of publish()* that are not inserted: lost with the process; while the database is away, kept here, bounded.
-- *the stream's lock*: on PostgreSQL never longer than one statement of the server's own; on MySQL and MariaDB for a few
-  round trips, after which the server ends the session. On SQLite there is none.
-- *positions*: given all or none, by one transaction. Whoever looks next gives those that are missing.
-- *what its hubs have been told*: up to ``Reader.number``, in order. After a break it goes on behind that.
+- *events of publish()* that are not inserted: lost with the process; kept, bounded, while the database is away.
+- *the stream's lock*: on PostgreSQL for one statement of the server; on MySQL and MariaDB for a few round trips, after
+  which the server ends the session; on SQLite there is none.
+- *positions*: one transaction gives all or none. The next look gives those that are missing.
+- *its hubs' place*: ``Reader.number``. After a break, reading goes on after it.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 LINGER_SECONDS: Final = 1.0
 EXIT_SECONDS: Final = 5.0
-EXIT_BREAKS: Final = 3  # connections that a process which ends tries
-GATHER_SECONDS: Final = 0.005  # between two looks: what comes meanwhile is done in one; …
-REST_SHARE: Final = 2  # … and so many times what a look takes, …
-GATHER_SECONDS_MAX: Final = 0.03  # … but no longer than this
-RETRY_SECONDS: Final = (0.05, 1.0)  # first and longest pause between two connections, shortened at random
+EXIT_BREAKS_MAX: Final = 3  # broken connections after which a process that exits gives up
+GATHER_SECONDS: Final = 0.005  # the least pause between two looks: one look does all that came meanwhile
+PAUSE_PER_LOOK: Final = 2  # the pause is this many times the length of the last look, …
+GATHER_SECONDS_MAX: Final = 0.03  # … and at most this
+RETRY_SECONDS: Final = (0.05, 1.0)  # first and longest pause before a new connection, shortened at random
 
 
 class BusThread:
-    """Of one process: what is in another, made by whatever fork, makes another."""
+    """The bus thread of one process; a fork makes its own."""
 
     def __init__(
         self, alias: str, dialect: Dialect, retention_seconds: float, outage: Outage, *, may_listen_through_pooler: bool
@@ -64,7 +64,7 @@ class BusThread:
         self.reader: Reader = Reader(dialect)
         self.parcels: Parcels = Parcels(dialect)
         self.deltas: Deltas = Deltas(dialect)
-        self.is_behind: bool = False  # nobody waits for the thread: the database is away, or slow
+        self.is_behind: bool = False  # the database is away or slow: publish() does not wait
         self._alias = alias
         self._dialect = dialect
         self._outage = outage
@@ -73,16 +73,16 @@ class BusThread:
         self._is_working = False
         self._exit = ExitWork(self.stop, lambda: self._is_working or self._has_work)
         self._inbox = Inbox()
-        self._lock = threading.RLock()  # of the thread's beginning and end. No foreign code runs under it.
+        self._lock = threading.RLock()  # guards the thread's start and end; no foreign code runs under it
         self._thread: threading.Thread | None = None
 
-        # Held while the database is used, and by who forks.
+        # Held while the database is used, and by a fork.
         self._use: AbstractContextManager[Any] = ForkLock() if isinstance(dialect, SQLite) else nullcontext()
 
-        # Of the thread alone.
+        # Touched by the thread alone.
         self._listener = Listener(dialect, may_listen_through_pooler)
         self._positions = Positions(dialect)
-        self._breaks = 0  # connections that failed, since the last work that was done
+        self._breaks = 0  # connections that failed since work was last done
         self._files = FileWatch()
         self._trimming = Trimming(dialect, retention_seconds)
 
@@ -93,29 +93,29 @@ class BusThread:
         return threading.current_thread() is self._thread
 
     def publish(self, event: Event) -> Future[None]:
-        """Insert it, and have it read by everyone. Done once it is inserted; cancelled, if it is given up."""
+        """Queue an event. The future is done once it is inserted, cancelled if it is dropped."""
         inserted = self.parcels.add(event)
         self._wake()
         return inserted
 
     def publish_deltas(self, event: Event) -> None:
-        """Of jobs. Nobody waits for them; what is too much is dropped."""
+        """Hand on and queue deltas of jobs. Nobody waits for them; the oldest are dropped where they are too many."""
         self.reader.hand_on(event)
         self.deltas.put(event)
         if len(self.deltas):
             self._wake()
 
     def poke(self) -> None:
-        """An event is committed."""
+        """Tell that an event is committed."""
         if not self._dialect.gives_positions and not self.reader.hubs and not self._trimming.is_due:
-            return  # SQLite: it has its position, and nobody here hears it
+            return  # SQLite: the event has its position, and no hub of this process waits for it
         if self._inbox.is_poked and self._thread is not None:
-            return  # it has not looked since: it will see this one too
+            return  # the poke before is not handled yet, and covers this event
         self._inbox.poke()
         self._wake()
 
     def complete(self, id: int, body: bytes | None) -> None:
-        """The committed event is this; None: it is not to be sent."""
+        """Give a committed, pending event its final body; None: it is not to be sent."""
         self._inbox.complete(id, body)
         self._wake()
 
@@ -124,14 +124,13 @@ class BusThread:
         self._wake()
 
     def ask(self, question: Callable[[Session, Status], Result]) -> Future[Result]:
-        """What the thread finds, over its connection, once it has read everything that is there. Cancelled while the
-        database is away."""
+        """Ask the thread, which answers once it has read every event. Cancelled while the database is away."""
         future = self._inbox.ask(question)
         self._wake()
         return future
 
     def stop(self, seconds: float = EXIT_SECONDS) -> None:
-        """Once what is there is done, but not later than that. What is lost then is told."""
+        """Stop once the queued work is done, or after ``seconds``. Lost events are logged."""
         self._must_stop = True
         self._bell.ring()
         thread = self._thread
@@ -154,7 +153,7 @@ class BusThread:
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    if is_interpreter_ending(error):  # here, then
+                    if is_interpreter_ending(error):  # work in this thread
                         self._must_stop = True
                         self._run()
                         return
@@ -162,7 +161,7 @@ class BusThread:
                 else:
                     self._thread = thread
         if failed is not None:
-            self._fails(failed)  # whoever comes next tries again
+            self._fails(failed)  # the next call tries again
         self._bell.ring()
 
     # The thread
@@ -176,7 +175,7 @@ class BusThread:
         return bool(len(self.deltas) or len(self.parcels) or self._inbox.has_more_than_a_poke)
 
     def _must_work(self, now: float) -> bool:
-        """A poke alone is left to another process for a moment, where that one gives the positions."""
+        """A poke alone waits for a moment if another process gives the positions."""
         is_due = self._inbox.is_poked and (now >= self._positions.leaves_until or self._must_stop)
         return is_due or self._has_more_than_a_poke or now >= self._positions.again_at
 
@@ -186,7 +185,7 @@ class BusThread:
         return bool(self._has_work or self.reader.hubs)
 
     def _end(self) -> bool:
-        """Whether the thread ends here. Who comes later starts another."""
+        """Whether the thread may end here. The next work starts another."""
         with self._lock:
             if self._has_work and not self._must_stop:
                 return False
@@ -194,8 +193,8 @@ class BusThread:
             return True
 
     def _run(self) -> None:
-        # The session is held by this frame alone. In a fork the frame goes on to exist, so that the connection is never
-        # closed there: that would end the parent's.
+        # Only this frame holds the session. The frame lives on in a fork, so the connection is never closed there:
+        # closing it would end the parent's.
         session: Session | None = None
         self._breaks = 0
         try:
@@ -213,7 +212,7 @@ class BusThread:
                     self._close(session)
                     session = None
                     self._breaks += 1
-                    if self._breaks > 1:  # one alone is a connection that was ended; the next is there at once
+                    if self._breaks > 1:  # one break alone is an ended connection, and the next comes up at once
                         self._fails(explained(error, self._alias))
                 except Exception as error:
                     self._close(session)
@@ -221,7 +220,7 @@ class BusThread:
                     self._breaks += 1
                     if self._fails(error):
                         logger.exception("The SSE bus in the database failed.")
-                if self._must_stop and (self._breaks > EXIT_BREAKS or not self._has_work):
+                if self._must_stop and (self._breaks > EXIT_BREAKS_MAX or not self._has_work):
                     return
                 if not self._is_needed and self._end():
                     return
@@ -243,13 +242,13 @@ class BusThread:
                 session.close()
 
     def _fails(self, error: BaseException) -> bool:
-        """True if it worked until now."""
+        """Note the failure. True if it is the first."""
         self.is_behind = True
         self._inbox.cancel_questions()
         return self._outage.fails(self, error)
 
     def _pause(self, seconds: float) -> None:
-        """Whatever rings: it could not be done."""
+        """Wait, even if the bell rings: the work could not be done anyway."""
         until = time.monotonic() + seconds
         while (rest := until - time.monotonic()) > 0 and not self._must_stop:
             self._bell.wait(rest)
@@ -263,7 +262,7 @@ class BusThread:
         self._listener.begin(session)
 
     def _serve(self, session: Session) -> None:
-        """Until there is nothing to do, or it breaks."""
+        """Work until there is nothing left to do, or the connection breaks."""
         idle_since = time.monotonic()
         looked_at = look_at = 0.0
         rest = GATHER_SECONDS
@@ -296,8 +295,8 @@ class BusThread:
                 gives = self._work(session, has_news, is_due)
             looked_at = time.monotonic()
             shortest = GATHER_SECONDS_MAX if self._positions.is_busy else GATHER_SECONDS
-            rest = min(max(shortest, REST_SHARE * (looked_at - began)), GATHER_SECONDS_MAX)
-            if gives:  # else what was left without a position would wait as long as there is news of others
+            rest = min(max(shortest, PAUSE_PER_LOOK * (looked_at - began)), GATHER_SECONDS_MAX)
+            if gives:  # else news of other processes would postpone the search for events without a position
                 look_at = looked_at + self._listener.look_seconds
             is_first = False
             self._breaks = 0
@@ -306,7 +305,7 @@ class BusThread:
                 self.is_behind = False
 
     def _work(self, session: Session, has_news: bool, is_due: bool) -> bool:
-        """Whether it has looked for events without a position."""
+        """One round of work. True if events without a position were searched for."""
         self._is_working = True
         again = time.monotonic() >= self._positions.again_at
         errands = self._inbox.take()
@@ -331,15 +330,15 @@ class BusThread:
             self._inbox.give_back(Errands(poked, completions, unfilled))
             raise
         self._inbox.answer(session, self._positions.status)
-        # On SQLite by who has just written: a second process that writes is one too many.
+        # On SQLite only right after a write of this process: a second writer would disturb the project's own.
         if self._dialect.gives_positions or poked:
             self._trimming.work(session, self._positions.status)
         self._is_working = False
         return poked or is_due
 
     def _look(self, session: Session, *, is_asked: bool, has_news: bool, is_due: bool) -> Status | None:
-        """Give positions, and read what has some. ``is_asked``: something was committed. None where nothing can have
-        changed."""
+        """Give positions and read new events. None if nothing can have changed. ``is_asked``: events were just
+        committed."""
         must_look = is_asked or has_news or self._inbox.has_questions or self._positions.has_pending
         if self._files.is_unchanged(session, self._dialect, self.parcels.last_id, must_look):
             return None

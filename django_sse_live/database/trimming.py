@@ -1,4 +1,4 @@
-"""Trimming: a slice of what is too old, now and then."""
+"""Trimming: deletes the events that are too old, a slice at a time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .dialects.base import Dialect, Status
 from .session import Session
 
 TRIM_SECONDS: Final = 60.0
-TRIM_WORDS_SECONDS: Final = 25.0
+TRIM_WORKER_EVENTS_SECONDS: Final = 25.0
 
 
 class Trimming:
-    """Touched in the bus thread alone, but for is_due."""
+    """Touched in the bus thread alone, except is_due."""
 
     def __init__(self, dialect: Dialect, retention_seconds: float) -> None:
         self._dialect = dialect
         self._retention_seconds = retention_seconds
-        self._at = self._words_at = 0.0
-        self._words_trimmed = 0
+        self._at = self._worker_events_at = 0.0
+        self._worker_events_trimmed = 0
 
     @property
     def is_due(self) -> bool:
@@ -31,6 +31,6 @@ class Trimming:
         if now >= self._at:
             has_more = self._dialect.trim(session, status(session), self._retention_seconds)
             self._at = now if has_more else now + TRIM_SECONDS
-        if self._dialect.has_workers_words and now >= self._words_at:
-            self._words_trimmed = self._dialect.trim_words(session, self._words_trimmed)
-            self._words_at = now + TRIM_WORDS_SECONDS
+        if self._dialect.stores_worker_events and now >= self._worker_events_at:
+            self._worker_events_trimmed = self._dialect.trim_worker_events(session, self._worker_events_trimmed)
+            self._worker_events_at = now + TRIM_WORKER_EVENTS_SECONDS

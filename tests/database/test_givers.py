@@ -20,7 +20,7 @@ def test_of_several_givers_one_is_left_the_work_until_it_is_gone(
     session = Session(bus)
     ours, others = Positions(dialect), Positions(dialect)
     monkeypatch.setattr("django_sse_live.database.positions.random", lambda: 0.9)  # who sees another steps back
-    monkeypatch.setattr("django_sse_live.database.positions.LED_SECONDS", 60)  # nobody is slow
+    monkeypatch.setattr("django_sse_live.database.positions.LEADER_FRESH_SECONDS", 60)  # nobody is slow
 
     def insert_and_give(positions: Positions) -> bool:
         session.insert(dialect.insert, [encode_row(event("x"))])
@@ -31,7 +31,7 @@ def test_of_several_givers_one_is_left_the_work_until_it_is_gone(
         assert not insert_and_give(ours)
         assert ours.again_at < time.monotonic() + 1  # it looks whether the other has done it
         assert ours.leaves_until > 0  # until then, what is committed here is no reason to look
-        monkeypatch.setattr("django_sse_live.database.positions.LED_SECONDS", 0)
+        monkeypatch.setattr("django_sse_live.database.positions.LEADER_FRESH_SECONDS", 0)
         time.sleep(0.5)
         assert ours.give(session, is_asked=True, is_due=False).given_after is not None
         assert ours.again_at == float("inf") and ours.leaves_until == 0

@@ -180,7 +180,6 @@ def test_a_ring_during_the_emptying_of_the_bell_silences_none_after_it() -> None
     began = time.monotonic()
     bell.wait(60)
     assert time.monotonic() < began + 30
-    bell.close()
 
 
 def test_what_the_database_does_not_take_before_the_end_is_told(run: Any, bus: str, kind: str) -> None:

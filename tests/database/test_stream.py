@@ -293,7 +293,7 @@ async def test_what_workers_say_is_heard_and_gone_soon(bus: str, make: Make) -> 
     backend.publish(Event(("sse.control",), REPORT, '{"streams": 1}'))
     await until(lambda: len(heard) == 1)
     await in_thread(lambda: execute(bus, "UPDATE sse_live_event SET milliseconds = milliseconds - 40000"))
-    backend.thread._trimming._words_at = 0.0
+    backend.thread._trimming._worker_events_at = 0.0
     await backend.apublish(event(2))
     await until(lambda: in_thread(lambda: execute(bus, "SELECT count(*) FROM sse_live_event") == [(2,)]))
     late = await hub_of(make())

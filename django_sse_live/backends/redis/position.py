@@ -9,7 +9,7 @@ from typing import Final
 
 from redis import TimeoutError as AnswerTimeout
 
-from ...events import format_id
+from ...events import NO_STREAM_ID, format_id
 from .entries import read_id
 from .server import UNAVAILABLE, Client, close_client
 from .stream import RedisStream
@@ -18,7 +18,6 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 ASK_SECONDS: Final = 1.0  # what a page may wait for the answer
 PAUSE_SECONDS: Final = 5.0  # after which a server that did not answer is asked again
-NOWHERE: Final = format_id("0", 0)  # the id of no stream: who brings it is told to begin by a reset
 
 
 class Position:
@@ -47,7 +46,7 @@ class Position:
                     if self._ask_again_at:
                         logger.info("Redis says again where the SSE stream is.")
                     self._ask_again_at = 0.0
-            return self._last_known or NOWHERE
+            return self._last_known or NO_STREAM_ID
 
     def close(self) -> None:
         with self._lock:

@@ -1,6 +1,6 @@
-"""Dialect: what the bus asks of a database, in statements that are the same for all; the others say what differs.
+"""Dialect: the statements of the bus. The base class has those that are the same for all databases.
 
-Names are written without quotes: they are small letters, and words that no supported database reserves.
+Names need no quotes: they are lower case, and reserved by no supported database.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any, Final, NamedTuple
 from ..rows import LOST_KEY, NOW_KEY, NewRow, Row
 from ..session import UNAVAILABLE, Session
 
-GIVEN_AT_ONCE: Final = 1_000  # positions in one transaction
-READ_AT_ONCE: Final = 500  # rows in one answer
+POSITIONS_AT_ONCE: Final = 1_000  # positions given in one transaction
+READ_AT_ONCE: Final = 500  # rows read by one query
 TRIMMED_AT_ONCE: Final = 1_000
-LOCK_SECONDS: Final = 2  # after which the database itself ends who holds or waits for the stream's lock
-PENDING_SECONDS: Final = 2.0  # after which an event is sent as it stands, if nobody has completed it
-NOW_SECONDS: Final = 30  # what is worth nothing later is deleted when it is older
+LOCK_SECONDS: Final = 2  # the database ends a session that holds, or waits for, the stream's lock longer
+PENDING_SECONDS: Final = 2.0  # a pending event that nobody completed by then is sent as it was inserted
+NOW_SECONDS: Final = 30  # presence and worker reports that are older are deleted
 
 
 class Status(NamedTuple):
-    """The stream at one moment."""
+    """The state of the stream at one moment."""
 
-    epoch: str  # as the row has it
-    head: int  # the last position that was given
+    epoch: str  # of the stream's row
+    head: int  # the last position given
     milliseconds: int  # of that position
     trimmed: int
-    last_id: int  # of all that is committed
-    has_waiting: bool = False  # an event without a position
-    has_pending: bool = False  # one that its process is about to complete
+    last_id: int  # the greatest committed id
+    has_waiting: bool = False  # some event has no position
+    has_pending: bool = False  # some event waits for its process to complete it
     age: int = 0  # milliseconds since positions were last given
-    given_after: int | None = None  # the head before this very call gave positions; None: it gave none
+    given_after: int | None = None  # the head before this call gave positions; None: it gave none
 
 
 def random_epoch() -> str:
@@ -48,51 +48,50 @@ def values(rows: Sequence[NewRow]) -> list[Any]:
 
 
 class Dialect:
-    """Stateless. Each method is given the connection it uses."""
+    """Stateless: each method gets the connection that it uses."""
 
-    # What stands for a row's position; on SQLite it is the id.
+    # The column of the position; on SQLite it is the id.
     position: str = "position"
-    has_position: str = ""  # said besides, where an index needs it
+    has_position: str = ""  # a further condition, where an index needs it
     gives_positions: bool = True
     now_sql: str  # milliseconds since 1970, by the database's clock
-    has_workers_words: bool = True  # whether presence and reports may be written
+    stores_worker_events: bool = True  # whether presence and worker reports are written
     begin: str = "START TRANSACTION"
     trimmed_at_once: int = TRIMMED_AT_ONCE
-    time_of_insert: str = "0"  # what a row has for milliseconds until it has its position
-    trims_time: bool = False  # the stream's row has no other writer, and so the time of what was trimmed
+    time_of_insert: str = "0"  # the milliseconds of a row until it has its position
+    trims_time: bool = False  # trimming writes the time too: the stream's row has no other writer
 
     # Identity and the stream's row
 
     def prepare(self, session: Session) -> None:
-        """Once for each connection."""
+        """Set up a new connection."""
 
     def identity(self, session: Session) -> str:
-        """What tells this server from one that was restored, copied or took over; empty where nothing does."""
+        """A name of the server that changes where it is restored, copied or failed over; empty where there is none."""
         return ""
 
     def status(self, session: Session, after_id: int = 0) -> Status | None:
-        """``after_id``: lower ids are not asked for by has_waiting and has_pending. None: the stream's row is not
-        there."""
+        """The stream's status; None without its row. has_waiting and has_pending ignore ids up to ``after_id``."""
         raise NotImplementedError
 
     def make_stream(self, session: Session) -> None:
-        """The row, unless somebody else has just made it."""
+        """Insert the stream's row, unless it is there."""
         raise NotImplementedError
 
     def begin_epoch(self, session: Session, old: str) -> None:
-        """Another one, unless somebody else has just begun it."""
+        """Replace the epoch, unless another process has just done so."""
         session.run("UPDATE sse_live_stream SET epoch = %s WHERE id = 1 AND epoch = %s", [random_epoch(), old])
 
     # Publishing
 
     def outbox_cursor(self, connection: Any) -> AbstractContextManager[Any]:
-        """Over a connection of the project's, in its transaction."""
+        """A cursor of the project's connection, in its transaction."""
         cursor: AbstractContextManager[Any] = connection.cursor()
         return cursor
 
     def insert(self, cursor: Any, rows: Sequence[NewRow]) -> list[int]:
-        """Their ids. In the transaction that is open on the cursor's connection."""
-        # One by one: of one statement, the ids need not be consecutive (MySQL's innodb_autoinc_lock_mode = 2).
+        """Insert events in the open transaction of the cursor. Returns their ids."""
+        # One by one: the ids of one statement need not be consecutive (MySQL's innodb_autoinc_lock_mode = 2).
         ids = []
         for each in rows:
             cursor.execute(
@@ -105,14 +104,14 @@ class Dialect:
         return ids
 
     def _insert_more(self, cursor: Any, rows: Sequence[NewRow], ids: Sequence[int]) -> None:
-        """The channels besides the first."""
+        """Insert the channels of events after their first."""
         more = [value for row, id in zip(rows, ids, strict=True) for key in row.more_keys for value in (id, key)]
         if more:
             marks = ", ".join(["(%s, %s)"] * (len(more) // 2))
             cursor.execute(f"INSERT INTO sse_live_event_channel (event_id, channel_key) VALUES {marks}", more)
 
     def complete(self, cursor: Any, id: int, body: bytes | None) -> None:
-        """What was pending is this; None: it is not to be sent. Nothing happens to what has its position already."""
+        """Give a pending event its final body; None deletes it. An event that has its position stays as it is."""
         if body is None:
             cursor.execute("DELETE FROM sse_live_event WHERE id = %s AND position IS NULL", [id])
         else:
@@ -125,7 +124,7 @@ class Dialect:
         return 64 * 1024 * 1024
 
     def find_inserted(self, session: Session, bodies: Sequence[bytes], after_id: int) -> set[bytes]:
-        """Which of these bodies are there, behind that id."""
+        """The bodies among these that were inserted with a higher id."""
         marks = ", ".join(["%s"] * len(bodies))
         found = session.query(
             f"SELECT body FROM sse_live_event WHERE id > %s AND body IN ({marks})", [after_id, *bodies]
@@ -135,23 +134,23 @@ class Dialect:
     # Positions
 
     def give(self, session: Session, after_id: int, late: Collection[int]) -> Status | None:
-        """Positions to what has none and whose id is greater, and the status then. Whoever finds the stream's lock
-        taken gives none. ``late``: pending events that are waited for no longer. None: the stream's row is not there.
-        """
+        """Give positions to events without one whose id is greater, unless another process holds the stream's lock.
+        Returns the status after it; None if the stream's row is missing. ``late``: pending events that are given one
+        all the same."""
         return self.status(session, after_id)
 
     def pending(self, session: Session, after_id: int) -> list[int]:
-        """Events that their processes are about to complete."""
+        """Ids of the events that wait for their process to complete them."""
         rows = session.query("SELECT id FROM sse_live_event WHERE position IS NULL AND id > %s AND pending", [after_id])
         return [id for (id,) in rows]
 
     def writers(self, session: Session) -> frozenset[str] | None:
-        """The open transactions that may have inserted an event. None: nobody knows, and nobody need know, since what
-        has its position is no longer looked at."""
+        """The open transactions that may have inserted an event. None: not known, and not needed, since an event that
+        has its position is not looked at again."""
         return None
 
     def settled(self, session: Session, after_id: int, until_id: int) -> int:
-        """The id up to which, in that span, everything that is committed has its position."""
+        """The last id of this span up to which every committed event has its position."""
         ((first,),) = session.query(
             "SELECT min(id) FROM sse_live_event WHERE position IS NULL AND id > %s AND id <= %s", [after_id, until_id]
         )
@@ -169,15 +168,14 @@ class Dialect:
         return self._rows(session, f"{self.position} <= %s ORDER BY {self.position} DESC", [number], READ_AT_ONCE)
 
     def newest_of_channel(self, session: Session, key: int, until: int, limit: int) -> list[Row]:
-        """The last events of a channel up to a position, the newest first, without those of which it is not the
-        first channel."""
+        """The last events up to a position whose first channel is this one, the newest first."""
         where = f"channel_key = %s {self.has_position} AND {self.position} <= %s ORDER BY {self.position} DESC"
         return self._rows(session, where, [key, until], limit)
 
     def of_channels(
         self, session: Session, keys: Sequence[int], after: int, until: int, limit: int
     ) -> tuple[list[Row], bool]:
-        """The first events of channels in that span; and whether events were given up in it."""
+        """The first events of channels in that span, and whether events were lost in it."""
         marks = ", ".join(["%s"] * (len(keys) + 1))
         parameters = [LOST_KEY, *keys, after, until, limit]
         position = self.position
@@ -203,8 +201,8 @@ class Dialect:
     # Trimming
 
     def trim(self, session: Session, status: Status, seconds: float) -> bool:
-        """Delete the oldest events, trimmed_at_once at the most, as far as they are older than that. Whether there may
-        be more. Where it would have to wait for others, it is left to the next time."""
+        """Delete at most trimmed_at_once events that are too old. True if there may be more. Where another transaction
+        holds a lock, trimming waits for its next turn."""
         found = self._oldest(session, status, seconds)
         if found is None:
             return False
@@ -222,7 +220,7 @@ class Dialect:
         return has_more
 
     def may_wait(self, error: BaseException) -> bool:
-        """Whether it says no more than that somebody else is at it."""
+        """Whether the error only says that another transaction holds a lock."""
         return False
 
     def _trims(self, after: int, up_to: int, milliseconds: int) -> tuple[str, ...]:
@@ -234,7 +232,7 @@ class Dialect:
         )
 
     def _oldest(self, session: Session, status: Status, seconds: float) -> tuple[int, int, bool] | None:
-        """(position and milliseconds up to which events are too old, whether there may be more) of the first ones."""
+        """The last of the oldest events that are too old: its position, its milliseconds, whether there may be more."""
         limit = self.trimmed_at_once
         rows = session.query(
             f"SELECT {self.position}, milliseconds, {self.now_sql} FROM sse_live_event WHERE {self.position} > %s "
@@ -248,8 +246,8 @@ class Dialect:
         ((now,),) = session.query(f"SELECT {self.now_sql}")
         return int(now)
 
-    def trim_words(self, session: Session, after: int) -> int:
-        """Delete what workers told each other more than NOW_SECONDS ago: where to go on, the next time."""
+    def trim_worker_events(self, session: Session, after: int) -> int:
+        """Delete presence and worker reports older than NOW_SECONDS. Returns the position to go on after."""
         rows = session.query(
             f"SELECT position, milliseconds, {self.now_sql} FROM sse_live_event "
             f"WHERE channel_key = %s AND position > %s ORDER BY position LIMIT {TRIMMED_AT_ONCE}",

@@ -1,7 +1,7 @@
-"""MySQL and MariaDB: positions are given in a transaction of several round trips, whose session the server ends where
-its process stops.
+"""MySQL and MariaDB: one transaction of several round trips gives positions. The server ends the session of a process
+that stops in between.
 
-Nothing here searches for NULL with a lock: that would wait for every open INSERT.
+No statement here searches for NULL with a lock: it would wait for every open INSERT.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from ..session import UNAVAILABLE, Session
-from .base import GIVEN_AT_ONCE, LOCK_SECONDS, Dialect, Status, random_epoch
+from .base import LOCK_SECONDS, POSITIONS_AT_ONCE, Dialect, Status, random_epoch
 
 LOCK_WAIT_TIMEOUT: Final = 1205
 DEADLOCK: Final = 1213
@@ -31,13 +31,13 @@ class MySQL(Dialect):
     def prepare(self, session: Session) -> None:
         session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         session.run(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}")
-        # MariaDB can tell a session that is idle in a transaction from one that is only idle.
+        # MariaDB has a timeout for sessions that are idle in a transaction; MySQL has one for all idle sessions.
         timeout = "idle_transaction_timeout" if session.is_mariadb else "wait_timeout"
         session.run(f"SET SESSION {timeout} = {LOCK_SECONDS}")
 
     def identity(self, session: Session) -> str:
         if session.is_mariadb:
-            return ""  # it has none that a restart keeps
+            return ""  # MariaDB has no name that survives a restart
         return str(session.query("SELECT @@server_uuid")[0][0])
 
     def status(self, session: Session, after_id: int = 0) -> Status | None:
@@ -59,7 +59,7 @@ class MySQL(Dialect):
     def body_max_bytes(self, cursor: Any) -> int:
         cursor.execute("SELECT @@max_allowed_packet")
         (packet,) = cursor.fetchone()
-        # Each byte may be written as two.
+        # A driver may escape each byte as two.
         return min(super().body_max_bytes(cursor), (int(packet) - 4096) // 2)
 
     def give(self, session: Session, after_id: int, late: Collection[int]) -> Status | None:
@@ -74,7 +74,8 @@ class MySQL(Dialect):
         return None if status is None else status._replace(given_after=given_after)
 
     def _give(self, session: Session, after_id: int, late: Collection[int]) -> int | None:
-        """The four statements of the design. The head before them; None where nothing was given."""
+        """The four statements of docs/explanation/database.md. Returns the head before them; None if no position was
+        given."""
         session.run("START TRANSACTION")
         held = session.query("SELECT head, milliseconds FROM sse_live_stream WHERE id = 1 FOR UPDATE SKIP LOCKED")
         if not held:
@@ -83,7 +84,7 @@ class MySQL(Dialect):
         head, milliseconds = held[0]
         found = session.query(
             "SELECT id, channel_key, more, pending FROM sse_live_event WHERE position IS NULL AND id > %s "
-            f"ORDER BY id LIMIT {GIVEN_AT_ONCE}",
+            f"ORDER BY id LIMIT {POSITIONS_AT_ONCE}",
             [after_id],
         )
         ids, has_more_keys = _ready(found, frozenset(late))
@@ -106,7 +107,7 @@ class MySQL(Dialect):
                 f"SET position = {head} + FIELD(event_id, {listed}) WHERE id IN ({rows})"
             )
         session.run(f"UPDATE sse_live_stream SET head = {head + len(ids)}, milliseconds = {milliseconds} WHERE id = 1")
-        if changed != len(ids):  # deleted meanwhile, as what is not to be sent is
+        if changed != len(ids):  # an event was deleted meanwhile: its process sends it no longer
             session.run("ROLLBACK")
             return None
         session.run("COMMIT")
@@ -117,8 +118,8 @@ class MySQL(Dialect):
 
 
 def _ready(found: Sequence[Any], late: frozenset[int]) -> tuple[list[int], bool]:
-    """(ids that wait for nobody, whether one of them has several channels). An event waits behind a pending one of its
-    channel."""
+    """Ids that may have their position now, and whether one of them has several channels. An event waits behind a
+    pending one of its channel."""
     ids, has_more_keys = [], False
     blocked: set[int] = set()  # channel keys
     is_blocked = has_blocked = False

@@ -1,6 +1,6 @@
-"""PostgreSQL: positions are given in one round trip, so that a process that stops holds nothing.
+"""PostgreSQL: positions are given in one round trip, so that a process that stops holds no lock.
 
-Every setting is that of a transaction (SET LOCAL): behind a pooler, the session is somebody else's a moment later.
+Settings hold for one transaction (SET LOCAL): behind a pooler, another client uses the session next.
 """
 
 from __future__ import annotations
@@ -12,14 +12,24 @@ from typing import Any, Final
 
 from ..rows import NewRow, Row
 from ..session import Session
-from .base import GIVEN_AT_ONCE, LOCK_SECONDS, READ_AT_ONCE, Dialect, Status, placeholders, random_epoch, row, values
+from .base import (
+    LOCK_SECONDS,
+    POSITIONS_AT_ONCE,
+    READ_AT_ONCE,
+    Dialect,
+    Status,
+    placeholders,
+    random_epoch,
+    row,
+    values,
+)
 
 NOTIFICATION: Final = "sse_live"
 LOCK_NOT_AVAILABLE: Final = "55P03"
 
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-# {after} and {late} are parameters where a statement is prepared, and else written out.
+# {after} and {late} are parameters of prepared statements, or values written into the others.
 _STATUS: Final = f"""
 SELECT s.epoch, s.head, s.milliseconds, s.trimmed,
        (SELECT coalesce(max(id), 0) FROM sse_live_event),
@@ -28,7 +38,7 @@ SELECT s.epoch, s.head, s.milliseconds, s.trimmed,
        {_NOW} - s.milliseconds, nullif(current_setting('sse_live.given_after', true), '')::bigint
 FROM sse_live_stream s WHERE s.id = 1"""
 
-# The lock, if there is something to do and nobody holds it.
+# Takes the stream's lock if some event has no position and nobody holds it.
 _LOCK: Final = f"""
 WITH held AS (
     SELECT FROM sse_live_stream
@@ -39,9 +49,9 @@ WITH held AS (
          set_config('idle_in_transaction_session_timeout', '{LOCK_SECONDS}s', true)
 FROM held"""
 
-# The ids that have no position, read without a lock by a later statement than the lock's and so by a later snapshot;
-# positions for them by primary key; the head. The time is taken once, by a subquery, since ids are made of it and must
-# not go back within one transaction either. An event waits behind a pending one of its channel.
+# Reads the ids without a position, updates those rows by primary key, writes the head. This is a later statement than
+# the lock's, for a later snapshot. A subquery takes the time once: ids are made of it, so it must not go back within a
+# transaction. An event waits behind a pending one of its channel.
 _GIVE: Final = f"""
 WITH waiting AS MATERIALIZED (
     SELECT id, channel_key, more FROM sse_live_event
@@ -52,7 +62,7 @@ WITH waiting AS MATERIALIZED (
         SELECT FROM waiting w
         WHERE w.id <= e.id AND (w.id = e.id OR w.channel_key = e.channel_key OR w.more > 0 OR e.more > 0)
     )
-    ORDER BY id LIMIT {GIVEN_AT_ONCE}
+    ORDER BY id LIMIT {POSITIONS_AT_ONCE}
 ), numbered AS (
     SELECT id, row_number() OVER (ORDER BY id) AS number FROM new
 ), given AS (
@@ -76,8 +86,8 @@ _AFTER: Final = (
     f"WHERE position > $1 AND position <= $2 ORDER BY position LIMIT {READ_AT_ONCE}"
 )
 
-# Planned once for a session of the server's own. By what it costs to plan them, these statements would be most of what
-# the bus costs a server. The way is always that by the indexes, however small the tables are when they are planned.
+# Prepared once for each direct session: planning would be most of what the bus costs a server. The plan always uses the
+# indexes, even if the tables were small when it was made.
 _PREPARE: Final = f"""
 SELECT set_config(name, value, false) FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'),
     ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) settings (name, value);
@@ -91,21 +101,21 @@ class PostgreSQL(Dialect):
     now_sql = _NOW
 
     def prepare(self, session: Session) -> None:
-        # Behind a pooler the next statement may be run by another session, which has prepared nothing.
+        # Behind a pooler, another session may run the next statement, without what was prepared in this one.
         if session.is_direct:
             session.query(_PREPARE)
             session.is_prepared = True
 
     @contextmanager
     def outbox_cursor(self, connection: Any) -> Iterator[Any]:
-        """psycopg 3's own, at half the price of Django's; but where somebody wants to see or change what is executed,
-        or has a say in what a cursor is."""
+        """A cursor of psycopg 3, at half the cost of Django's. Django's own is used where the project logs, wraps or
+        replaces cursors."""
         raw = connection.connection
         if (
             not hasattr(raw, "add_notify_handler")
             or connection.queries_logged
             or connection.execute_wrappers
-            or raw.prepare_threshold is not None  # Django's own prepares nothing, which a pooler may not bear
+            or raw.prepare_threshold is not None  # Django's own prepares nothing, since a pooler may not support it
             or "cursor" in vars(connection)
             or not _has_own_cursors(connection.__class__, raw.cursor_factory)
         ):
@@ -121,14 +131,14 @@ class PostgreSQL(Dialect):
             yield cursor
 
     def identity(self, session: Session) -> str:
-        """The cluster's identifier, and its timeline, which a promotion or a restore to a point in time changes."""
+        """The cluster's identifier and its timeline. A promotion or a point-in-time restore changes the timeline."""
         try:
             (found,) = session.query(
                 "SELECT system_identifier::text || '.' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
                 "FROM pg_control_system()"
             )
         except Exception as error:
-            if _state(error) in ("42501", "42883", "0A000"):  # not allowed, or not there: a service like PostgreSQL
+            if _state(error) in ("42501", "42883", "0A000"):  # not allowed, or not there (managed services)
                 return ""
             raise
         return str(found[0])
@@ -141,7 +151,7 @@ class PostgreSQL(Dialect):
         return f"EXECUTE sse_live_status ({after_id})" if session.is_prepared else _STATUS.format(after=after_id)
 
     def make_stream(self, session: Session) -> None:
-        # Positions go on where those of the events that are still there end: a row may have been lost alone.
+        # The stream's row may be lost while events are still there: positions go on after theirs.
         session.run(
             "INSERT INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) "
             "SELECT 1, %s, coalesce(max(position), 0), coalesce(max(milliseconds), 0), 0 FROM sse_live_event "
@@ -165,7 +175,7 @@ class PostgreSQL(Dialect):
             lock, give = f"EXECUTE sse_live_lock ({after_id})", f"EXECUTE sse_live_give ({after_id}, {ids})"
         else:
             lock, give = _LOCK.format(after=after_id), _GIVE.format(after=after_id, late=ids)
-        # The status comes after the commit: what was committed by somebody who found the lock taken is seen there.
+        # The status is read after the commit, to see events whose processes found the lock taken.
         status = self._status(session, after_id)
         try:
             rows = session.query(f"BEGIN ISOLATION LEVEL READ COMMITTED; {lock}; {give}; COMMIT; {status}")
@@ -182,7 +192,7 @@ class PostgreSQL(Dialect):
         return list(map(row, session.query(f"EXECUTE sse_live_after ({number}, {until})")))
 
     def writers(self, session: Session) -> frozenset[str]:
-        # Whoever inserts has this lock before it takes an id, and until its transaction ends.
+        # An INSERT takes this lock before it takes an id, and holds it until its transaction ends.
         rows = session.query(
             "SELECT virtualtransaction FROM pg_locks WHERE relation = 'sse_live_event'::regclass "
             "AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()"
@@ -208,14 +218,13 @@ class PostgreSQL(Dialect):
         session.run(f"LISTEN {NOTIFICATION}")
 
     def notify(self, session: Session, text: str) -> None:
-        # Nothing is lost with it: its commit waits for no disk.
+        # The commit waits for no disk: a lost notification costs a moment, no event.
         session.query(f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{NOTIFICATION}', %s)", [text])
 
 
 @cache
 def _has_own_cursors(wrapper: Hashable, factory: Hashable) -> bool:
-    """Whether Django's own code makes the cursors of this class, and they are its own. Those of django-tenants choose a
-    schema."""
+    """Whether the cursors of this connection class are Django's own. Those of django-tenants choose a schema."""
     from django.db.backends.postgresql import base
 
     names = ("cursor", "_cursor", "create_cursor", "make_cursor")

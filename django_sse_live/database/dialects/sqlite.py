@@ -1,7 +1,7 @@
-"""SQLite: one writer, so the id (AUTOINCREMENT) is the position, and nothing is written twice.
+"""SQLite has one writer, so the id (AUTOINCREMENT) is the position, and no row is written twice.
 
-The bus writes nothing of its own accord but, once a minute at the most, a slice of trimming: a second process that
-writes makes transactions of the project fail that begin by reading.
+The bus writes by itself at most once a minute, to trim. A second writing process would make those transactions of the
+project fail that begin with a read.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from ..rows import NewRow
 from ..session import Session
 from .base import PENDING_SECONDS, Dialect, Status, random_epoch
 
-TRIMMED_AT_ONCE: Final = 20_000  # since it is once a minute
-PENDING_LOOKED_AT: Final = 200  # the newest events, among which one may be pending
+TRIMMED_AT_ONCE: Final = 20_000  # more than elsewhere, since it runs once a minute
+PENDING_LOOKED_AT: Final = 200  # the newest events, which are searched for pending ones
 
 _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-# Times never go back: ids are made of them too.
-_NEXT: Final = (
+# Times never go back, since ids are made of them.
+_NEXT_TIME: Final = (
     f"max({_NOW}, coalesce((SELECT milliseconds FROM sse_live_event ORDER BY id DESC LIMIT 1), "
     "(SELECT milliseconds FROM sse_live_stream), 0))"
 )
-# The head is what may be read: an event that its process is about to complete holds back those after it. A clock that
-# was set back holds nothing back.
+# The head is the last event that may be read: a pending event holds back those after it, unless the clock was set back.
 _STATUS: Final = f"""
 WITH waiting AS (
     SELECT min(id) AS id FROM (SELECT id, pending, milliseconds FROM sse_live_event ORDER BY id DESC LIMIT {{limit}})
@@ -40,13 +39,13 @@ FROM sse_live_stream s LEFT JOIN head ON 1 WHERE s.id = 1""".replace("{limit}", 
 class SQLite(Dialect):
     now_sql = _NOW
     position = "id"
-    # Without it the planner knows only the first column of the index to be equal, and sorts.
+    # Without this condition the planner uses only the first column of the index, and sorts.
     has_position = "AND position IS NULL"
     gives_positions = False
-    has_workers_words = False
+    stores_worker_events = False
     begin = "BEGIN IMMEDIATE"
     trimmed_at_once = TRIMMED_AT_ONCE
-    time_of_insert = _NEXT
+    time_of_insert = _NEXT_TIME
     trims_time = True
 
     def status(self, session: Session, after_id: int = 0) -> Status | None:
@@ -68,19 +67,19 @@ class SQLite(Dialect):
                 )
 
     def complete(self, cursor: Any, id: int, body: bytes | None) -> None:
-        # What is not to be sent stays as a row without a body: to delete the last one would take the head back.
+        # An event that must not be sent keeps its row, without a body: deleting the last row would take the head back.
         cursor.execute(
             "UPDATE sse_live_event SET body = %s, pending = %s WHERE id = %s AND pending", [body or b"", False, id]
         )
 
     def last_id(self, session: Session) -> int:
-        """One step into the table."""
+        """The greatest id, found by one step into the index."""
         ((last,),) = session.query("SELECT coalesce(max(id), 0) FROM sse_live_event")
         return int(last)
 
     def trim(self, session: Session, status: Status, seconds: float) -> bool:
         super().trim(session, status, seconds)
-        return False  # one slice a minute is all that it may write
+        return False  # never more than one slice a minute
 
     def may_wait(self, error: BaseException) -> bool:
-        return True  # somebody writes; in a minute, then
+        return True  # another process writes: next turn

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from django.db import migrations, models
 from django.db.migrations.operations.base import Operation
 
-# Every event is written twice, and deleted a day later. What PostgreSQL cleans up by default when a fifth of a table is
-# dead, it cleans up here before that.
+# Every event is written twice, and deleted a day later. PostgreSQL cleans up when a fifth of a table is dead rows; here
+# it does so earlier.
 _CLEAN_UP_EARLY = """
 ALTER TABLE sse_live_event SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 ALTER TABLE sse_live_event_channel SET (autovacuum_vacuum_scale_factor = 0.05);
