@@ -1,27 +1,27 @@
-"""Jobs: text and progress of one long piece of work, for the pages that come to watch, whenever they come.
+"""Jobs: text and progress of one long piece of work, for pages that may open at any time.
 
-States of a job: running → finished | failed | cancelled, which is said once: the first that is added to the cache as
-its *end* stands. ``lost`` is no end but what is concluded where nobody holds the lease; a producer that comes back
-takes it back. ``expired``: the cache has nothing of it any more.
+States: running → finished | failed | cancelled. The first *end* that is added to the cache stands. ``lost``: nobody
+holds the lease; this is a conclusion, no end, and a producer that comes back takes its lease again. ``expired``: the
+cache has no entry of the job any more.
 
 Who may touch what:
 
-- *The producer* (a view's thread, a task, a command) calls methods of Job: they append to its Writer, under that one's
-  lock, and touch neither the cache nor the bus. Only an end, and the start, ask the cache in the producer's thread.
-- *The gathering thread*, one of each process that has jobs (Writers), does a round each 50 ms in which something was
-  written: it makes what was written part of the record, sends the deltas of all its jobs to the bus together, writes
-  the states that are due (each job's twice a second at the most), and twice a second asks the cache who has ended or
-  was stopped, which it tells the producer by ``is_cancelled``. Every 5 s it renews the leases. A round and an end
-  exclude each other, so that deltas go out in their order.
-- *The cache* (store.py) has for each job its *state*, which its writer alone writes; its *end*, which is added once, by
-  its writer or by whoever stops it; its *lease*, whose value is that of its writer. And for each owner's key the id of
-  its newest job. A run that takes the place of another adds itself as that one's *next*: the first to do so runs.
-- *A hub* (watching.py), on its loop alone, holds the deltas of the last seconds. It reads the state in a thread, for
-  all who have joined within 60 ms, appends the deltas that it holds, and sends one frame. Deltas are no events: they
-  are in no log, have no position, and their way on the bus is their own.
+- *The producer* (a view's thread, a task, a command) calls methods of Job. They append to its Writer under the writer's
+  lock, and touch neither the cache nor the bus. Only the start and an end ask the cache in the producer's thread.
+- *The gathering thread* (Writers), one for each process that has jobs, runs a round every 50 ms in which something was
+  written. A round adds the new text to each record, sends the deltas of all jobs to the bus together, and writes the
+  states that are due (twice a second for each job at most). Twice a second it asks the cache which jobs have ended or
+  were stopped, and sets ``is_cancelled``. Every 5 s it renews the leases. A round and an end exclude each other, so
+  that deltas go out in order.
+- *The cache* (store.py) has for each job its *state*, written by its writer alone; its *end*, added once, by the writer
+  or by the process that stops the job; its *lease*, whose value names the writer. For each key of an owner it has the
+  id of the newest job. A run that replaces another adds itself as that one's *next*: the first to do so runs.
+- *A hub* (watching.py), on its loop alone, holds the deltas of the last seconds. For all pages that join within 60 ms
+  it reads the state once, in a thread, appends the deltas that it holds, and sends one frame. Deltas are no events: no
+  log has them, they have no position, and the bus carries them apart.
 
-Exactness is arithmetic: each piece of text comes with its offset in UTF-16 code units. A page drops what it has, and
-asks again where something is missing. So nothing depends on which of two ways was faster, the cache's or the bus's.
+Offsets make this exact. Each piece of text carries its offset in UTF-16 code units: a page drops what it has, and asks
+again where something is missing. So the order in which the cache and the bus deliver does not matter.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ __all__ = ["Job", "JobOver", "afind_job", "astart_job", "find_job", "start_job"]
 KEY_MAX_CHARACTERS: Final = 500
 TTL_MIN_SECONDS: Final = 1.0
 ALONE_MIN_SECONDS: Final = 5.0
-ENTRIES_OF_A_JOB: Final = 4  # in the cache, at most: its state, lease or end, key, and whether it is watched
-CLAIMS_MAX: Final = 20  # attempts to be the next of a key, each of which somebody else was faster at
+ENTRIES_OF_A_JOB: Final = 4  # entries in the cache, at most: state, lease or end, key, watched
+CLAIMS_MAX: Final = 20  # attempts to follow a key's newest job while other processes are faster
 
 
 def start_job(
@@ -60,17 +60,18 @@ def start_job(
     run: Callable[[Job], Any] | None = None,
     cancel_when_alone_seconds: float | None = None,
 ) -> Job:
-    """Begin a job, or join the one of this owner and key that runs. ``is_new`` of the answer says which: who has begun
-    it does the work, and everybody else watches.
+    """Begin a job, or join the running one of this owner and key. ``is_new`` tells which: the caller that began it does
+    the work; the others watch.
 
-    ``owner``: a saved user or a primary key: who may watch and stop it. None: nobody but who has a token.
-    ``key``: what is worked at, such as ``"chat:7:3"``; without one every call begins a job. Keys are per owner.
-    ``ttl_seconds``: how long it is known after the last that was written.
-    ``run``: a function of the job that does the work, outside of the request: a coroutine function in a task, any other
-    in a thread. What it returns is the result; that it raises is logged, and shown as a failure without its text.
-    ``cancel_when_alone_seconds``: cancel it when no page has watched it for so long.
-    TypeError or ValueError for bad arguments; RuntimeError where 64 jobs run in this process by ``run``, or in a
-    transaction of the database that has the cache; what the cache raises. Nothing has begun then.
+    ``owner``: a saved user or a primary key, who may watch and stop it. None: only tokens let anybody watch. ``key``:
+    names the work, such as ``"chat:7:3"``; without one, every call begins a job. Keys are per owner. ``ttl_seconds``:
+    how long the job is known after the last text. ``run``: a function of the job that does the work outside the
+    request: a coroutine function in a task, any other in a thread. Its return value is the result. If it raises, the
+    exception is logged and pages see a failure without its text. ``cancel_when_alone_seconds``: cancel the job when no
+    page has watched it for this long.
+
+    TypeError or ValueError for bad arguments; RuntimeError if 64 jobs run in this process by ``run``, or in a
+    transaction of the database that holds the cache; and the cache's own errors. No job has begun then.
     """
     record = _record(owner, key, ttl_seconds, cancel_when_alone_seconds)
     if run is not None and not callable(run):
@@ -110,8 +111,10 @@ async def astart_job(
 
 
 def find_job(id: str | None = None, *, owner: Any = None, key: str | None = None) -> Job | None:
-    """The job with an id, or the newest of an owner and key, in whatever state; None where none is known any more. It
-    asks for nobody's permission: the view that shows it does. ValueError without either."""
+    """Find a job by its id, or the newest of an owner and key, in any state. None if none is known any more.
+
+    It checks no permission: the view that shows the job does. Raises ValueError without an id or a key.
+    """
     if (id is None) == (key is None):
         raise ValueError('find_job() needs an id, or a key: find_job(job_id), find_job(owner=user, key="import:7").')
     store = job_store()

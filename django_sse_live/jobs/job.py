@@ -1,4 +1,4 @@
-"""Job: what the project has in its hands, in whatever process. Each method that asks the cache has an async twin."""
+"""Job: the object that a project works with, in any process. Each method that asks the cache has an async twin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ Result = TypeVar("Result")
 
 
 async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What asks the cache, which may be in a database: the thread's connections are closed behind it."""
+    """Run a function that asks the cache in a thread. The cache may be in a database: the thread's connections are
+    closed."""
 
     def call() -> Result:
         try:
@@ -39,19 +40,21 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 async def read_job(id: str) -> Found | None:
-    """What the cache has of a job, on whoever's behalf."""
+    """What the cache has of a job, without any check of permission."""
     return (await in_thread(job_store().read, [id])).get(id)
 
 
 class Job:
-    """One long piece of work, as it was when it was found; refresh() looks again. Who started it, or took it, writes.
+    """One long piece of work, as it was when it was found; refresh() reads it anew. Only the caller that started it, or
+    took it, may write.
 
-    Methods of a writer raise JobOver once it has ended or is another's; those of anybody else PermissionError. What is
-    written after it was cancelled is dropped in silence: is_cancelled is True then, within half a second.
+    Methods of a writer raise JobOver once the job has ended or has another writer, and PermissionError for other
+    callers. Text that is written after a cancellation is dropped silently; ``is_cancelled`` is True within half a
+    second.
     """
 
     def __init__(self, record: Record, end: End | None, state: State, writer: Writer | None = None) -> None:
-        self.is_new: bool = writer is not None  # this very call has begun it: whoever did is to do the work
+        self.is_new: bool = writer is not None  # this call has begun the job, so its caller does the work
         self._record = record
         self._end = end
         self._state: State = state
@@ -65,11 +68,11 @@ class Job:
     def of(cls, found: Found) -> Job:
         return cls(found.record, found.end, found.state)
 
-    # What it is
+    # Its state
 
     @property
     def id(self) -> str:
-        """32 hexadecimal digits. It gives no right to anything."""
+        """32 hexadecimal digits. Knowing them gives no permission."""
         return self._record.id
 
     @property
@@ -87,7 +90,7 @@ class Job:
 
     @property
     def state(self) -> State:
-        """running, finished, failed, cancelled, expired, or lost: nobody has said for 20 s that it runs."""
+        """running, finished, failed, cancelled, expired, or lost (its producer has been silent for 20 s)."""
         if self._writer is None or (self._writer.over and self._writer.end is None):
             return self._state
         return "running" if self._writer.end is None else self._writer.end.state
@@ -98,7 +101,7 @@ class Job:
 
     @property
     def fraction(self) -> float | None:
-        """What progress() was last given: 0 to 1, or None."""
+        """The last value given to progress(): 0 to 1, or None."""
         return self._record.progress
 
     @property
@@ -107,13 +110,13 @@ class Job:
 
     @property
     def result(self) -> Any:
-        """What finish() was given, as plain JSON."""
+        """The value given to finish(), as plain JSON."""
         end = self._ended
         return None if end is None else end.result
 
     @property
     def error(self) -> str:
-        """What fail() was given."""
+        """The message given to fail()."""
         end = self._ended
         return "" if end is None else end.error
 
@@ -123,56 +126,57 @@ class Job:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether whoever does the work should stop. A plain attribute, kept by a thread: it costs nothing to ask."""
+        """Whether the producer should stop. A plain attribute, kept up to date by a thread: reading it costs
+        nothing."""
         return self.state == "cancelled" if self._writer is None else self._writer.is_cancelled
 
     @property
     def token(self) -> str:
-        """A signed token to watch it: the owner's, who must be logged in, and may stop it; of a job without an owner,
-        anybody's, who may not."""
+        """A signed token to watch the job. A job's owner must be logged in to use it, and may stop the job; without an
+        owner, anybody who has the token may watch, and not stop it."""
         return sign_job(self.channel, self.namespace, owner=self.owner, may_stop=self.owner is not None)
 
     def sign(self, *, may_stop: bool = False, max_age: float | None = None) -> str:
-        """A token for whoever it is given to. ``max_age``: seconds, by default TOKEN_MAX_AGE_SECONDS."""
+        """A token that lets anybody who has it watch. ``max_age``: seconds, by default TOKEN_MAX_AGE_SECONDS."""
         return sign_job(self.channel, self.namespace, may_stop=may_stop, max_age=max_age)
 
-    # What its producer says
+    # For its producer
 
     def write(self, text: str) -> None:
-        """Append text. Touches neither the cache nor the bus, and costs microseconds.
+        """Append text. Touches neither the cache nor the bus: it takes microseconds.
 
-        TypeError for anything but a str; ValueError where the text would have more than JOB_TEXT_MAX_BYTES.
+        TypeError for anything but a str, ValueError if the text would exceed JOB_TEXT_MAX_BYTES.
         """
         if not isinstance(text, str):
             raise TypeError(f"A job's text is a str, not {type(text).__name__}. Decode bytes incrementally.")
         writer = self.writer
         if writer.write(text):
-            writer.home.poke()
+            writer.gatherer.poke()
 
     def progress(self, fraction: float | None, label: str | None = None) -> None:
-        """How far it is, 0 to 1, or None where nobody knows; and in a few words what it does. ValueError for another
-        number, or for more than 200 characters."""
+        """Set the fraction done, 0 to 1 or None if unknown, and a label of a few words. Raises ValueError for another
+        number, or a label of more than 200 characters."""
         if fraction is not None and (
             isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1
         ):
             raise ValueError(f"Progress is a number from 0 to 1, such as 0.4, or None; not {fraction!r}.")
         writer = self.writer
         writer.progress(fraction, None if label is None else _text("label", label, LABEL_MAX_CHARACTERS))
-        writer.home.poke()
+        writer.gatherer.poke()
 
     def finish(self, result: Any = None) -> bool:
-        """It has ended well. ``result``: JSON-able, at most 64 KiB, for the pages. Whether this has ended it: False
-        where it had been cancelled before. What the cache raises is raised, and the job goes on."""
+        """End the job well. Returns False if it was cancelled before. If the cache raises, the error is raised and the
+        job goes on. ``result``: JSON-able, at most 64 KiB, for the pages."""
         return self._finish(End("finished", result=_plain(result)))
 
     def fail(self, message: str) -> bool:
-        """It has failed. ``message``: what visitors are shown; never an exception's own text."""
+        """End the job as failed. ``message``: shown to visitors, so never an exception's own text."""
         return self._finish(End("failed", error=_text("message", message, ERROR_MAX_CHARACTERS)))
 
     def cancel(self) -> bool:
-        """Stop it, from whatever process. Whether this has ended it; what had ended before stays as it was."""
+        """Stop the job, from any process. Returns False if it had ended before; that end stands."""
         if self._writer is not None and not self._writer.over:
-            return self._writer.home.end(self._writer, End("cancelled"))
+            return self._writer.gatherer.end(self._writer, End("cancelled"))
         return self._stop() == "cancelled"
 
     def _stop(self) -> State:
@@ -183,7 +187,7 @@ class Job:
         elif found.end is None and store.end(self.id, end, found.record.ttl_seconds) is end:
             record = self._record = found.record
             self._end, self._state = end, "cancelled"
-            # No text, and no length: what its writer has not said yet is still to come.
+            # No text, and no length: its writer may still send more.
             said = {**record.frame("cancelled", 0, ""), "length": 0}
             publish_frames([compact_json({**said, "namespace": record.namespace, "owner": record.owner})])
         else:
@@ -194,11 +198,11 @@ class Job:
         writer = self.writer
         if writer.over and not writer.is_cancelled:
             raise JobOver(writer.over)
-        return writer.home.end(writer, end)
+        return writer.gatherer.end(writer, end)
 
     @property
     def writer(self) -> Writer:
-        """Internal. PermissionError where this object may not write."""
+        """Internal. Raises PermissionError if this object may not write."""
         writer = self._writer
         if writer is None or self._pid != os.getpid():
             raise PermissionError(
@@ -207,10 +211,10 @@ class Job:
             )
         return writer
 
-    # In any process
+    # For any process
 
     def refresh(self) -> Job:
-        """Look again at what the cache has of it. Itself."""
+        """Read the job's state from the cache again. Returns itself."""
         found = job_store().read([self.id]).get(self.id)
         if self._writer is not None and (not self._writer.over or self._writer.end is not None):
             return self
@@ -222,10 +226,12 @@ class Job:
         return self
 
     def take(self) -> Job:
-        """The right to write moves to this process: of a task that was handed the id by who started the job. Itself.
+        """Move the right to write to this process: for a task that got the id from the caller that started the job.
+        Returns itself.
 
-        JobOver if it has ended; ValueError if something has been written, whose end this process cannot know;
-        RuntimeError in a transaction of the database that has the cache.
+        JobOver if the job has ended.
+        ValueError if it has text, whose end this process cannot know.
+        RuntimeError in a transaction of the database that holds the cache.
         """
         store = job_store()
         found = store.read([self.id]).get(self.id)
@@ -233,14 +239,14 @@ class Job:
             raise JobOver(f"job {self.id} is {'expired' if found is None else found.state}")
         if found.record.length:
             raise ValueError(f"Job {self.id} has been begun by another writer. Start one anew: start_job().")
-        found.record.n += 1_000_000  # above whatever its writer until now may still say
+        found.record.n += 1_000_000  # above any number that its writer until now may still send
         self._writer = Writer(found.record, store.take(self.id))
         self._record, self._pid = found.record, os.getpid()
         process_part(Writers).add(self._writer)
         return self
 
     async def awrite(self, text: str) -> None:
-        """write() from a coroutine, which it does not hold up; it lets others run."""
+        """write() from a coroutine: it does not block, and lets other tasks run."""
         self.write(text)
         await asyncio.sleep(0)
 
@@ -271,7 +277,7 @@ class Job:
 
 def _text(name: str, value: str, most: int) -> str:
     if not isinstance(value, str):
-        value = str(value)  # of gettext_lazy()
+        value = str(value)  # a gettext_lazy() string
     if len(value) > most:
         raise ValueError(f"The {name} of a job has at most {most} characters; this one has {len(value)}.")
     return value.encode("utf-8", "replace").decode()

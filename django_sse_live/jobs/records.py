@@ -1,6 +1,6 @@
-"""What is known of a job, as the cache has it; offsets in its text; and the frames that pages get.
+"""Records: a job as the cache has it, offsets in its text, and the frames that pages get.
 
-Pure data and pure functions, and the one place that names the cache's keys. Nothing here knows threads or hubs.
+Pure data and pure functions, and the one place that names the cache's keys. Threads and hubs are unknown here.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ..identity import scope_name
 
 State = Literal["running", "finished", "failed", "cancelled", "expired", "lost"]
 
-CHANNEL_PREFIX: Final = RESERVED_PREFIX + "job."  # of the channels of jobs: the id follows
-FRAME: Final = RESERVED_PREFIX + "job"  # the type of what pages get
-DELTAS: Final = NOW_PREFIX + "jobs"  # the type of what producers send the hubs: {"jobs": [frame, …]}
-ASK: Final = NOW_PREFIX + "job_state"  # a page asks for the state again: {"channel", "client"}
+CHANNEL_PREFIX: Final = RESERVED_PREFIX + "job."  # of jobs' channels, before the id
+FRAME: Final = RESERVED_PREFIX + "job"  # the type of the frames that pages get
+DELTAS: Final = NOW_PREFIX + "jobs"  # the type of what producers send to hubs: {"jobs": [frame, …]}
+ASK: Final = NOW_PREFIX + "job_state"  # a page asks for the whole state: {"channel", "client"}
 STOP_MESSAGE: Final = RESERVED_PREFIX + "job.stop"
 STATE_MESSAGE: Final = RESERVED_PREFIX + "job.state"
-OF_HUBS: Final = ("namespace", "owner", "alone", "stored")  # members that only hubs are told
+HUB_MEMBERS: Final = ("namespace", "owner", "alone", "stored")  # members of a frame that only hubs get
 
-# Two halves of a character outside of the Basic Multilingual Plane, as UTF-16 has them; alone they are no character.
+# UTF-16 writes a character outside the Basic Multilingual Plane as two halves. One half alone is no character.
 _HIGH_FIRST, _HIGH_LAST = "\ud800", "\udbff"
 
 
@@ -40,7 +40,7 @@ def job_channel(id: str) -> str:
 
 
 def key_digest(namespace: str, owner: str | None, key: str) -> str:
-    """By what the cache knows the key of an owner's job."""
+    """The name of an owner's key in the cache."""
     who = "nobody" if owner is None else f"user:{owner}"
     return sha256(json.dumps([namespace, who, key]).encode()).hexdigest()[:40]
 
@@ -58,7 +58,7 @@ def lease_key(id: str) -> str:
 
 
 def next_key(id: str) -> str:
-    """Of the run that took this one's place: the first to add it runs."""
+    """The key of the run that replaced this one: the first to add it runs."""
     return f"sse_live.job.{id}.next"
 
 
@@ -71,18 +71,18 @@ def name_key(digest: str) -> str:
 
 
 def units(text: str) -> int:
-    """UTF-16 code units: JavaScript's length."""
+    """The number of UTF-16 code units: JavaScript's length."""
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
 def from_unit(text: str, start: int) -> str:
-    """What of a text lies behind so many code units."""
+    """The text after this many code units."""
     return text[start:] if text.isascii() else text.encode("utf-16-le")[2 * start :].decode("utf-16-le", "replace")
 
 
 def whole_characters(text: str, *, is_last: bool = False) -> tuple[str, str]:
-    """The text without lone surrogates and NUL, which become U+FFFD, since no page can show them. And the first half of
-    a character at its end, whose other half may come with the next text, unless this ``is_last``."""
+    """The text with lone surrogates and NUL, which no page can show, as U+FFFD. A first half of a character at its end
+    is returned apart, since its other half may come with the next text; not if this ``is_last``."""
     text = text.replace("\0", "\ufffd")
     if text.isascii():
         return text, ""
@@ -94,27 +94,27 @@ def whole_characters(text: str, *, is_last: bool = False) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class Record:
-    """The state of a job while it runs: written by its producer alone, at most twice a second."""
+    """The state of a running job. Its producer alone writes it, at most twice a second."""
 
     id: str
     namespace: str
     owner: str | None  # primary key
     ttl_seconds: float
-    alone_seconds: float | None  # cancelled when nobody has watched for so long
-    name: str | None = None  # key_digest(), of a job that has a key
+    alone_seconds: float | None  # cancelled when nobody has watched for this long
+    name: str | None = None  # key_digest(), if the job has a key
     text: str = ""
     length: int = 0  # of the text, in code units
-    n: int = 0  # grows with everything that the producer says
+    n: int = 0  # grows with everything that the producer writes
     progress: float | None = None
     label: str = ""
 
     @property
     def channel(self) -> str:
-        """With its namespace, as hubs know it."""
+        """The channel with its namespace, as hubs know it."""
         return scope_name(self.namespace, job_channel(self.id))
 
     def frame(self, state: State, offset: int, text: str, end: End | None = None) -> dict[str, Any]:
-        """For pages, if OF_HUBS are taken out. ``end``: what is said in place of the state, where there is one."""
+        """A frame; pages get it without HUB_MEMBERS. ``end``, if there is one, replaces the state."""
         said: dict[str, Any] = {
             "job": self.id, "n": self.n, "offset": offset, "text": text, "length": self.length, "state": state,
         }  # fmt: skip
@@ -129,7 +129,7 @@ class Record:
 
 @dataclass(slots=True)
 class End:
-    """How a job ended: the first that is added to the cache."""
+    """How a job ended. The first one that is added to the cache stands."""
 
     state: State
     result: Any = None  # plain JSON
@@ -145,11 +145,11 @@ class End:
 
 
 class Found(NamedTuple):
-    """A job at one moment, as the cache has it."""
+    """A job as the cache has it at one moment."""
 
     record: Record
     end: End | None
-    has_lease: bool  # somebody says that they are at it
+    has_lease: bool  # its producer is at work
 
     @property
     def state(self) -> State:
@@ -162,7 +162,7 @@ class Found(NamedTuple):
 
 
 def unknown_frame(id: str, state: State) -> dict[str, Any]:
-    """Of a job of which nothing is left."""
+    """The frame of a job that the cache does not have."""
     return {"job": id, "n": 0, "offset": 0, "text": "", "length": 0, "state": state}
 
 

@@ -1,7 +1,7 @@
-"""run=: the work of a job, outside of the request that began it.
+"""run=: the work of a job, outside the request that began it.
 
-A coroutine function runs in a task on the loop of a hub; where this process has none, and for every other function, a
-thread is started. Either is marked as lost at once when the process ends.
+A coroutine function runs in a task on a hub's loop. Any other function, or any function in a process without a hub,
+runs in a thread. When the process ends, both kinds are marked as lost at once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .writer import Writer
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-RUNNING_MAX: Final = 64  # of one process
+RUNNING_MAX: Final = 64  # jobs that one process runs at once
 
 Run = Callable[[Job], Any]
 
 
 class Running:
-    """The jobs that run in this process by run=. Changed under its lock."""
+    """The jobs that this process runs by run=. Changed under its lock."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -39,7 +39,7 @@ class Running:
         self._by_hub: dict[Hub, set[Writer]] = {}
 
     def reserve(self) -> None:
-        """RuntimeError where there is no place."""
+        """Take a place. Raises RuntimeError if there is none."""
         with self._lock:
             if self._count >= RUNNING_MAX:
                 raise RuntimeError(
@@ -53,7 +53,7 @@ class Running:
             self._count -= 1
 
     def begin(self, job: Job, run: Run) -> None:
-        """In a place that reserve() has got."""
+        """Begin the work, in the place that reserve() took."""
         hub = _running_hub() if iscoroutinefunction(run) else None
         if hub is None:
             thread = threading.Thread(target=self._run_in_thread, args=(job, run), name="sse-live-job", daemon=True)
@@ -67,7 +67,7 @@ class Running:
         with self._lock:
             self._by_hub.setdefault(hub, set()).add(job.writer)
 
-        def spawn() -> None:  # in a context of its own: that of a request must not live as long
+        def spawn() -> None:  # in a context of its own, so that the request's does not live as long as the job
             Context().run(hub.spawn, self._run_on_hub(hub, job, run))
 
         hub.loop.call_soon_threadsafe(spawn)
@@ -78,7 +78,7 @@ class Running:
                 result = await run(job)
             await in_thread(_finish, job, result)
         except asyncio.CancelledError:  # the loop ends
-            job.writer.home.abandon([job.writer])
+            job.writer.gatherer.abandon([job.writer])
             raise
         except Exception:
             _report(job)
@@ -104,18 +104,18 @@ class Running:
         with self._lock:
             writers = self._by_hub.pop(hub, set())
         for writer in writers:
-            writer.home.abandon([writer])
+            writer.gatherer.abandon([writer])
 
 
 def _running_hub() -> Hub | None:
-    """That of the running loop; else any whose loop runs."""
+    """The hub of the running loop, or else any whose loop runs."""
     hubs = [hub for hub in open_hubs() if hub.loop.is_running() and not hub.is_closing]
     here = running_loop()
     return next((hub for hub in hubs if hub.loop is here), hubs[0] if hubs else None)
 
 
 def _finish(job: Job, result: Any) -> None:
-    """What it returned, unless it has said its end itself."""
+    """Finish the job with the returned value, unless the function has ended it."""
     if not job.writer.over:
         job.finish(result)
 
@@ -130,7 +130,7 @@ def _fail(job: Job) -> None:
             job.fail(_("This did not work. Please try again."))
         except Exception:
             logger.exception("That job %s failed cannot be said: its lease lapses.", job.id)
-            job.writer.home.abandon([job.writer])
+            job.writer.gatherer.abandon([job.writer])
 
 
 def _on_hub_ended(*, hub: Hub, **_: Any) -> None:

@@ -1,6 +1,5 @@
-"""JobStore: the keys of jobs in the cache that JOBS_CACHE names. Each method may be called in any thread; what the
-cache raises is raised.
-"""
+"""JobStore: the keys of jobs in the cache that JOBS_CACHE names. Methods may be called in any thread, and raise what
+the cache raises."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ from .records import (
     watched_key,
 )
 
-LEASE_SECONDS: Final = 18  # renewed every 5; with a look each second, "lost" is said 20 s after a producer's death
+LEASE_SECONDS: Final = 18  # renewed every 5 s; watchers see "lost" at most 20 s after a producer's death
 END_LONGER_SECONDS: Final = 60  # an end is kept longer than the state, so that no ended job looks lost
 
 
@@ -42,7 +41,7 @@ def job_store() -> JobStore:
 
 
 class JobStore:
-    """Made where it is needed: Django has a cache object for each thread."""
+    """Made where it is needed, since Django has one cache object for each thread."""
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -58,7 +57,7 @@ class JobStore:
 
     @property
     def problem(self) -> str:
-        """Why jobs of other processes are not known by this cache; empty, if they are."""
+        """Why this cache does not show jobs of other processes; empty if it does."""
         if self.keeps_nothing:
             return f"The cache {self._alias!r} keeps nothing"
         if isinstance(self._cache, LocMemCache):
@@ -67,16 +66,16 @@ class JobStore:
 
     @property
     def entries_max(self) -> int | None:
-        """How many entries the cache has before it drops some, whichever they are; None where memory is the bound."""
+        """The number of entries beyond which the cache drops any of them; None if memory is the bound."""
         if not isinstance(self._cache, (LocMemCache, BaseDatabaseCache)):
             return None
-        return int(settings.CACHES[self._alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))  # Django's own
+        return int(settings.CACHES[self._alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))  # Django's default
 
     # Reading
 
     def read(self, ids: Iterable[str]) -> dict[str, Found]:
-        """Those that are known. One question to the cache, whatever their number. What is no id, as it may come from a
-        visitor, is no key: memcached refuses spaces."""
+        """The jobs that are known among these, by one query. Ids may come from a visitor: an invalid one is skipped,
+        since memcached refuses spaces in keys."""
         ids = [id for id in ids if is_id(id)]
         values = self._cache.get_many([key(id) for id in ids for key in (state_key, end_key, lease_key)])
         found = {}
@@ -88,7 +87,7 @@ class JobStore:
         return found
 
     def look(self, ids: Iterable[str]) -> set[str]:
-        """Those of which read() may say something new: that have ended, or have no lease. Without their text."""
+        """The ids that have ended or have no lease, so that read() may find news. Reads no text."""
         ids = list(ids)
         values = self._cache.get_many([key(id) for id in ids for key in (end_key, lease_key)])
         return {id for id in ids if end_key(id) in values or lease_key(id) not in values}
@@ -100,11 +99,11 @@ class JobStore:
             id = successor
         return id
 
-    # Who runs
+    # The right to write
 
     def claim(self, record: Record, before: str | None) -> str | None:
-        """Take the place of the newest job of a key, ``before``, or of none: the lease, by which its holder is known,
-        or None where somebody else was first. The state is there before anyone can find it."""
+        """Take the place of a key's newest job, ``before``, or the first place. Returns the lease, which names its
+        holder; None if another process was first. The state is stored before anybody can find the job."""
         self._refuse_transaction("begun")
         lease = secrets.token_hex(8)
         ttl = record.ttl_seconds
@@ -121,15 +120,16 @@ class JobStore:
         return lease
 
     def take(self, id: str) -> str:
-        """The lease, whoever has it now."""
+        """Take the lease, even if it is held."""
         self._refuse_transaction("taken")
         lease = secrets.token_hex(8)
         self._cache.set(lease_key(id), lease, LEASE_SECONDS)
         return lease
 
     def _refuse_transaction(self, what: str) -> None:
-        """Of a cache in a database: nobody else would know of the lease until the commit. The gathering thread writes
-        the same rows: it would wait for the commit, with all jobs of this process, or lose on SQLite what it writes."""
+        """Raise in a transaction of the cache's database. Other processes would not see the lease until the commit, and
+        the gathering thread writes the same rows: it would wait for the commit with all jobs of this process, or fail
+        on SQLite."""
         if not isinstance(self._cache, BaseDatabaseCache):
             return
         alias = router.db_for_write(self._cache.cache_model_class)
@@ -141,7 +141,8 @@ class JobStore:
             )
 
     def renew(self, record: Record, *, lease: bool, state: bool) -> None:
-        """Keep what is known of a running job: its key; ``lease``: that it runs; ``state``, which put() renews too."""
+        """Keep the entries of a running job alive: its key; with ``lease``, its lease; with ``state``, its state, which
+        put() renews too."""
         if lease:
             self._cache.touch(lease_key(record.id), LEASE_SECONDS)
         if state and not self._cache.touch(state_key(record.id), record.ttl_seconds):
@@ -150,14 +151,14 @@ class JobStore:
             self._cache.add(name_key(record.name), record.id, record.ttl_seconds)
 
     def lease_again(self, id: str, lease: str) -> None:
-        """It has lapsed, or the cache has lost it, and nobody else has it."""
+        """Set a lease that has lapsed, or that the cache has lost, and that nobody else holds."""
         self._cache.add(lease_key(id), lease, LEASE_SECONDS)
 
     def release(self, id: str) -> None:
         self._cache.delete(lease_key(id))
 
     def standing(self, records: Iterable[Record]) -> dict[str, Any]:
-        """What a producer must know of its jobs, by the cache's keys: ends, leases, successors, watchers."""
+        """What a producer must know of its jobs, by cache key: ends, leases, successors, watchers."""
         keys = []
         for record in records:
             keys += [end_key(record.id), lease_key(record.id), next_key(record.id)]
@@ -171,14 +172,14 @@ class JobStore:
     def put(self, records: Iterable[Record]) -> None:
         by_ttl: dict[float, dict[str, Any]] = {}
         for record in records:
-            # No class of ours, which another version of this package may not have.
+            # Stored as a dict: another version of this package may not have the class.
             by_ttl.setdefault(record.ttl_seconds, {})[state_key(record.id)] = asdict(record)
         for ttl, values in by_ttl.items():
             self._cache.set_many(values, ttl)
 
     def end(self, id: str, end: End, ttl_seconds: float) -> End:
-        """How the job has ended: by this, if it is the first end; else by the one before."""
-        for _ in range(2):  # it may lapse between the two
+        """End the job. Returns the end that stands: this one, or one that was first."""
+        for _ in range(2):  # the entry may lapse between add() and get()
             if self._cache.add(end_key(id), asdict(end), ttl_seconds + END_LONGER_SECONDS):
                 return end
             if (there := self._cache.get(end_key(id))) is not None:
@@ -186,5 +187,6 @@ class JobStore:
         return end
 
     def watch(self, id: str, alone_seconds: float) -> None:
-        """Somebody watches the job, or has until now. Said every third of that time, and known for half of it."""
+        """Note that somebody watches the job, or did until now. Called every third of that time; the note lasts for
+        half of it."""
         self._cache.set(watched_key(id), 1, alone_seconds / 2)

@@ -1,8 +1,8 @@
-"""Watching: what one hub knows of jobs, and how its clients hear of them. On the hub's loop alone, but for what reads
-the cache, in a thread.
+"""Watching: what one hub knows of jobs, and how its clients learn of them. On the hub's loop alone, except reads of the
+cache, which run in a thread.
 
-Of each job that is heard of, or watched here, there is a Heard. Who has joined, who was too slow for a delta, and
-everyone where the bus has lost one, ask for the whole state; they hear no deltas until they have it.
+Each job that is watched or heard of here has a Heard. Some clients need the whole state: those that have just joined,
+those that were too slow for a delta, and all of them where the bus has lost one. They get no deltas until they have it.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from .records import (
     CHANNEL_PREFIX,
     DELTAS,
     FRAME,
-    OF_HUBS,
+    HUB_MEMBERS,
     Found,
     from_unit,
     job_channel,
 )
 from .store import LEASE_SECONDS, job_store
 
-READ_SECONDS: Final = 0.06  # between two reads of the cache, each for all who ask
-RETRY_SECONDS: Final = 0.5  # before the cache is read again for what it did not have
-PATIENCE_SECONDS: Final = 2.0  # how long what the cache has not, or not all of, is waited for
-LOOK_SECONDS: Final = 1.0  # between two looks at jobs that are watched and silent
-UNCARRIED_LOOK_SECONDS: Final = 0.4  # the same, where no bus carries the deltas
+READ_SECONDS: Final = 0.06  # between two reads of the cache, each for all clients that ask
+RETRY_SECONDS: Final = 0.5  # before the cache is read again for what it lacked
+CACHE_WAIT_SECONDS: Final = 2.0  # how long a missing or incomplete state in the cache is waited for
+LOOK_SECONDS: Final = 1.0  # between two looks at watched jobs that are silent
+UNCARRIED_LOOK_SECONDS: Final = 0.4  # the same, if the bus carries no deltas
 SILENT_SECONDS: Final = 1.5
-UNCARRIED_SILENT_SECONDS: Final = 1.0  # a producer in this very process is heard
+# The same, if the bus carries no deltas; producers of this process are heard all the same.
+UNCARRIED_SILENT_SECONDS: Final = 1.0
 HELD_BYTES: Final = 16 * 1024 * 1024
-AGAIN_SECONDS: Final = 0.5  # between two states that one page asks for
+ASK_AGAIN_SECONDS: Final = 0.5  # between two whole states for one page
 
 
 class Watching:
@@ -49,7 +50,7 @@ class Watching:
         self.hub = hub
         self._jobs: dict[str, Heard] = {}  # by channel
         self._held_bytes = 0
-        self._reading: asyncio.TimerHandle | bool | None = None  # True: now
+        self._reading: asyncio.TimerHandle | bool | None = None  # True: a read is under way
         self._looking: asyncio.TimerHandle | None = None
         hub.parts[Watching] = self
         hub.handlers[DELTAS] = self._hear
@@ -91,12 +92,12 @@ class Watching:
         return self.hub.fan_out.count_clients((channel,))
 
     def ask(self, channel: str, client_id: str) -> bool:
-        """A page asks again. Whether it is one of this hub's, that hears the channel."""
+        """A page asks for the whole state. False if no client of this hub has this id and hears the channel."""
         client = self.hub.clients.get(client_id)
         if client is None or channel not in client.channels:
             return False
         job, now = self._job(channel), self.hub.loop.time()
-        if now - job.asked_at.get(client_id, 0.0) >= AGAIN_SECONDS:
+        if now - job.asked_at.get(client_id, 0.0) >= ASK_AGAIN_SECONDS:
             job.asked_at[client_id] = now
             self._ask(job, (client,))
         return True
@@ -110,13 +111,13 @@ class Watching:
             self._reading = self._later(READ_SECONDS, self._read)
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """In a context of its own: this is called while some request is handled, which must not live as long."""
+        """Call back in a context of its own, so that the request being handled does not live as long."""
         return self.hub.loop.call_later(seconds, callback, context=Context())
 
     def _ask_all(self, job: Heard) -> None:
         self._ask(job, (client for audience in self.hub.fan_out.audiences(job.channel) for client in audience.clients))
 
-    # What producers say
+    # From producers
 
     def _hear(self, said: dict[str, Any]) -> None:
         woken: list[Client] = []
@@ -132,16 +133,16 @@ class Watching:
         self._held_bytes -= job.size
         job.hear(said, self.hub.loop.time())
         self._held_bytes += job.size
-        if self._held_bytes > HELD_BYTES:  # those who join it wait for the next state that is stored
+        if self._held_bytes > HELD_BYTES:  # clients that join this job wait for its next stored state
             self._drop_all(max(self._jobs.values(), key=lambda each: each.size))
         if not job.is_watched:
             return
         if is_gap:
             self._ask_all(job)
         elif is_news:
-            shown = {name: value for name, value in said.items() if name not in OF_HUBS}
+            shown = {name: value for name, value in said.items() if name not in HUB_MEMBERS}
             if job.state in ENDS:
-                shown["state"] = job.state  # its producer may not have heard of it yet
+                shown["state"] = job.state  # the producer may not know yet that the job has ended
             self._tell(job, shown, woken)
 
     def _drop_all(self, job: Heard) -> None:
@@ -149,7 +150,8 @@ class Watching:
         job.drop_all()
 
     def _tell(self, job: Heard, frame: dict[str, Any], woken: list[Client]) -> None:
-        """Everyone who watches, but for those who wait for the state, and those who cannot read so fast."""
+        """Send a frame to every watcher, except those that wait for the whole state. Clients that are too slow are to
+        ask for it."""
         data = compact_json(frame)
         for audience in self.hub.fan_out.audiences(job.channel):
             body = told_frame(audience.form, job.channel, FRAME, data)
@@ -161,7 +163,7 @@ class Watching:
                 elif client.is_open:
                     self._ask(job, (client,))
 
-    # What the cache says
+    # From the cache
 
     def _read(self) -> None:
         now = self.hub.loop.time()
@@ -196,9 +198,9 @@ class Watching:
         frame = job.whole(found)
         if frame is None:
             job.waiting_since = job.waiting_since or now
-            # What a dead producer has not stored does not come any more.
+            # A dead producer stores nothing more.
             is_dead = found is not None and found.state == "lost" and job.state not in ENDS
-            if not is_dead and now - job.waiting_since < PATIENCE_SECONDS:
+            if not is_dead and now - job.waiting_since < CACHE_WAIT_SECONDS:
                 job.read_at = now + RETRY_SECONDS
                 return
             frame = job.best(found, now)
@@ -211,7 +213,7 @@ class Watching:
         bodies = {form: told_frame(form, job.channel, FRAME, data) for form in {client.form for client in clients}}
         woken += [client for client in clients if client.put(bodies[client.form])]
 
-    # Jobs of which nothing is heard
+    # Silent jobs
 
     def _look(self) -> None:
         now = self.hub.loop.time()
@@ -237,7 +239,7 @@ class Watching:
         self._looking = self._later(self._look_seconds, self._look) if self._jobs else None
 
     async def _read_on(self, jobs: list[Heard]) -> None:
-        """Where no bus carries deltas from other processes: what is new in the cache is told as if it did."""
+        """If the bus carries no deltas: send what is new in the cache as if it had."""
         try:
             found = await in_thread(lambda: job_store().read(job.id for job in jobs))
         except Exception:
@@ -279,10 +281,11 @@ class Watching:
             for job in jobs:
                 job.watch_at = 0.0
 
-    # For whoever operates it
+    # For operators
 
     def running(self, namespace: str | None, *, limit: int) -> list[dict[str, Any]]:
-        """The jobs that run on whatever worker, as they are heard of here, and how many watch them here."""
+        """The jobs that run on any worker, as far as this hub has heard of them, with the number of their watchers
+        here."""
         get_backend().hear_deltas(self.hub)
         shown: list[dict[str, Any]] = []
         for job in self._jobs.values():
@@ -306,7 +309,7 @@ class Watching:
 
 
 def ask_here(channel: str, client_id: str) -> bool:
-    """A page asks for a job's state. Whether its stream is one of this process's."""
+    """A page asks for a job's state. False if its client is not one of this process."""
     for hub in open_hubs():
         if hub.clients.get(client_id) is not None and not hub.loop.is_closed():
             hub.deliver(lambda hub=hub: _ask(hub, channel, client_id))  # type: ignore[misc]

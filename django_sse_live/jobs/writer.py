@@ -1,6 +1,6 @@
-"""Writer: the producer's side of one job, until a round takes what it has said.
+"""Writer: the producer's side of one job. It collects what is written until the next round.
 
-Who may touch what: jobs/__init__.py.
+Who may touch what: see jobs/__init__.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ..conf import live_settings
 from .records import End, Record, State, units, whole_characters
 
 
-class Home(Protocol):
-    """What gathers the writers of a process: Writers."""
+class Gatherer(Protocol):
+    """The gathering thread of a process, as a writer knows it: Writers."""
 
     def poke(self) -> None: ...
 
@@ -25,32 +25,32 @@ class Home(Protocol):
 
 
 class JobOver(Exception):
-    """What is written is too late: the job has ended, or is another process's."""
+    """It is too late to write: the job has ended, or has another writer."""
 
 
 class Writer:
-    """States: writing → over (``over`` says why). What a producer says waits in ``_unsent`` until the next round."""
+    """States: writing → over (``over`` says why). New text waits in ``_unsent`` until the next round."""
 
     def __init__(self, record: Record, lease: str) -> None:
-        self.record: Record = record  # text, length and n are brought up to date by take(), in rounds alone
+        self.record: Record = record  # take() brings its text, length and n up to date, in rounds alone
         self.lease: str = lease
-        self.home: Home  # set by add()
+        self.gatherer: Gatherer  # set by add()
         self.is_cancelled: bool = False  # read by the producer at any time
-        self.over: str = ""  # why nothing can be written any more
+        self.over: str = ""  # why it is too late to write
         self.end: End | None = None
         self.stored_length = 0  # of the text that the cache has
         self.stored_n = 0
-        self.stored_at: float = 0.0  # monotonic: what is written first is stored at once
+        self.stored_at: float = 0.0  # monotonic; the first text is stored at once
         self.renewed_at: float = time.monotonic()
-        self.alone_at: float = self.renewed_at  # when somebody was last known to watch
+        self.alone_at: float = self.renewed_at  # when somebody last watched
         self._lock = threading.RLock()
         self._size = len(record.text.encode())  # bytes of UTF-8
-        self._half = ""  # the first half of a character, whose other half has not been written yet
+        self._half = ""  # the first half of a character, until its other half is written
         self._unsent: list[str] = []
-        self._n = record.n  # becomes the record's with the text that it counts
+        self._n = record.n  # copied to the record together with the text that it counts
 
     def write(self, text: str) -> bool:
-        """Whether the thread is to be woken."""
+        """Append text. True if the thread must be woken."""
         with self._lock:
             self._check()
             if not text:
@@ -87,8 +87,8 @@ class Writer:
             return self.record.text + "".join(self._unsent)
 
     def take(self, state: State = "running", *, must: bool = False) -> dict[str, Any] | None:
-        """Make what was written part of the record, and say it. None if that is nothing, unless it ``must`` be said.
-        In a round."""
+        """Add the new text to the record and make a frame of it, in a round. None if nothing is new, unless it ``must``
+        be sent."""
         with self._lock:
             record = self.record
             if not must and self._n == record.n:
@@ -115,5 +115,5 @@ class Writer:
             self.over = why
 
     def reopen(self) -> None:
-        """Its end could not be said: it goes on."""
+        """Undo close(): the end could not be stored, so the job goes on."""
         self.over, self.end = "", None

@@ -1,6 +1,6 @@
-"""Writers: all writers of this process, with the thread that gathers what they say.
+"""Writers: all writers of a process, and the thread that gathers what they write.
 
-Who may touch what: jobs/__init__.py.
+Who may touch what: see jobs/__init__.py.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 GATHER_SECONDS: Final = 0.05
 STORE_SECONDS: Final = 0.5  # between two writes of a job's state
-LOOK_SECONDS: Final = 0.5  # between two questions to the cache: who has ended, who was stopped
-BEAT_SECONDS: Final = 5.0  # between two renewals of the leases; hubs are told then too which jobs run
+LOOK_SECONDS: Final = 0.5  # between two queries of the cache for ends and stops
+LEASE_RENEW_SECONDS: Final = 5.0  # between two renewals of the leases, which also tell hubs which jobs run
 LINGER_SECONDS: Final = 1.0  # how long the thread waits for another job
-EXIT_SECONDS: Final = 2.0  # how long a process that ends waits for a round that is under way
-BATCH_CHARACTERS: Final = 64 * 1024  # of the deltas that go to the bus together
+EXIT_SECONDS: Final = 2.0  # how long a process that exits waits for the running round
+BATCH_CHARACTERS: Final = 64 * 1024  # of deltas in one message on the bus
 
 
 class Writers:
-    """Of one process."""
+    """The writers of one process."""
 
     def __init__(self) -> None:
-        self.started: int = 0  # since the process started, as is the next
+        self.started: int = 0  # jobs since the process started
         self.ended: Counter[str] = Counter()  # by state
-        self._lock = threading.RLock()  # of the next two
+        self._lock = threading.RLock()  # guards the next two
         self._writers: dict[Writer, None] = {}
         self._thread: threading.Thread | None = None
-        self._rounds = threading.RLock()  # one round, or one end, at a time: so deltas go out in their order
+        self._rounds = threading.RLock()  # one round, or one end, at a time, so that deltas go out in order
         self._news = threading.Event()
         self._look_at = self._beat_at = 0.0
         self._has_failed = self._has_warned = False
         self._exit = ExitWork(self.abandon, lambda: bool(self._writers))
 
     def add(self, writer: Writer) -> None:
-        writer.home = self
+        writer.gatherer = self
         try:
             with self._lock:
                 if self._thread is None:
@@ -68,7 +68,7 @@ class Writers:
                     self._thread = thread
                 self._writers[writer] = None
                 self.started += 1
-        except RuntimeError:  # the process has as many as it may have
+        except RuntimeError:  # the process may have no more threads
             self.abandon([writer])
             raise
         self._exit.watch_signals()
@@ -76,11 +76,11 @@ class Writers:
 
     @property
     def count(self) -> int:
-        """How many jobs are written here now."""
+        """The number of jobs that this process writes now."""
         return len(self._writers)
 
     def warn(self, text: str) -> None:
-        """Once for a process."""
+        """Log a warning, once for each process."""
         if not self._has_warned:
             self._has_warned = True
             logger.warning(text)
@@ -107,7 +107,7 @@ class Writers:
                 with self._rounds:
                     self._round()
                 self._has_failed = False
-            except Exception:  # the cache is away, or full: the leases lapse unless it is back in time
+            except Exception:  # the cache is away or full: the leases lapse unless it is back in time
                 if not self._has_failed:
                     self._has_failed = True
                     report_failure("The state of jobs cannot be written; it is tried again.")
@@ -119,7 +119,7 @@ class Writers:
             with self._lock:
                 if not self._writers and time.monotonic() >= idle_at:
                     self._thread = None
-                    connections.close_all()  # of a cache that is in a database
+                    connections.close_all()  # of a cache in a database
                     return
 
     def _round(self) -> None:
@@ -136,7 +136,7 @@ class Writers:
             self._look_at = now + LOOK_SECONDS
             self._look(store, writers, is_beat)
         if is_beat:
-            self._beat_at = now + BEAT_SECONDS
+            self._beat_at = now + LEASE_RENEW_SECONDS
 
     def _store(self, store: JobStore, writers: Iterable[Writer]) -> None:
         due = [writer for writer in writers if writer.record.n != writer.stored_n]
@@ -149,7 +149,7 @@ class Writers:
             writer.stored_n, writer.stored_length = writer.record.n, writer.record.length
 
     def _look(self, store: JobStore, writers: list[Writer], is_beat: bool) -> None:
-        """Who was stopped; whose lease somebody else has; who is watched by nobody."""
+        """Find the jobs that were stopped, have another writer, or are watched by nobody."""
         values = store.standing(writer.record for writer in writers)
         now = time.monotonic()
         for writer in writers:
@@ -170,14 +170,14 @@ class Writers:
             else:
                 if lease is None:
                     store.lease_again(record.id, writer.lease)
-                soon = min(BEAT_SECONDS, record.ttl_seconds / 4)
+                soon = min(LEASE_RENEW_SECONDS, record.ttl_seconds / 4)
                 if is_beat or now - writer.renewed_at > soon:
                     store.renew(record, lease=is_beat, state=now - writer.stored_at > soon)
                     writer.renewed_at = now
 
     def _is_alone(self, writer: Writer, values: dict[str, Any], now: float) -> bool:
-        """Whether nobody has watched for so long. The other half of the time is waited for here: the cache may lose
-        what somebody says."""
+        """Whether nobody has watched for too long. The cache keeps a watcher's note for half of that time; the other
+        half is waited for here, since the cache may lose a note."""
         seconds = writer.record.alone_seconds
         if seconds is None or watched_key(writer.record.id) in values:
             writer.alone_at = now
@@ -185,7 +185,7 @@ class Writers:
         return now - writer.alone_at >= seconds / 2
 
     def _finish(self, store: JobStore, writer: Writer, why: str, *, is_cancelled: bool = False) -> None:
-        """Say the last of it, under the lock of rounds; its end is known."""
+        """Send the last frame of a job whose end is stored, under the lock of rounds."""
         assert writer.end is not None
         writer.close(why, is_cancelled=is_cancelled)
         self._part(store, writer, writer.end.state)
@@ -216,8 +216,7 @@ class Writers:
     # Ends, in the producer's thread
 
     def end(self, writer: Writer, end: End) -> bool:
-        """Whether the job has ended by this, and by nothing before. What the cache raises is raised, and the job goes
-        on."""
+        """End a job. False if it had ended before. If the cache raises, the error is raised and the job goes on."""
         with self._rounds:
             if writer.over:
                 return writer.end is end
@@ -235,7 +234,7 @@ class Writers:
             return writer.end is end
 
     def abandon(self, writers: Iterable[Writer] | None = None) -> None:
-        """They end without an end: what is written is kept, and pages are told that the rest is lost."""
+        """Give up jobs without an end: their text is kept, and pages see them as lost."""
         if not self._rounds.acquire(timeout=EXIT_SECONDS):
             return  # the cache does not answer: the leases lapse
         try:

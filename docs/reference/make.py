@@ -29,7 +29,7 @@ HIDDEN_PARAMETERS = {"self", "cls"}
 # In a docstring: ``name``: what it is, at the start of a line or sentence; name: the same below "Args:"; an error's
 # name at the start of a line, and what it is raised for.
 _ARGUMENT = re.compile(r"(?:^|(?<=[.:;] ))((?:``[\w*]+``(?:, | or | with ))*``[\w*]+``): ")
-_NAME = r"(?:\w+Error|ImproperlyConfigured|StreamRefused|StreamEnded|MessageRefused)\b"
+_NAME = r"(?:\w+Error|ImproperlyConfigured|StreamRefused|StreamEnded|MessageRefused|JobOver)\b"
 _ERROR = re.compile(rf"^{_NAME}(?!\()")
 _NEXT_ERROR = re.compile(rf"(?<=[.;] )(?={_NAME})")
 _CALL_OR_SETTING = re.compile(r"(?<![\w.])([\w.]+\(\)|[A-Z]{3,}_[A-Z_]+|@\w+)(?!\w)")

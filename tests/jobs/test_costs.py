@@ -89,7 +89,7 @@ async def test_many_watchers_of_a_busy_job_ask_the_cache_for_little(
 
 
 async def test_a_silent_job_is_renewed(asked: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(writers, "LEASE_RENEW_SECONDS", 0.5)
     job = await astart_job()
     await asyncio.to_thread(until, lambda: asked[f"touch {state_key(job.id)}"] > 1)
 

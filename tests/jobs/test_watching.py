@@ -197,7 +197,7 @@ async def test_a_dead_producer_is_lost_and_one_that_comes_back_runs() -> None:
         while page.text != "x":
             await page.frame()
         await asyncio.sleep(watching.SILENT_SECONDS)
-        writers = job.writer.home
+        writers = job.writer.gatherer
         with writers._rounds:  # it stands still
             cache.delete(f"sse_live.job.{job.id}.lease")
             while page.states[-1] != "lost":
@@ -209,7 +209,7 @@ async def test_a_dead_producer_is_lost_and_one_that_comes_back_runs() -> None:
 
 async def test_a_dead_producer_is_lost_though_its_last_words_were_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for what cannot come any more."""
-    monkeypatch.setattr(watching, "PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(watching, "CACHE_WAIT_SECONDS", 3600.0)
     monkeypatch.setattr(heard, "HELD_SECONDS", -1.0)  # a lease lapses after more seconds than deltas are held
     job = await astart_job()
     async with watch(job.token) as page:
@@ -218,7 +218,7 @@ async def test_a_dead_producer_is_lost_though_its_last_words_were_not_stored(mon
         job.write("last words")
         while page.text != "last words":
             await page.frame()
-        with job.writer.home._rounds:  # it is dead
+        with job.writer.gatherer._rounds:  # it is dead
             cache.delete(f"sse_live.job.{job.id}.lease")
             while page.states[-1] != "lost":
                 await page.frame()
@@ -416,7 +416,7 @@ async def test_a_page_that_asks_gets_the_state_again_on_its_stream_and_no_other_
     async with watch(job.token, client) as page, watch(job.token, client) as other:
         while page.text != "text" or other.text != "text":
             await (page if page.text != "text" else other).frame()
-        await asyncio.sleep(watching.AGAIN_SECONDS)
+        await asyncio.sleep(watching.ASK_AGAIN_SECONDS)
         answer = await client.send(
             "sse.job.state",
             channel=job.channel,
