@@ -1,4 +1,4 @@
-"""Audience: the clients that hear the same; and the bodies that they share.
+"""Audience: the clients that hear the same channels in the same form, and the bodies that they share.
 
 Touched on the hub's loop alone.
 """
@@ -13,8 +13,8 @@ from .log import EventLog
 
 Cursor: TypeAlias = int
 
-SEND_MAX_BYTES: Final = 256 * 1024  # one send carries no more, unless a single event is larger
-SHARED_BODIES_MAX: Final = 16  # joined bodies kept for the clients that stand where another stood: SEND_MAX_BYTES each
+SEND_MAX_BYTES: Final = 256 * 1024  # one send carries no more, except a single larger event
+SHARED_BODIES_MAX: Final = 16  # bodies kept for clients that reach the same cursor later
 
 
 class Listener(Protocol):
@@ -27,12 +27,12 @@ class Listener(Protocol):
 
 ListenerT = TypeVar("ListenerT", bound=Listener)
 
-BodyKey: TypeAlias = tuple[object, Form, Cursor]  # whose (an audience's, or by its name a channel's), and where
+BodyKey: TypeAlias = tuple[object, Form, Cursor]  # an audience, or a channel's name; and its cursor
 Body: TypeAlias = tuple[bytes, Cursor, int]  # the bytes, the cursor after them, how many events they hold
 
 
 class SharedBodies(dict[BodyKey, Body]):
-    """What has been read since the log's head last moved; bounded. Besides it, what was read last."""
+    """The bodies read since the log's head last moved, bounded, and the one read last."""
 
     __slots__ = ("cursor", "latest", "reader")
 
@@ -53,15 +53,14 @@ class SharedBodies(dict[BodyKey, Body]):
 
 
 class Source(Protocol):
-    """Where an audience reads. The log may become another one."""
+    """Where an audience reads: a hub, whose log may be replaced."""
 
     log: EventLog
     shared_bodies: SharedBodies
 
 
 class Audience(Generic[ListenerT]):
-    """The clients that hear the same channels in the same form: all of them that stand at the same cursor are handed
-    the same bytes."""
+    """The clients that hear the same channels in the same form. Those at the same cursor get the same bytes."""
 
     __slots__ = ("channels", "form", "clients", "_heard", "_source")
 
@@ -78,10 +77,10 @@ class Audience(Generic[ListenerT]):
         return event.named() if self.form == "named" else event.lines(self._heard)
 
     def read(self, cursor: Cursor) -> Body | None:
-        """None when there is nothing after ``cursor``."""
+        """The events after ``cursor`` as one body; None if there are none."""
         shared = self._source.shared_bodies
         if shared.reader is self and shared.cursor == cursor:
-            return shared.latest  # most often: what the client before was handed
+            return shared.latest  # the usual case: the body of the client before
         body = self._read(cursor, shared)
         if len(self.clients) > 1:
             shared.reader, shared.cursor, shared.latest = self, cursor, body
@@ -95,8 +94,8 @@ class Audience(Generic[ListenerT]):
             news = log.with_news(self.channels, cursor)
             if not news:
                 return None
-        # Where only one channel has news, it makes no difference what else is heard: ten thousand users, each with a
-        # channel of their own besides a common one, share one body.
+        # If only one channel has news, the other channels make no difference. Ten thousand users, each with a channel
+        # of their own besides a common one, share one body.
         alone: BodyKey = (self, self.form, cursor)
         shared: BodyKey = (news[0], self.form, cursor) if len(news) == 1 else alone
         known = shared_bodies.get(shared) or shared_bodies.get(alone)
@@ -120,7 +119,7 @@ class Audience(Generic[ListenerT]):
             log.head if complete else events[count - 1].position,
             count,
         )
-        # Envelopes and lines name the channels that this audience hears, and no other.
+        # Envelopes and lines name only the channels that this audience hears.
         is_private = self.form != "named" and any(len(event.channels) > 1 for event in events)
         shared_bodies[alone if is_private else shared] = body
         return body

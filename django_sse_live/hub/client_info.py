@@ -1,6 +1,6 @@
-"""ClientInfo: what is known of a client since its request was checked. It never changes while the stream is open.
+"""ClientInfo: what a client's request has shown. It never changes while the stream is open.
 
-Nothing here knows of hubs, or of how far a client was served.
+Hubs, and how far a client was served, are unknown here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _usual_heartbeat_seconds() -> float:
 
 
 def user_key(user_pk: str, namespace: str) -> str:
-    """What the streams of one user have in common."""
+    """The name that all streams of one user share."""
     return user_pk if live_settings().shared_users else scope_name(namespace, user_pk)
 
 
@@ -34,15 +34,15 @@ class ClientInfo:
     channels: tuple[str, ...]
     form: Form = "named"
     _: KW_ONLY
-    namespace: str = ""  # where NAMESPACE is set; the channels have it in front
+    namespace: str = ""  # with NAMESPACE set; the channels begin with it
     id: str = field(default_factory=_new_id)
     user_pk: str | None = None
-    auth: str = ""  # auth_marks() of the user: others after a password change
+    auth: str = ""  # auth_marks() of the user; a password change changes them
     session: str | None = None  # a digest of the session key, never the key
     address: str = ""
     user_agent: str = ""
     heartbeat_seconds: float = field(default_factory=_usual_heartbeat_seconds)
-    replaces: str = ""  # the id of the client that its browser will close for it: a renewal
+    replaces: str = ""  # for a renewal: the id of the older client that its browser is about to close
     user_key: str | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class ClientInfo:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The channels as the project and its browsers know them: without their namespace."""
+        """The channels without their namespace, as the project and its browsers know them."""
         return tuple([plain_name(channel) for channel in self.channels])
 
     def matches(
@@ -64,7 +64,8 @@ class ClientInfo:
         session: str | None = None,
         not_auth: str | None = None,
     ) -> bool:
-        """Whether every condition that is not None is met. ``not_auth``: its ``auth`` is of another password."""
+        """Whether all conditions that are not None are met. ``not_auth``: its ``auth`` differs, so its password is
+        another."""
         return (
             (namespace is None or self.namespace == namespace)
             and (user_pk is None or self.user_pk == user_pk)
@@ -76,8 +77,8 @@ class ClientInfo:
 
 
 class Admission(NamedTuple):
-    """The checks by which a ticket lets a client in."""
+    """The earlier checks on which a ticket lets a client in."""
 
-    client_id: str  # of the stream before
+    client_id: str  # of the stream that was checked
     epoch: str
-    position: int  # of the bus, known before they began: what was revoked by then, they have seen
+    position: int  # of the bus, known before the checks began: they have seen every revocation up to it

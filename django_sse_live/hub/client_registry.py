@@ -1,4 +1,4 @@
-"""ClientRegistry: the open clients of a hub, and how many there are of each user and address.
+"""ClientRegistry: the open clients of a hub, and their numbers for each user and address.
 
 Touched on the hub's loop alone.
 """
@@ -15,7 +15,7 @@ from .clients import Client
 
 
 class _Index:
-    """Clients by a key. Most keys have one client, which stands there itself: a dict for each would cost 200 bytes."""
+    """Clients by a key. A key's only client is stored without a dict: a dict for each would cost 200 bytes."""
 
     __slots__ = ("_found",)
 
@@ -69,10 +69,10 @@ def _what_limits_count(info: ClientInfo) -> tuple[str | None, str | None, str]:
 
 
 class ClientRegistry:
-    """By id, with what the limits and disconnect_clients() ask.
+    """Clients by id, by the keys of the limits, and by the conditions of disconnect_clients().
 
-    A browser that renews its stream opens the new one first, and closes the old one when it is connected: for that
-    moment the two have one place between them, which is that of whichever stays.
+    A browser that renews its stream opens the new one first, and closes the old one once the new one is connected.
+    Meanwhile the two count as one.
     """
 
     __slots__ = ("_by_id", "_by_session", "_by_user", "_doubled", "_pairs", "_per_address")
@@ -82,8 +82,8 @@ class ClientRegistry:
         self._by_user = _Index()
         self._by_session = _Index()
         self._per_address: Counter[str] = Counter()  # by address_group()
-        self._pairs: dict[str, str] = {}  # of open clients that share a place: each one's id and the other's
-        self._doubled: Counter[str | None] = Counter()  # by what the limits count, how many clients are counted twice
+        self._pairs: dict[str, str] = {}  # ids of two open clients that count as one, both ways
+        self._doubled: Counter[str | None] = Counter()  # by key of a limit: how many clients are counted twice
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -112,7 +112,7 @@ class ClientRegistry:
         return True
 
     def count_like(self, info: ClientInfo) -> int:
-        """How many of the same session, or else of the same address."""
+        """The number of clients with the same session, or without one, the same address."""
         if info.session is not None:
             return self._by_session.count(info.session) - self._doubled[_of_session(info)]
         return self._count_at_address(info) if info.address else 1
@@ -137,7 +137,7 @@ class ClientRegistry:
         del self._by_id[info.id]
         other = self._pairs.pop(info.id, None)
         if other is not None:
-            del self._pairs[other]  # which keeps the place
+            del self._pairs[other]  # the other keeps their place
             for key in _what_limits_count(info):
                 self._doubled[key] -= 1
                 if not self._doubled[key]:
@@ -151,8 +151,8 @@ class ClientRegistry:
                 del self._per_address[group]
 
     def _predecessor(self, info: ClientInfo) -> Client | None:
-        """The open client whose stream this newcomer renews. It must be its own, the same user's, session's and
-        address's, and have no other yet: a place is never shared by more than two."""
+        """The open client that this newcomer renews. Both must have the same user, session and address. At most two
+        clients share a place."""
         old = self._by_id.get(info.replaces) if info.replaces else None
         if old is None or old.id in self._pairs:
             return None
@@ -170,7 +170,7 @@ class ClientRegistry:
         namespace: str | None = None,
         **_: str,
     ) -> Iterable[Client] | None:
-        """Those of whom the first condition given here is true; None if none of these is given."""
+        """The clients for which the first given condition is true; None if no condition is given."""
         if client_id is not None:
             client = self._by_id.get(client_id)
             return [] if client is None else [client]
@@ -178,6 +178,6 @@ class ClientRegistry:
             return self._by_session.clients(session)
         settings = live_settings()
         is_known = namespace is not None or settings.namespace is None or settings.shared_users
-        if user_pk is not None and is_known:  # else of any namespace, and there are as many keys
+        if user_pk is not None and is_known:  # a user of no known namespace has a key in each
             return self._by_user.clients(user_key(user_pk, namespace or ""))
         return None

@@ -1,6 +1,6 @@
-"""Client: one open stream, from its request's checks to its end.
+"""Client: one open stream, from the checks of its request to its end.
 
-Everything here is touched on the hub's loop alone. Nothing here knows of HTTP.
+Touched on the hub's loop alone. HTTP is unknown here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def _of_info(name: str) -> Any:
 
 
 class Client(Reading):
-    """What is known of a client, and its way through the hub.
+    """One open stream in its hub.
 
-    States, each entered once and in this order: made (by the view; unknown to the hub) → open (in the registry) →
-    closing (``close_reason`` is set; what stands before the goodbye, and the goodbye, may still be taken) → closed (out
-    of the registry). The task that streams it calls open() first, and leave() last.
+    States, each entered once, in this order: made (by the view; the hub does not know it) → open (in the registry) →
+    closing (``close_reason`` is set; the events before the goodbye, and the goodbye, may still be taken) → closed (out
+    of the registry). The task that streams it calls open() first and leave() last.
     """
 
     __slots__ = (
@@ -38,7 +38,7 @@ class Client(Reading):
         "greeting", "admission", "make_ticket", "_epoch", "_asked", "_tokens", "_own", "__weakref__",
     )  # fmt: skip
 
-    # Of its info.
+    # Read from its info.
     id: str = _of_info("id")
     namespace: str = _of_info("namespace")
     names: tuple[str, ...] = _of_info("names")
@@ -48,7 +48,7 @@ class Client(Reading):
     user_agent: str = _of_info("user_agent")
     heartbeat_seconds: float = _of_info("heartbeat_seconds")
 
-    # Reading's. They are assigned here too, where type checkers would infer narrower types.
+    # Attributes of Reading, repeated here: type checkers would infer narrower types from the assignments.
     info: ClientInfo
     cursor: Cursor
     last_ping: float
@@ -64,24 +64,26 @@ class Client(Reading):
         own: tuple[str, ...] = (),
         checked_at: float = 0.0,
     ) -> None:
-        # Where it starts: fixed now, so that what is broadcast while its snapshot is made is replayed after it.
+        # The cursor is set now: events that are broadcast while the snapshot is made are replayed after it.
         log = hub.log
         self._epoch, cursor = (log.epoch, log.head) if isinstance(last_id, str) else last_id
         super().__init__(hub, info, cursor)
         self.connected_at: float = 0.0  # seconds since 1970
-        self.abort: Callable[..., None] | None = None  # drops the connection; set by the task that streams
-        self.heartbeat_at: float = 0.0  # loop time; kept by Heartbeat, as are the next two
+        self.abort: Callable[..., None] | None = None  # drops the TCP connection; set by the task that streams
+        self.heartbeat_at: float = 0.0  # loop time; set by Heartbeat, as are the next two
         self.ends_at: float = 0.0
         self.look_key: int = 0
-        # Loop time before which nobody looked whether it may listen; 0 once it is open.
+        # Loop time before its access was checked; 0 once it is open.
         self.checked_at: float = checked_at
-        self.initial: Sequence[bytes] = ()  # frames to be sent right after connected
-        self.resumed_from: int | None = None  # the position it came back with, once it is open and was not reset
+        self.initial: Sequence[bytes] = ()  # frames that follow ``connected``
+        self.resumed_from: int | None = None  # the position it resumed from, if it was open and got no reset
         self._asked = last_id
         self._tokens, self._own = tokens, own
-        self.greeting: dict[str, Any] | None = None  # what else connected brings to a client of our own
-        self.admission: Admission | None = None  # of one that was let in by a ticket; None once it is open
-        self.make_ticket: Callable[[Client], str | None] | None = None  # for connected; None once it is open
+        # further members of ``connected``, for this package's own JavaScript
+        self.greeting: dict[str, Any] | None = None
+        self.admission: Admission | None = None  # of a client let in by a ticket; None once it is open
+        # makes the ticket of ``connected``; None once it is open
+        self.make_ticket: Callable[[Client], str | None] | None = None
         if self._epoch == log.epoch and log.is_about_to_evict(cursor) and not log.lost(info.channels, cursor):
             self._hold([], cursor)
 
@@ -92,11 +94,11 @@ class Client(Reading):
     def connected(self) -> datetime:
         return datetime.fromtimestamp(self.connected_at, timezone.utc)
 
-    # The beginning
+    # The start
 
     @property
     def needs_history(self) -> bool:
-        """Whether it missed events that only the backend can still have, or is further than this worker."""
+        """Whether it missed events that only the backend may still have, or has seen more than this worker."""
         log = self.hub.log
         return (
             not isinstance(self._asked, str)
@@ -106,11 +108,11 @@ class Client(Reading):
         )
 
     def replay(self, history: list[Event]) -> None:
-        """Before open(): send these first. They are all that came after the cursor and has left the log."""
+        """Before open(): send these events first. They are all events after the cursor that the log has evicted."""
         self._hold(history, max(self.hub.log.evicted_to, history[-1].position if history else 0))
 
     def open(self) -> None:
-        """Enter the registry, and say ``connected``; or, where there is no room, say goodbye."""
+        """Enter the registry and send ``connected``; if there is no room, say goodbye."""
         if self.close_reason is not None:
             return  # refused already
         hub = self.hub
@@ -123,7 +125,7 @@ class Client(Reading):
         log = hub.log
         settings = live_settings()
         if self._asked == "none" and self._epoch != log.epoch and not self.initial:
-            self._epoch, self.cursor = log.epoch, log.head  # it has seen nothing, and so missed nothing
+            self._epoch, self.cursor = log.epoch, log.head  # it has seen nothing, so it has missed nothing
         reset = None
         if self._asked == "unknown" or self._epoch != log.epoch or self.cursor == LOST:
             reset = "unknown_id"
@@ -156,13 +158,13 @@ class Client(Reading):
             self._frames.append(reset_frame(self.form, id=log.head_id, reason=reset))
         self._frames += self.initial
         self.initial, self._tokens, self._own, self.greeting, self.make_ticket = (), (), (), None, None
-        # One tuple for all of them. It has the same names, and so the info is what it was.
+        # The audience's tuple has the same names: all its clients share one object.
         object.__setattr__(self.info, "channels", audience.channels)
         hub.announce(self)
 
     def _more(self) -> dict[str, Any]:
-        """What connected brings to a client of our own: whose messages are sent beside this stream, as a browser keeps
-        it, and the ticket."""
+        """Further members of ``connected`` for this package's own JavaScript: the digest of the user whose messages the
+        page may send, and the ticket."""
         info = self.info
         more: dict[str, Any] = {"as": as_digest(info.user_pk, info.namespace), "spread": self.hub.spread_ms}
         if self.greeting is not None:
@@ -173,7 +175,7 @@ class Client(Reading):
         return more
 
     def refuse(self, reason: CloseReason) -> None:
-        """Instead of open(): there is no room, or no time. The stream is a goodbye and nothing else."""
+        """Instead of open(), if there is no room or no time: the stream is one goodbye."""
         settings = live_settings()
         retry_ms = int(settings.retry_ms * (1 + 4 * random()))
         self.close_reason = reason
@@ -183,13 +185,13 @@ class Client(Reading):
     # The end
 
     def end(self, reason: CloseReason, *, retry_ms: int | None = None) -> None:
-        """Send what has been broadcast up to now, say goodbye and stop. With ``retry_ms`` the client is asked to come
-        back after that time; None is final. What is not read within SEND_TIMEOUT_SECONDS is not waited for."""
+        """Send the events broadcast so far, say goodbye and stop. With ``retry_ms`` the client comes back after that
+        time; None is final. After SEND_TIMEOUT_SECONDS, unread bytes are given up."""
         before = self._goodbye
         if self._audience is None or (self.close_reason is not None and before is None):
             return
         if before is not None and (retry_ms is not None or before.retry_ms is None):
-            return  # a goodbye waits already, and this one says no more
+            return  # it already has a goodbye, which says the same or more
         loop, log = self.hub.loop, self.hub.log
         position = before.position if before is not None and self.close_reason == "revoked" else log.head
         self.close_reason = reason
@@ -197,11 +199,11 @@ class Client(Reading):
         self.wake()
 
     def grow_old(self) -> None:
-        """MAX_AGE_SECONDS are over."""
+        """End the stream, since it is MAX_AGE_SECONDS old."""
         self.end("max_age", retry_ms=int(live_settings().retry_ms * (0.5 + random())))
 
     def leave(self, reason: CloseReason = "client") -> None:
-        """Out of the registry; the task that streams has stopped. May be called twice."""
+        """Leave the registry; the task that streams has stopped. May be called twice."""
         if self.close_reason is None:
             self.close_reason = reason
         self._frames.clear()

@@ -1,4 +1,4 @@
-"""The types of the control events that every hub obeys. They travel as any other event does, and keep their place."""
+"""The types of the control events that every hub obeys. They travel in order with all other events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from ..events import RESERVED_PREFIX
 
-DISCONNECT: Final = RESERVED_PREFIX + "disconnect"  # behind disconnect_clients(): a final goodbye
-REVOKE: Final = RESERVED_PREFIX + "revoke"  # the clients are asked to come back, and are checked anew
+DISCONNECT: Final = RESERVED_PREFIX + "disconnect"  # disconnect_clients(): a final goodbye
+REVOKE: Final = RESERVED_PREFIX + "revoke"  # clients are to come back and be checked anew
 ENDS: Final = frozenset({DISCONNECT, REVOKE})
-LOST_EVENTS: Final = RESERVED_PREFIX + "lost"  # a publisher had to give up events before this one
+LOST_EVENTS: Final = RESERVED_PREFIX + "lost"  # a publisher has dropped events before this one

@@ -1,4 +1,4 @@
-"""What is said of an exception that must not reach the loop that caught it: the others in that loop are served."""
+"""How an exception is reported that must not end the loop that caught it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
 def report_failure(message: str, *arguments: object) -> None:
-    """Log the exception that is being handled; or print it, where a filter or handler of the log raises one too."""
+    """Log the exception being handled. If the log itself raises, print it."""
     try:
         logger.exception(message, *arguments)
     except Exception:
@@ -19,7 +19,7 @@ def report_failure(message: str, *arguments: object) -> None:
 
 
 def guarded(function: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-    """Call it; an exception is reported and goes no further."""
+    """Call the function. An exception is reported, not raised."""
     try:
         function(*arguments, **named)
     except Exception:

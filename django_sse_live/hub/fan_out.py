@@ -1,8 +1,8 @@
-"""FanOut: who hears what, and when they are woken for what is new.
+"""FanOut: which clients hear a channel, and when they are woken for its news.
 
-A channel is, at each moment, in one of these states: quiet; with news (in ``_news``), which wait for the end of its
-rest; or being fanned out (in ``_waking``), with more news meanwhile or without. Between two fan-outs of a channel lies
-a rest, in which what arrives is gathered. Clients are woken a few at a time: the loop can do something else in between.
+A channel is always in one of these states: quiet; with news (in ``_news``) that wait until its pause is over; being
+fanned out (in ``_waking``), with or without further news. After a fan-out a channel pauses, and gathers what arrives.
+Clients are woken in slices, so that the loop can do other work in between.
 
 Touched on the hub's loop alone.
 """
@@ -21,8 +21,9 @@ from ..wire import Form
 from .audience import Audience, ListenerT, Source
 from .counts import Counts
 
-WAKE_SLICE: Final = 20  # clients served before the loop may do something else: 0.1 ms on Uvicorn, 0.4 ms on Daphne
-COALESCE_SECONDS: Final = 0.005  # a channel rests this long after a fan-out: what arrives meanwhile goes out together
+WAKE_SLICE: Final = 20  # clients served before the loop does other work: 0.1 ms on Uvicorn, 0.4 ms on Daphne
+# a channel pauses this long after a fan-out, so that events that arrive close together go out together
+COALESCE_SECONDS: Final = 0.005
 
 
 class FanOutHub(Source, Protocol):
@@ -52,16 +53,15 @@ class FanOut(Generic[ListenerT]):
         self._hub = hub
         self._channels: dict[str, _Channel[ListenerT]] = {}
         self._audiences: dict[tuple[tuple[str, ...], Form], Audience[ListenerT]] = {}
-        # Channels with events that have not been fanned out, and the first and the last of these. The log may not have
-        # them any more.
+        # Channels with news, with the positions of the first and the last of it. The log may have evicted those events.
         self._news: dict[str, tuple[int, int]] = {}
-        # Who is next, up to which position, and the first position of this fan-out.
+        # Queued fan-outs: channel, clients, up to which position, from which position.
         self._waking: deque[tuple[_Channel[ListenerT] | None, list[ListenerT], int, int]] = deque()
-        self._woken = 0  # of the first of these
+        self._woken = 0  # clients already woken of the first fan-out
         self._slice_is_due = False
-        self._rest: asyncio.TimerHandle | None = None  # until the first channel with news has rested
+        self._rest: asyncio.TimerHandle | None = None  # rings when the first channel with news has paused
 
-    # Who hears what
+    # Which clients hear a channel
 
     def add(self, client: ListenerT, channels: tuple[str, ...], form: Form) -> Audience[ListenerT]:
         key = (channels, form)
@@ -95,24 +95,24 @@ class FanOut(Generic[ListenerT]):
         return () if found is None else found.audiences
 
     def channels(self, prefix: str) -> list[str]:
-        """Those that somebody hears here, in any namespace, of those whose names begin so."""
+        """The channels with this prefix that any client hears here, in any namespace."""
         return [name for name in self._channels if prefix in name and plain_name(name).startswith(prefix)]
 
     def count_form(self, form: Form) -> int:
-        """How many read their stream in this form."""
+        """The number of clients that read this form."""
         return sum(len(audience.clients) for audience in list(self._audiences.values()) if audience.form == form)
 
     def count_clients(self, names: tuple[str, ...]) -> int:
-        """How many hear at least one of these channels."""
+        """The number of clients that hear at least one of these channels."""
         channels = [channel for name in names if (channel := self._channels.get(name)) is not None]
         if len(channels) == 1:
             return channels[0].client_count
         return sum(len(audience.clients) for audience in {a: None for channel in channels for a in channel.audiences})
 
-    # What is new
+    # News
 
     def add_news(self, event: Event) -> None:
-        """It is in the log; run() wakes those who hear it."""
+        """Note an event that is in the log; run() wakes its clients."""
         for name in event.channels:
             if name in self._channels:
                 found = self._news.get(name)
@@ -120,11 +120,11 @@ class FanOut(Generic[ListenerT]):
 
     @property
     def is_over(self) -> bool:
-        """Whether everyone was woken for everything."""
+        """Whether every client was woken for all news."""
         return not self._waking and not self._news
 
     def run(self) -> None:
-        """Queue the clients of each channel that has news and has rested."""
+        """Queue the clients of each channel that has news and has paused."""
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
@@ -139,7 +139,7 @@ class FanOut(Generic[ListenerT]):
                 soonest = min(soonest, rests_until)
             else:
                 first, last = self._news.pop(name)
-                channel.fanned_out_at = float("inf")  # until the last of its clients was woken
+                channel.fanned_out_at = float("inf")  # until its last client is woken
                 clients = [client for audience in channel.audiences for client in audience.clients]
                 self._waking.append((channel, clients, last, first))
         if soonest < float("inf"):
@@ -148,7 +148,7 @@ class FanOut(Generic[ListenerT]):
             self._wake_slice()
 
     def wake(self, clients: list[ListenerT]) -> None:
-        """Wake these, whatever they have read, without holding the loop for long."""
+        """Wake these clients in slices, whatever they have read."""
         self._waking.append((None, clients, -1, 0))
         if not self._slice_is_due:
             self._slice_is_due = True
@@ -171,7 +171,7 @@ class FanOut(Generic[ListenerT]):
                 self._woken = 0
                 if channel is not None:
                     channel.fanned_out_at = loop.time()
-                    loop.call_soon(self._observe, first)  # behind the steps of those who have just been woken
+                    loop.call_soon(self._observe, first)  # after the steps of the clients just woken
         if self._waking:
             self._slice_is_due = True
             loop.call_soon(self._wake_slice)
@@ -181,5 +181,5 @@ class FanOut(Generic[ListenerT]):
             self._hub.settle()
 
     def _observe(self, first: int) -> None:
-        # The id has the clock of this machine, or that of the bus.
+        # The id's time is by this machine's clock, or by the bus's.
         self._hub.counts.latency.observe(max(0.0, time.time() - position_milliseconds(first) / 1000))

@@ -1,6 +1,5 @@
-"""The one sweep of a hub: heartbeats, sends that hang, streams that are old enough.
+"""The one sweep of a hub: heartbeats, hanging sends, streams that are too old. One timer serves all clients.
 
-One timer, whatever the number of clients.
 Touched on the hub's loop alone.
 """
 
@@ -20,13 +19,13 @@ from ..wire import Form, heartbeat_frame
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 TICK_SECONDS: Final = 0.25
-SWEEP_SLICE: Final = 500  # clients looked at before the loop may do something else: 5 ms where all of them end
+SWEEP_SLICE: Final = 500  # clients checked before the loop does other work: 5 ms if all of them end
 
-Found = dict[Any, Any]  # what one look for a connection brings to light for the next
+Found = dict[Any, Any]  # what one search for a connection has found, kept for the next search
 
 
 class Swept(Protocol):
-    """What the sweep needs of a client. The first four are the sweep's own."""
+    """What the sweep needs of a client. The first four attributes are the sweep's own."""
 
     heartbeat_at: float
     ends_at: float
@@ -44,8 +43,8 @@ SweptT = TypeVar("SweptT", bound=Swept)
 
 
 class Heartbeat(Generic[SweptT]):
-    """A timer wheel: each client stands under the tick at which it must next be looked at, so that a tick costs only
-    what is due."""
+    """A timer wheel: each client stands at the tick when it must next be checked, so that a tick costs only what is
+    due."""
 
     __slots__ = ("now", "_loop", "_before", "_cut_off", "_beat", "_after", "_wheel", "_timer", "_frames")
 
@@ -58,9 +57,9 @@ class Heartbeat(Generic[SweptT]):
         beat: Callable[[list[SweptT], Found], None],
         after: Callable[[], None],
     ) -> None:
-        """``before`` and ``after``: called around each tick. ``cut_off``: a send to this client hangs. ``beat``: wake
-        these clients, for whom a heartbeat is due."""
-        self.now: float = loop.time()  # loop time of the last tick: precise enough for what is asked on each send
+        """``before``, ``after``: called around each tick. ``cut_off``: called for a client whose send hangs. ``beat``:
+        wakes the clients that are due a heartbeat."""
+        self.now: float = loop.time()  # loop time of the last tick, precise enough for each send
         self._loop = loop
         self._before = before
         self._cut_off = cut_off
@@ -68,13 +67,14 @@ class Heartbeat(Generic[SweptT]):
         self._after = after
         self._wheel: dict[int, dict[SweptT, None]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._frames: dict[tuple[Form, str, int], bytes] = {}  # of this tick, shared by clients at one cursor
+        # frames of this tick, shared by clients at the same cursor
+        self._frames: dict[tuple[Form, str, int], bytes] = {}
 
     def add(self, client: SweptT) -> None:
         self.now = now = self._loop.time()
         max_age = live_settings().max_age_seconds
         client.heartbeat_at = now + client.heartbeat_seconds
-        if not client.ends_at:  # else it goes on after a break, and ends when it would have
+        if not client.ends_at:  # a resumed stream ends when it would have without the break
             client.ends_at = float("inf") if max_age is None else now + max_age * (0.9 + 0.2 * random())
         self._look_at(client, now)
         if self._timer is None:
@@ -91,7 +91,7 @@ class Heartbeat(Generic[SweptT]):
             self._timer = None
 
     def bring_forward(self, client: SweptT, when: float) -> None:
-        """Wake this client at that loop time, if it is not woken before."""
+        """Wake this client at that loop time at the latest."""
         if when < client.heartbeat_at:
             client.heartbeat_at = when
             self.remove(client)
@@ -100,7 +100,8 @@ class Heartbeat(Generic[SweptT]):
                 self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def frame(self, form: Form, epoch: str, position: int, spread_ms: int = 0) -> bytes:
-        """A heartbeat that says how far its client has been served; and to our own over how long to spread a fetch."""
+        """A heartbeat with the position its client has been served to; for this package's own JavaScript also the time
+        over which to spread a fetch."""
         key = (form, epoch, position)
         body = self._frames.get(key)
         if body is None:
@@ -108,8 +109,8 @@ class Heartbeat(Generic[SweptT]):
         return body
 
     def _look_at(self, client: SweptT, now: float) -> None:
-        # Never later than SEND_TIMEOUT_SECONDS from now: a send that begins to hang right after this look is then
-        # found in time, and looked at again when exactly its time is up.
+        # Never later than SEND_TIMEOUT_SECONDS from now. So a send that begins to hang right after this check is found
+        # in time, and checked again exactly when its time is up.
         timeout = live_settings().send_timeout_seconds
         when = min(client.heartbeat_at, client.ends_at, now + timeout)
         if client.sending_since:
@@ -142,7 +143,7 @@ class Heartbeat(Generic[SweptT]):
                     client.heartbeat_at = now + client.heartbeat_seconds
                     client.heartbeat_due = True
                     beating.append(client)
-            except Exception:  # of one client: the others are looked after
+            except Exception:  # of one client: the others still get their check
                 logger.exception("The sweep failed for %r.", client)
             self._look_at(client, now)
         if beating:
@@ -151,11 +152,11 @@ class Heartbeat(Generic[SweptT]):
         if self._timer is not None and (not self._wheel or len(due) == SWEEP_SLICE):
             self._timer.cancel()
             self._timer = self._loop.call_later(0, self._tick) if self._wheel else None
-        elif self._timer is None and self._wheel:  # a client that was cut off above left while the wheel stood empty
+        elif self._timer is None and self._wheel:  # a client that was cut off above left while the wheel was empty
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _take_due(self, current: int) -> list[SweptT]:
-        """Out of the wheel with those whose tick has come, SWEEP_SLICE of them at the most."""
+        """Take at most SWEEP_SLICE clients whose tick has come out of the wheel."""
         due: list[SweptT] = []
         for key in [key for key in self._wheel if key <= current]:
             slot = self._wheel[key]

@@ -1,6 +1,6 @@
-"""Hub: what one event loop of one worker knows. What comes in, and which clients come and go.
+"""Hub: what one event loop of one worker knows: incoming events, and clients that join and leave.
 
-A hub is touched on its loop alone; other threads call deliver(). Nothing here knows of HTTP or of a bus.
+A hub is touched on its loop alone; other threads call deliver(). HTTP and the bus are unknown here.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from .replay_budget import ReplayBudget
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-FILL_SECONDS: Final = 5.0  # how long a stream waits to open while the backend is filling the log
-GOODBYE_SECONDS: Final = 0.75  # how long a stop waits for the streams to end, once all of them have a goodbye
+FILL_SECONDS: Final = 5.0  # a stream waits this long for the backend to fill the log
+GOODBYE_SECONDS: Final = 0.75  # a stop waits this long for streams to end, once all of them have a goodbye
 LAGGING_SECONDS: Final = 1.0
 
-hub_opened: Final = Signal()  # internal. hub; on its loop, before the backend feeds it
-hub_ended: Final = Signal()  # internal. hub; on its loop, once it is closing and has no clients
+hub_opened: Final = Signal()  # internal; argument ``hub``; sent on its loop, before the backend feeds it
+hub_ended: Final = Signal()  # internal; argument ``hub``; sent on its loop, once it is closing and has no clients
 
 
 def told_frame(form: Form, channel: str, type: str, data: str) -> bytes:
-    """What Hub.tell() says: a frame that looks like an event, but for its id, which it has not."""
+    """The frame of Hub.tell(): an event without an id."""
     if form == "named":
         return frame(data, event=type)
     text = f'{{"type":{json.dumps(type)},"channels":{json.dumps([plain_name(channel)])},"data":{data}}}'
@@ -58,11 +58,11 @@ def told_frame(form: Form, channel: str, type: str, data: str) -> bytes:
 
 
 class Hub:
-    """One per running loop that serves streams. Events come in by deliver(), in order, and wake the clients that hear
-    them.
+    """One for each running loop that serves streams. Events come in by deliver(), in order, and wake the clients that
+    hear them.
 
-    ``keeps_history``: False for a hub that serves no clients, but asks the other workers something: the backend need
-    not fill its log.
+    ``keeps_history``: False for a hub without clients that only asks other workers something. The backend need not fill
+    its log.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: EventLog, *, keeps_history: bool = True) -> None:
@@ -80,30 +80,30 @@ class Hub:
             loop, before=self._before_sweep, cut_off=self.cut_off, beat=self._beat, after=self.settle
         )
         self.is_closing: bool = False
-        self.waits_until: float = float("inf")  # loop time up to which a stop waits; known once every goodbye was said
-        self.busy: int = 0  # messages whose handlers run: a stop waits for them as for goodbyes
-        self.handlers: dict[str, Callable[[Any], None]] = {}  # by the type of the control events that they obey
-        self.parts: dict[type, Any] = {}  # what other modules keep for this hub, by its class
+        self.waits_until: float = float("inf")  # loop time at which a stop gives up; known once all goodbyes are said
+        self.busy: int = 0  # running message handlers; a stop waits for them too
+        self.handlers: dict[str, Callable[[Any], None]] = {}  # by type of control event
+        self.parts: dict[type, Any] = {}  # state that other modules keep for this hub, by class
         self.observers: list[Any] = []  # their joined(client) and parted(client) are called
-        self.must_close: Callable[[], bool] | None = None  # asked on each sweep, where a server tells by no signal
-        self.finds_silence: bool = False  # heartbeats look for peers that acknowledge nothing, as the kernel must not
-        self._filling: asyncio.Future[None] | None = None  # not done while nobody can say what the ids mean
+        # asked on each sweep, if the server sends no signal at a stop
+        self.must_close: Callable[[], bool] | None = None
+        self.finds_silence: bool = False  # the sweep looks for peers that acknowledge nothing, if the kernel cannot
+        self._filling: asyncio.Future[None] | None = None  # not done while the meaning of ids is unknown
         self._recent_ends = RecentEnds()
-        # Of the log's epoch, where the backend keeps them; None: what has been revoked is not known, and no ticket is
-        # good.
+        # Of the log's epoch, if the backend keeps revocations. None: not known, so every ticket is refused.
         self.revocations: Revocations | None = None
-        self._clock_ms = 0.0  # what is added to time.monotonic()
+        self._clock_ms = 0.0  # added to time.monotonic(), it is the bus's clock
         self._inbox = Inbox(loop, self._receive, self._after_slice)
         self._is_forgetting = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._signals = Outgoing(self.spawn, self.counts)
 
-    # What comes in
+    # Incoming events
 
     def deliver(self, item: Item) -> None:
-        """From any thread: an event, or something else to be done on the loop in the same order.
+        """Queue an event, or a callable for the loop, in the same order. From any thread.
 
-        RuntimeError if the loop is closed.
+        Raises RuntimeError if the loop is closed.
         """
         self._inbox.put(item)
 
@@ -138,7 +138,7 @@ class Hub:
             self.notify(event_broadcast, event.namespace, event=event, client_count=count)
 
     def _obey(self, event: Event) -> Work | None:
-        """Do what a control event says."""
+        """Obey a control event."""
         if event.type in ENDS:
             conditions = json.loads(event.payload)
             if self.revocations is not None:
@@ -147,12 +147,12 @@ class Hub:
             return self._end_matching(conditions, is_final=event.type == DISCONNECT)
         if event.type == LOST_EVENTS:
             self.restart(self.log.epoch, event.position)
-        elif event.type in self.handlers:  # of none, if it comes from a newer version on another worker
+        elif event.type in self.handlers:  # unknown types come from newer versions on other workers
             self.handlers[event.type](json.loads(event.payload))
         return None
 
     def settle(self) -> None:
-        """Let the log go back to its bounds, once every client that was up to date has read what is new."""
+        """Bring the log back to its bounds once every client that was up to date has read the news."""
         if self.fan_out.is_over:
             self.loop.call_soon(self._evict_read)
 
@@ -175,8 +175,8 @@ class Hub:
         log.forget(evicted_to)
 
     def tell(self, channel: str, type: str, data: str, *, is_needed: bool = False) -> None:
-        """Something that is not an event, to this worker's clients of a channel: it is in no log, and has no id.
-        ``data``: JSON. ``is_needed``: a client that does not read, and so misses it, is told by a reset."""
+        """Send this worker's clients of a channel a frame that is no event: no log has it, and it has no id. ``data``:
+        JSON. ``is_needed``: a client that misses it because it does not read gets a reset."""
         for audience in self.fan_out.audiences(channel):
             body = told_frame(audience.form, channel, type, data)
             for client in audience.clients:
@@ -184,14 +184,14 @@ class Hub:
 
     @property
     def lagging(self) -> int:
-        """How many clients have let a send wait for LAGGING_SECONDS. From any thread."""
+        """The number of clients whose send has waited for LAGGING_SECONDS. From any thread."""
         before = self.heartbeat.now - LAGGING_SECONDS
         return sum(0.0 < client.sending_since < before for client in self.clients)
 
-    # The log of a backend that takes time to fill it
+    # Backends that fill the log later
 
     def begin_filling(self) -> None:
-        """The log means nothing until adopt(): no stream opens before."""
+        """The log is meaningless until adopt(): no stream opens before."""
         self._filling = self.loop.create_future()
 
     @property
@@ -200,13 +200,13 @@ class Hub:
         return not self.is_closing and self._filling is None
 
     async def filled(self, seconds: float = FILL_SECONDS) -> None:
-        """Wait for the first adopt(), for so long at the most; refusal() then says whether it came."""
+        """Wait at most ``seconds`` for the first adopt(). Afterwards refusal() tells whether it came."""
         if self._filling is not None:
             await asyncio.wait([self._filling], timeout=seconds)
 
     def adopt(self, log: EventLog, revocations: Revocations | None = None) -> None:
-        """Go on with another log, filled by the backend; clients that are reading the old one are told by a reset.
-        ``revocations``: of its epoch, where the backend keeps them."""
+        """Replace the log by one that the backend has filled. Clients of the old log get a reset. ``revocations``: of
+        its epoch, if the backend keeps them."""
         self.log, self.revocations = log, revocations
         if self._filling is not None:
             if not self._filling.done():
@@ -215,14 +215,14 @@ class Hub:
         self._everyone_is_lost()
 
     def restart(self, epoch: str, head: int) -> None:
-        """The lineage of ids has changed: nobody's position means anything now; each client is told by a reset."""
+        """Begin a new epoch. Old positions mean nothing any more, so every client gets a reset."""
         if self.revocations is not None:
             self.revocations.lose(head)
         self.log.restart(epoch, head)
         self._everyone_is_lost()
 
     def lose(self) -> None:
-        """Events may be missing between the head and the next: each client is told by a reset."""
+        """Note that events may be missing between the head and the next event: every client gets a reset."""
         self.log.lose()
         self.revocations = None
         self._everyone_is_lost()
@@ -234,17 +234,17 @@ class Hub:
             client.cursor = LOST
         self.fan_out.wake(clients)
 
-    # The clock of the bus, which is the same for all workers, whatever their machines' clocks say
+    # The clock of the bus, the same for all workers whatever the clocks of their machines
 
     def set_clock(self, milliseconds: float) -> None:
-        """``milliseconds``: since 1970, as the bus has it now. From any thread."""
+        """Set it to these milliseconds since 1970. From any thread."""
         self._clock_ms = milliseconds - 1000 * time.monotonic()
 
     def clock_ms(self) -> float:
         """Milliseconds since 1970, by the clock of the bus."""
         return self._clock_ms + 1000 * time.monotonic()
 
-    # Which clients come and go
+    # Clients that join and leave
 
     def refusal(self, client: Client) -> CloseReason | None:
         """Why this client cannot be served now; None if it can."""
@@ -253,7 +253,7 @@ class Hub:
         if self._filling is not None:
             return "not_ready"
         if client.checked_at and self._recent_ends.concern(client.info, client.checked_at):
-            return "revoked"  # it was checked before, and what it was checked by may be gone
+            return "revoked"  # its access was checked earlier, and may have been revoked since
         if client.admission is not None and self.is_revoked(client.info, client.admission):
             return "revoked"
         if not self.clients.has_room_for(client.info):
@@ -261,7 +261,7 @@ class Hub:
         return None
 
     def is_revoked(self, info: ClientInfo, admission: Admission) -> bool:
-        """Whether something may have ended, since those checks, what they found."""
+        """Whether a revocation after these checks may concern the client."""
         known, since = self.revocations, admission.position + 1
         return (
             known is None
@@ -278,11 +278,11 @@ class Hub:
         return audience
 
     def count_like(self, info: ClientInfo) -> int:
-        """How many streams the same browser has here, this one included, as far as a session or an address can tell."""
+        """The number of streams that the same browser seems to have here, by session or address, with this one."""
         return self.clients.count_like(info)
 
     def announce(self, client: Client) -> None:
-        """Tell of one that has joined."""
+        """Log and signal that a client has joined."""
         guarded(self.notices.connected, client)
         for observer in self.observers:
             guarded(observer.joined, client)
@@ -300,8 +300,8 @@ class Hub:
         self._say_if_ended()
 
     def _end_matching(self, conditions: dict[str, str], *, is_final: bool) -> Work:
-        """End the streams of the clients that meet every condition: with a final goodbye; or asked to come back, since
-        what they may hear now is decided when they are checked anew."""
+        """End the clients that meet every condition. Either the goodbye is final, or they come back and their access is
+        checked anew."""
         clients: Iterable[Client] | None = self.clients.candidates(**conditions)
         if clients is None and "channel" in conditions:
             clients = [
@@ -330,8 +330,8 @@ class Hub:
                     guarded(client.abort, found, if_silent_for=silence_seconds)
 
     def cut_off(self, client: Client, found: Found) -> None:
-        """A send to it hangs for too long: drop the connection under it. ``found``: empty at first, and shared by those
-        that are cut off at one moment; what one look for a connection brings to light is kept there for the next."""
+        """Drop the connection of a client whose send hangs for too long. ``found``: empty at first, and shared by the
+        clients cut off together, so that one search for connections serves them all."""
         guarded(
             logger.info,
             "SSE client %s has not read for %g s: its stream ends here.",
@@ -350,12 +350,12 @@ class Hub:
     # The end
 
     def shut_down(self) -> None:
-        """Say goodbye to every client, in slices, and let none in any more. One that does not read the goodbye is cut
-        off soon after the last of them was said."""
+        """Refuse new clients and say goodbye to every client, in slices. A client that does not read its goodbye is cut
+        off soon after the last was said."""
         if not self.is_closing:
             self.is_closing = True
             clients = list(self.clients)
-            self.deliver(lambda: self._say_goodbye(clients))  # behind the events that have come in
+            self.deliver(lambda: self._say_goodbye(clients))  # after the events that have come in
             self._say_if_ended()
 
     def _say_goodbye(self, clients: list[Client]) -> Iterator[None]:
@@ -370,7 +370,8 @@ class Hub:
             hub_ended.send_robust(sender=None, hub=self)
 
     def _cut_off_unread(self, clients: list[Client]) -> Work:
-        """Those to whom a send still hangs; and those whose goodbye lies in the server, which would wait for them."""
+        """Cut off the clients whose send still hangs, and those whose goodbye the server still holds and would wait
+        for."""
         found: Found = {}
         for client in clients:
             if self.clients.get(client.id) is client:
@@ -381,16 +382,16 @@ class Hub:
 
     @property
     def spread_ms(self) -> int:
-        """Over how long the pages of this worker are to spread what they all fetch because of one event."""
+        """The time over which the pages of this worker spread a fetch that one event causes in all of them."""
         return len(self.clients) * live_settings().refresh_cost_ms
 
     def retry_ms(self) -> int:
-        """When to come back: spread over a window that grows with the number of clients, 2 ms for each."""
+        """When a client is to come back: at random in a window of 2 ms for each client."""
         retry_ms = live_settings().retry_ms
         return retry_ms + int(random() * max(retry_ms, 2 * len(self.clients)))
 
     def notify(self, signal: Signal, namespace: str = "", **arguments: Any) -> None:
-        """Send a signal, if anyone listens, without waiting for the receivers, which run in this namespace."""
+        """Send a signal if it has receivers, without waiting for them. They run in this namespace."""
         if signal.receivers and signal.has_listeners():
             with use_namespace(namespace):
                 self._signals.send(signal, arguments)

@@ -1,7 +1,7 @@
-"""Inbox: how a hub's work reaches its loop. From any thread, in order, and a slice at a time.
+"""Inbox: carries work from any thread to a hub's loop, in order, a slice at a time.
 
-Work that is long is an iterator: each step does a little. What stands behind it in the inbox waits until it is done, so
-that the order holds; the rest of the loop does not wait.
+Long work is an iterator whose steps are short. Later items wait until it is done, which keeps the order; the rest of
+the loop does not wait.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from typing import Final, TypeAlias
 from ..events import Event
 from .failures import report_failure
 
-SLICE_SECONDS: Final = 0.004  # how long the loop is held at a time, but for one step
-SLICE_ITEMS: Final = 500  # taken from the inbox at a time
-STEPS_AT_A_TIME: Final = 16  # of an iterator, between two looks at the clock
+SLICE_SECONDS: Final = 0.004  # the loop is held no longer than this and one step
+SLICE_ITEMS: Final = 500  # items taken in one slice
+STEPS_AT_A_TIME: Final = 16  # steps of an iterator between two looks at the clock
 
 Work: TypeAlias = Iterator[None]
 Item: TypeAlias = Event | Callable[[], Work | None]
 
 
 class Inbox:
-    """put() may be called from any thread; everything else happens on the loop."""
+    """put() may be called from any thread; all else runs on the loop."""
 
     __slots__ = ("_after", "_is_due", "_items", "_loop", "_receive", "_work")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, receive: Callable[[Event], Work | None], after: Callable[[], None]
     ) -> None:
-        """``receive``: called with each event. ``after``: called at the end of each slice."""
+        """``receive``: called with each event. ``after``: called after each slice."""
         self._loop = loop
         self._receive = receive
         self._after = after
         self._items: deque[Item] = deque()  # appended to by any thread
-        self._work: Work | None = None  # of the item taken last, if it is not done
+        self._work: Work | None = None  # the unfinished work of the item taken last
         self._is_due = False
 
     def put(self, item: Item) -> None:
-        """RuntimeError if the loop is closed."""
+        """Raises RuntimeError if the loop is closed."""
         self._items.append(item)
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
-        self._is_due = False  # before the first popleft: what is appended from now on schedules the next slice
+        self._is_due = False  # before the first popleft(): items appended from here on schedule the next slice
         items, time = self._items, self._loop.time
         until = time() + SLICE_SECONDS
         for _ in range(SLICE_ITEMS):
@@ -68,12 +68,12 @@ class Inbox:
     def _begin(self, item: Item) -> None:
         try:
             self._work = self._receive(item) if isinstance(item, Event) else item()
-        except Exception:  # of one item, perhaps from a newer version on another worker: the others are done
+        except Exception:  # of one item, perhaps from a newer version on another worker: the others go on
             report_failure("An item of a hub's inbox failed: %r", item)
 
 
 def run_in_slices(loop: asyncio.AbstractEventLoop, work: Work) -> None:
-    """Begin long work that has no place in the order of the inbox."""
+    """Run long work that needs no place in the order of the inbox."""
 
     def go_on() -> None:
         until = loop.time() + SLICE_SECONDS
@@ -86,7 +86,7 @@ def run_in_slices(loop: asyncio.AbstractEventLoop, work: Work) -> None:
 
 
 def _step(work: Work) -> bool:
-    """Some steps; False once it is done."""
+    """Run some steps. False once the work is done."""
     try:
         return len(list(islice(work, STEPS_AT_A_TIME))) == STEPS_AT_A_TIME
     except Exception:

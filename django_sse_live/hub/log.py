@@ -1,6 +1,6 @@
 """EventLog: the events that a worker remembers, in order, within bounds.
 
-Knows events and positions; knows nothing of clients. Belongs to one loop (or to one lock): it is not thread-safe.
+It knows events and positions; clients are unknown here. It belongs to one loop (or one lock): it is not thread-safe.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Final
 from ..conf import live_settings
 from ..events import Event, format_id
 
-READ_EVENTS: Final = 1_000  # what one read returns at the most; the rest is read after it
-LANE_BYTES: Final = 400  # about what one channel with events takes, besides them
-SLICE_CHANNELS: Final = 64  # of one event, added at a time
-UNREAD_SECONDS: Final = 1.0  # younger events may still be on their way to those who are up to date
-FORGOTTEN_CHANNELS: Final = 5_000  # of the next, so many at a time
-EVICTED_CHANNELS: Final = 10_000  # channels whose last evicted position is known by name; beneath them is one floor
+READ_EVENTS: Final = 1_000  # one read returns at most this many
+LANE_BYTES: Final = 400  # rough cost of a channel with events, without the events
+SLICE_CHANNELS: Final = 64  # channels of one event that are added in one step
+UNREAD_SECONDS: Final = 1.0  # clients that are up to date may not have read younger events yet
+FORGOTTEN_CHANNELS: Final = 5_000  # evicted channels that are forgotten in one step
+EVICTED_CHANNELS: Final = 10_000  # channels whose last evicted position is kept by name; all others share one floor
 
 
 class _Lane:
-    """The events of one channel: two parallel lists, of which the first ``start`` items are gone."""
+    """The events of one channel: two parallel lists, whose first ``start`` items are dropped."""
 
     __slots__ = ("positions", "events", "start")
 
@@ -49,10 +49,10 @@ class _Lane:
 
 
 class EventLog:
-    """Ordered and bounded by events, bytes and age (HISTORY_EVENTS, HISTORY_BYTES, HISTORY_SECONDS).
+    """Ordered, and bounded by events, bytes and age (HISTORY_EVENTS, HISTORY_BYTES, HISTORY_SECONDS).
 
-    A reader gives a position and its channels, and gets what came after. What has been evicted is known per channel, so
-    that the reader of a quiet channel is not sent away because of the traffic on others.
+    A reader gives a position and channels, and gets the events after it. Evictions are known by channel, so that
+    traffic on other channels causes no reset for the reader of a quiet one.
     """
 
     __slots__ = (
@@ -75,20 +75,20 @@ class EventLog:
         self.restart(epoch, head, complete=complete)
 
     def restart(self, epoch: str, head: int, *, complete: bool = False) -> None:
-        """Forget everything. A reader that has not read up to ``head`` has lost something; but where the log is
-        ``complete``, nothing ever was before it, and one that begins at 0 has not."""
+        """Forget everything. A reader behind ``head`` has lost events; unless the log is ``complete``: then no event
+        came before it, and a reader at 0 has lost none."""
         self.epoch: str = epoch
-        self.head: int = head  # the position of the newest event, or where the log began
+        self.head: int = head  # position of the newest event, or where the log began
         self._lanes: dict[str, _Lane] = {}
-        self._order: deque[tuple[Event, float, int]] = deque()  # with the monotonic time of its arrival, and its size
+        self._order: deque[tuple[Event, float, int]] = deque()  # event, monotonic time of arrival, size
         self._bytes = 0
         self._evicted: dict[str, int] = {}  # channel -> last evicted position; in order of eviction
-        self._floor = head  # for the channels that are not in _evicted
-        self._is_complete = complete  # but for what is in _evicted
-        self.evicted_to: int = self._floor  # nothing after this position has been evicted, on any channel
+        self._floor = head  # the last evicted position of channels that are not in _evicted
+        self._is_complete = complete  # nothing was evicted but what _evicted says
+        self.evicted_to: int = self._floor  # no event after this position was evicted on any channel
 
     def copy(self) -> EventLog:
-        """Another log of the same events, for another owner. The events are shared, the bookkeeping is not."""
+        """A log of the same event objects with bookkeeping of its own, for another owner."""
         twin = EventLog(self.epoch, self.head, clock=self._clock)
         for channel, lane in self._lanes.items():
             twin._lanes[channel] = twin_lane = _Lane()
@@ -110,7 +110,7 @@ class EventLog:
         return format_id(self.epoch, self.head)
 
     def append(self, event: Event) -> bool:
-        """False, and nothing done, for an event that is not newer than the head: it has been seen."""
+        """Append an event. False, without effect, if it is not newer than the head: it was seen before."""
         if event.position <= self.head:
             return False
         for _ in self.append_in_slices(event):
@@ -118,8 +118,8 @@ class EventLog:
         return True
 
     def append_in_slices(self, event: Event) -> Iterator[None]:
-        """Append an event that is newer than the head, some channels at each step: it may have ten thousand. It is read
-        from when the head has moved, which is last; nothing else is to be appended until then."""
+        """Append an event that is newer than the head, some channels in each step: it may have ten thousand. The head
+        moves last, and makes it readable. Nothing else may be appended meanwhile."""
         lanes = self._lanes
         made = 0
         for number, channel in enumerate(event.channels, 1):
@@ -136,23 +136,23 @@ class EventLog:
         self.head = event.position
 
     def skip_to(self, position: int) -> None:
-        """Move the head past something that is not for clients."""
+        """Move the head past something that clients do not get."""
         self.head = max(self.head, position)
 
     def last_position(self, channel: str) -> int:
-        """Of the newest event of a channel that can still be read; 0 if there is none."""
+        """Position of the newest readable event of a channel; 0 if there is none."""
         lane = self._lanes.get(channel)
         return lane.positions[-1] if lane is not None else 0
 
     def with_news(self, channels: Iterable[str], after: int) -> tuple[str, ...]:
-        """Those of the channels that have events after that position."""
+        """The channels that have events after the position."""
         lanes = self._lanes
         return tuple(
             [name for name in channels if (lane := lanes.get(name)) is not None and lane.positions[-1] > after]
         )
 
     def lost(self, channels: Iterable[str], after: int) -> bool:
-        """Whether an event of these channels after that position has been evicted."""
+        """Whether an event of these channels after the position was evicted."""
         if after >= self.evicted_to:
             return False
         evicted, floor = self._evicted, self._floor
@@ -161,7 +161,7 @@ class EventLog:
         return any(after < evicted.get(channel, floor) for channel in channels)
 
     def count(self, channels: Iterable[str], after: int) -> int:
-        """How many events of these channels came after that position, each once."""
+        """The number of events of these channels after the position, each counted once."""
         found = [
             lane.positions[bisect_right(lane.positions, after, lane.start) :]
             for channel in channels
@@ -170,7 +170,7 @@ class EventLog:
         return len(found[0]) if len(found) == 1 else len(set().union(*found))
 
     def newest(self, channels: Iterable[str], up_to: int) -> Event | None:
-        """The last event of these channels that is not after that position, if it is still here."""
+        """The last readable event of these channels up to the position."""
         found: Event | None = None
         for channel in channels:
             lane = self._lanes.get(channel)
@@ -181,7 +181,7 @@ class EventLog:
         return found
 
     def read(self, channels: Iterable[str], after: int) -> list[Event]:
-        """The first events (READ_EVENTS at the most) of these channels after that position, in order, each once."""
+        """The first events of these channels after the position, in order, each once; at most READ_EVENTS."""
         lanes = [
             lane
             for channel in channels
@@ -199,8 +199,8 @@ class EventLog:
         return events
 
     def evict(self, slack: int = 1) -> None:
-        """Drop what is over the bounds; with ``slack`` 2, over twice the bounds and older than UNREAD_SECONDS: room for
-        what is not yet read, of which the newest event is always kept."""
+        """Drop events beyond the bounds. With ``slack`` 2, only those beyond twice the bounds and older than
+        UNREAD_SECONDS, which leaves room for unread events. The newest of those is always kept."""
         settings = live_settings()
         max_events, max_bytes = slack * settings.history_events, slack * settings.history_bytes
         kept, seconds = 0, settings.history_seconds
@@ -228,19 +228,18 @@ class EventLog:
 
     @property
     def must_forget(self) -> bool:
-        """Whether forget() is due. Readers that are up to date should be at the head before it."""
+        """Whether forget() is due. Readers that are up to date should be moved to the head first."""
         return len(self._evicted) > EVICTED_CHANNELS + FORGOTTEN_CHANNELS
 
     def forget(self, up_to: int) -> None:
-        """What was evicted longest ago, but not after that position, is no longer known by its channel: the floor
-        rises."""
+        """Forget by channel what was evicted longest ago, up to that position: the floor rises."""
         evicted = self._evicted
         while len(evicted) > EVICTED_CHANNELS and evicted[channel := next(iter(evicted))] <= up_to:
             self._floor = evicted.pop(channel)
             self._is_complete = False
 
     def is_about_to_evict(self, position: int) -> bool:
-        """Whether what comes after that position is among the next to be evicted, and the bounds are near."""
+        """Whether events after that position are among the next to be evicted, and the bounds are near."""
         order = self._order
         if not order or position >= order[len(order) // 8][0].position:
             return False
@@ -252,5 +251,5 @@ class EventLog:
         )
 
     def lose(self) -> None:
-        """Events may be missing after the head: a reader that has not read past this point gets a reset."""
+        """Note that events may be missing after the head: a reader behind this point gets a reset."""
         self.restart(self.epoch, self.head + 1)

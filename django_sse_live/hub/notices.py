@@ -1,5 +1,5 @@
-"""Notices: the four log lines of a hub. A record has what its line says as attributes too. A limit holds, so that ten
-thousand clients that come back at once do not write ten thousand lines.
+"""Notices: the four log lines of a hub. A record has the values of its line as attributes. Their rate is limited, so
+that ten thousand returning clients do not write ten thousand lines.
 
 Touched on the hub's loop alone.
 """
@@ -21,7 +21,7 @@ WINDOW_SECONDS: Final = 1.0
 
 
 class Subject(Protocol):
-    """What is said of a client."""
+    """What a line says about a client."""
 
     events_sent: int
     bytes_sent: int
@@ -37,7 +37,7 @@ class _Kind:
     __slots__ = ("what", "level", "since", "written", "held_back")
 
     def __init__(self, what: str, level: int = logging.INFO) -> None:
-        self.what = what  # in the line that sums up what was held back
+        self.what = what  # named in the line that sums up the omitted ones
         self.level = level
         self.since = 0.0  # loop time
         self.written = 0
@@ -78,7 +78,7 @@ class Notices:
             logger.info("Broadcasted to %d SSE clients: %s", count, event.type, extra=extra)
 
     def failed(self, client: Subject) -> None:
-        """Of an exception that is being handled; it has ended this stream alone."""
+        """Log the exception being handled, which has ended only this stream."""
         if self._may_write(self._failed):
             logger.exception("The stream of SSE client %s failed.", client.info.id, extra=_of(client.info))
 

@@ -1,6 +1,6 @@
-"""Outgoing: the public signals that one hub sends, in the order of what happened, without waiting for receivers.
+"""Outgoing: the public signals of one hub, sent in order, without waiting for receivers.
 
-Touched on the hub's loop alone. Only what closes database connections runs in the receivers' thread.
+Touched on the hub's loop alone, except for closing database connections, which runs in the receivers' thread.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .counts import Counts
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-SIGNALS_MAX: Final = 10_000  # that wait for their receivers; further ones are dropped and counted
-BROADCAST_SIGNALS_MAX: Final = 1_000  # event_broadcast waits only behind so many: each keeps its event in memory
-UNIT_SECONDS: Final = 1.0  # the signals of so much time are to database connections what one request is
-IDLE_SECONDS: Final = 1.0  # how long the receivers' thread waits for another signal before it ends
+SIGNALS_MAX: Final = 10_000  # waiting for their receivers; further ones are dropped and counted
+BROADCAST_SIGNALS_MAX: Final = 1_000  # event_broadcast waits behind fewer, since each keeps its event in memory
+UNIT_SECONDS: Final = 1.0  # for database connections, the signals of this time are one request
+IDLE_SECONDS: Final = 1.0  # the receivers' thread waits this long for another signal, then ends
 
 
 class Outgoing:
-    """States: idle (nothing waits; neither a task nor a thread), sending (one task sends one signal at a time; all sync
-    receivers run in one thread, which is made for the first of them and ends with the task), ended (the task was
-    cancelled, as the loop ends; nothing more is sent).
+    """States: idle (nothing waits; neither task nor thread), sending (one task sends one signal at a time; one thread
+    runs all sync receivers, and lives from the first of them until the task ends), ended (the loop ends and has
+    cancelled the task; nothing more is sent).
 
-    A receiver that fails is logged by Django (logger ``django.dispatch``) and concerns no other. Receivers that are too
-    slow for what happens lose signals: those for which there is no room are dropped.
+    Django logs a receiver that fails (logger ``django.dispatch``); others still run. If receivers are too slow, signals
+    that find no room are dropped.
     """
 
     __slots__ = ("_arrival", "_counts", "_is_dropping", "_is_sending", "_spawn", "_waiting")
@@ -42,8 +42,8 @@ class Outgoing:
         self._spawn = spawn
         self._counts = counts
         self._waiting: deque[tuple[Context, Signal, dict[str, Any]]] = deque()
-        self._is_sending = False  # stays True once it has ended
-        self._is_dropping = False  # and the log has a line about it
+        self._is_sending = False  # stays True once ended
+        self._is_dropping = False  # and the log has said so
         self._arrival: asyncio.Future[None] | None = None  # done when a signal comes while the task waits for one
 
     def send(self, signal: Signal, arguments: dict[str, Any]) -> None:
@@ -74,12 +74,12 @@ class Outgoing:
         try:
             while self._waiting or await self._another(thread in executors):
                 context, signal, arguments = self._waiting.popleft()
-                # A signal of something that happened within a request: that request's thread would live as long as its
+                # Without it, a signal from within a request would use that request's thread, and keep it as long as the
                 # stream.
                 context.run(SyncToAsync.thread_sensitive_context.set, thread)
-                # Nor the thread of a caller in async_to_sync(), who does not wait for the signal.
+                # Nor may it use the thread of a caller in async_to_sync(), which does not wait for the signal.
                 context.run(setattr, AsyncToSync.executors, "current", None)
-                # A task of its own: a receiver that raises CancelledError ends no more than that.
+                # In its own task, so that a receiver that raises CancelledError ends only that task.
                 sending = context.run(loop.create_task, signal.asend_robust(sender=None, **arguments))
                 await asyncio.wait([sending])
                 has_failed = sending.cancelled() or _has_failed(sending)
@@ -95,7 +95,7 @@ class Outgoing:
                 executor.shutdown(wait=False)
 
     async def _another(self, has_thread: bool) -> bool:
-        """Whether a signal comes soon enough for the thread to wait for it."""
+        """Wait for a signal while the thread is kept. False if none comes in time."""
         self._is_dropping = False
         if has_thread:
             self._arrival = asyncio.get_running_loop().create_future()

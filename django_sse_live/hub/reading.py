@@ -1,6 +1,6 @@
-"""Reading: how far a client was served, and what it is sent next. A client is a cursor on the log.
+"""Reading: how far a client was served, and what it gets next. A client is a cursor on the log.
 
-Everything here is touched on the hub's loop alone. Nothing here knows of HTTP.
+Touched on the hub's loop alone. HTTP is unknown here.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ CloseReason = Literal[
     "error",
 ]
 
-LOST: Final = -1  # a cursor from which nothing can be read: the next thing its client gets is a reset
-QUEUED_FRAMES_MAX: Final = 8  # control frames that wait for one client; further ones are dropped
-NEEDED_FRAMES_MAX: Final = 250  # those of which none may be missed in silence; one object for all clients of a channel
-RESET_SECONDS: Final = 1.0  # from one reset of a client to its next, at least
+LOST: Final = -1  # a cursor that cannot be read from: the client gets a reset next
+QUEUED_FRAMES_MAX: Final = 8  # control frames queued for one client; further ones are dropped
+# the same for frames that may not be missed silently; the clients of a channel share each
+NEEDED_FRAMES_MAX: Final = 250
+RESET_SECONDS: Final = 1.0  # the least time between two resets of a client
 
 
 class ClientHub(Protocol):
-    """What a client and those who stream it need of its hub."""
+    """What a client, and the task that streams it, need of its hub."""
 
     loop: asyncio.AbstractEventLoop
     log: EventLog
@@ -76,24 +77,24 @@ class ClientHub(Protocol):
 
 
 class Writer(Protocol):
-    """Writes to a client's connection on the spot. For the fan-out alone, and only while the stream's task waits."""
+    """Writes straight to a client's TCP connection. For the fan-out alone, while the stream's task waits."""
 
     def has_room(self) -> bool:
-        """Whether a chunk would go out now, with nothing to be awaited and nothing of the server's between."""
+        """Whether a chunk would go out now: there is nothing to await, and the server has nothing unsent."""
 
     def write(self, chunk: bytes) -> None:
         """After has_room(), in the same turn of the loop."""
 
 
 class Goodbye(NamedTuple):
-    position: Cursor  # everything up to here is sent before it
+    position: Cursor  # the events up to here are sent before it
     retry_ms: int | None  # None: final
-    until: float  # loop time; what has not been read by then is not waited for
+    until: float  # loop time at which unread events are given up
 
 
 class Reading:
-    """The state of one stream, from the log to the bytes. The task that streams it calls take() until it gives None,
-    then awaits wait() or, if ``close_reason`` is set, stops."""
+    """The state of one stream, from the log to its bytes. Its task calls take() until that returns None, then awaits
+    wait() or, if ``close_reason`` is set, stops."""
 
     __slots__ = (
         "info", "cursor", "last_ping", "events_sent", "bytes_sent", "close_reason", "writer", "sending_since",
@@ -104,19 +105,19 @@ class Reading:
         self.info: ClientInfo = info
         self.hub: ClientHub = hub
         self.cursor: Cursor = cursor
-        self.last_ping: float = 0.0  # seconds since 1970: when the last heartbeat was handed over
+        self.last_ping: float = 0.0  # seconds since 1970 when the last heartbeat was sent
         self.events_sent: int = 0
         self.bytes_sent: int = 0
         self.close_reason: CloseReason | None = None
-        self.writer: Writer | None = None  # set by the task that streams, where its server has one
-        self.sending_since: float = 0.0  # loop time at which the send under way began; 0 when there is none
+        self.writer: Writer | None = None  # set by the task that streams, if its server has one
+        self.sending_since: float = 0.0  # loop time when the current send began; 0 if none is under way
         self.heartbeat_due: bool = False
         self._audience: Audience[Any] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._frames: list[bytes] = []  # to be sent before anything else
-        self._history: list[Event] | None = None  # to be sent before anything from the log; the newest first
-        self._to_replay = 0  # how many of the next events from the log are older than this stream
-        self._goodbye: Goodbye | None = None  # what ends the stream, until it is taken
+        self._frames: list[bytes] = []  # sent before anything else
+        self._history: list[Event] | None = None  # sent before anything from the log; newest first
+        self._to_replay = 0  # events of the log still to come that are older than this stream
+        self._goodbye: Goodbye | None = None  # set at the end, until it is taken
         self._reset_at = 0.0  # loop time before which no reset is sent
 
     @property
@@ -132,8 +133,8 @@ class Reading:
         return self._audience is not None and self.close_reason is None
 
     def _hold(self, history: list[Event], after: Cursor) -> None:
-        """Keep hold of what is to be replayed: of the past, and of the log after that position, which may evict it
-        before it is sent."""
+        """Keep the events to be replayed: this history, and those of the log after that position, which it may evict
+        before they are sent."""
         log = self.hub.log
         while events := log.read(self.channels, after):
             history = history + events
@@ -141,10 +142,11 @@ class Reading:
         self._history = history[::-1]
         self.cursor = max(self.cursor, log.head)
 
-    # What it is sent
+    # What it gets
 
     def take(self) -> bytes | None:
-        """What to write now, at most about SEND_MAX_BYTES, and move the cursor past it; None when there is nothing."""
+        """The bytes to write now, about SEND_MAX_BYTES at most. Moves the cursor past them. None if there is
+        nothing."""
         if self._frames:
             return self._take_frames(self._frames)
         audience = self._audience
@@ -196,7 +198,7 @@ class Reading:
         return self._counted(body)
 
     def _take_events(self, events: Iterable[Event], audience: Audience[Any]) -> tuple[bytes, int]:
-        """The first of these events, and how many."""
+        """The first of these events as one body, and their number."""
         frames: list[bytes] = []
         size = 0
         for event in events:
@@ -236,8 +238,7 @@ class Reading:
         hub.counts.resets[reason] += 1
 
     def _take_last(self, audience: Audience[Any]) -> bytes | None:
-        """The rest of what stands before the goodbye; or a reset, if that cannot be had any more or is not read; then
-        the goodbye."""
+        """The rest before the goodbye, or a reset if it is gone or not read in time; then the goodbye."""
         goodbye, log = self._goodbye, self.hub.log
         if goodbye is None:
             return None
@@ -268,7 +269,8 @@ class Reading:
         return self._counted(reset + frame)
 
     def catch_up(self) -> None:
-        """To the head, if it waits for news and there are none: nothing on its channels lies between."""
+        """Move the cursor to the head if the client waits and has no news: the events between are not on its
+        channels."""
         log = self.hub.log
         if (
             self._waiter is not None
@@ -280,22 +282,22 @@ class Reading:
             self.cursor = log.head
 
     def tell(self, body: bytes, *, is_needed: bool = False) -> None:
-        """Queue a control frame; dropped if QUEUED_FRAMES_MAX wait already. One that ``is_needed`` waits behind up to
-        NEEDED_FRAMES_MAX, and where it is dropped the client is told by a reset."""
+        """Queue a control frame; dropped if QUEUED_FRAMES_MAX wait already. With ``is_needed`` up to NEEDED_FRAMES_MAX
+        may wait, and if it is dropped the client gets a reset."""
         if self.put(body, NEEDED_FRAMES_MAX if is_needed else QUEUED_FRAMES_MAX):
             self.wake()
         elif is_needed and self.is_open:
             self.lose()
 
     def put(self, body: bytes, most: int = QUEUED_FRAMES_MAX) -> bool:
-        """tell(), without waking the client. Whether the frame is queued."""
+        """tell(), without waking the client. False if the frame was dropped."""
         has_room = self.is_open and len(self._frames) < most
         if has_room:
             self._frames.append(body)
         return has_room
 
     def say(self, body: bytes) -> int:
-        """Queue a frame for this client alone, whatever waits before it. Gives how many now wait."""
+        """Queue a frame for this client alone, however many wait. Returns how many wait now."""
         if self.is_open:
             self._frames.append(body)
             self.wake()
@@ -303,18 +305,18 @@ class Reading:
 
     @property
     def unread_frames(self) -> int:
-        """How many frames wait to be taken."""
+        """The number of queued frames."""
         return len(self._frames)
 
     def lose(self) -> None:
-        """It has missed something: the next thing it gets is a reset."""
+        """Note that it has missed something: the client gets a reset next."""
         self.cursor = LOST
         self.wake()
 
     # Waiting
 
     def wait(self) -> asyncio.Future[None]:
-        """To be awaited after take() gave None: done when it is worth calling again."""
+        """A future to await after take() returned None; done when take() is worth calling again."""
         self._waiter = waiter = self.hub.loop.create_future()
         return waiter
 
@@ -330,7 +332,7 @@ class Reading:
                 waiter.set_result(None)
 
     def serve(self) -> None:
-        """Write what there is, if the task that streams waits and there is room; else wake it. On the loop: from the
+        """Write what there is if the stream's task waits and the connection has room; else wake the task. For the
         fan-out alone."""
         waiter = self._waiter
         if waiter is None or waiter.done():
@@ -344,7 +346,7 @@ class Reading:
             if chunk is None:
                 return
             writer.write(chunk)
-        except Exception as error:  # the task that streams meets it, and ends this stream alone
+        except Exception as error:  # raised in the task that streams, and ends this stream alone
             self._waiter = None
             waiter.set_exception(error)
             return

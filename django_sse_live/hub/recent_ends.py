@@ -1,7 +1,7 @@
-"""RecentEnds: which clients were told to end, for those that were checked before and open after.
+"""RecentEnds: which clients were ended lately, for clients that were checked before that and open after it.
 
-A hub has one by loop time, of the last minute, for requests that are being checked; and one by position, of a day at
-the most, for tickets. Touched on the hub's loop alone, or under its owner's lock.
+A hub has one by loop time, of the last minute, for requests whose checks run; and one by position, of a day at most,
+for tickets. Touched on the hub's loop alone, or under its owner's lock.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ..events import make_position
 from ..identity import scope_name
 from .client_info import ClientInfo
 
-REMEMBERED_SECONDS: Final = 60.0  # longer than the checks of a request take; who took longer is checked again
+REMEMBERED_SECONDS: Final = 60.0  # longer than a request's checks take; a slower one is checked again
 KEYS_MAX: Final = 10_000
 REVOKED_KEYS_MAX: Final = 100_000
-TICKET_SECONDS_MAX: Final = 86_400.0  # from its checks on, whatever MAX_AGE_SECONDS is
-CONDITIONS_MAX: Final = 8  # of one key; with more, everyone with that key is checked again
-KEY_NAMES: Final = ("client_id", "session", "user_pk", "channel")  # the first that is given is the key
+TICKET_SECONDS_MAX: Final = 86_400.0  # since its checks, whatever MAX_AGE_SECONDS is
+CONDITIONS_MAX: Final = 8  # kept for one key; beyond it, all clients of the key are checked again
+KEY_NAMES: Final = ("client_id", "session", "user_pk", "channel")  # the first one given is the key
 CONDITION_NAMES: Final = frozenset({*KEY_NAMES, "namespace", "not_auth"})
 
 Key = tuple[str, str]
@@ -27,25 +27,25 @@ Conditions = tuple[tuple[str, str], ...]
 
 
 class RecentEnds:
-    """Found by client id, session, user or channel, so that the ends of one user never send another away."""
+    """Ends by client id, session, user or channel, so that the end of one user never concerns another."""
 
     __slots__ = ("_by_key", "_forgotten_at", "_keys_max", "_newest")
 
     def __init__(self, *, forgotten_at: float = float("-inf"), keys_max: int = KEYS_MAX) -> None:
-        self._by_key: dict[Key, dict[Conditions, float]] = {}  # with times or positions; the newest last, in both
-        self._forgotten_at = forgotten_at  # of the newest end that is no longer known
-        self._newest: float = -1  # of all
+        self._by_key: dict[Key, dict[Conditions, float]] = {}  # to times or positions; the newest last in both dicts
+        self._forgotten_at = forgotten_at  # of the newest end that was forgotten
+        self._newest: float = -1  # of the newest end
         self._keys_max = keys_max
 
     def add(self, now: float, conditions: Mapping[str, str], *, kept: float = REMEMBERED_SECONDS) -> None:
-        """``now``: later than all before it, or already known. ``kept``: what is older by more is forgotten.
-        ValueError for conditions that are not known here, such as those of a newer version on another worker."""
+        """Note an end. ``now``: later than all before, or already known. ``kept``: older ends are forgotten by this
+        much. Raises ValueError for unknown conditions, such as those of a newer version on another worker."""
         name = next((name for name in KEY_NAMES if name in conditions), None)
         if name is None or not CONDITION_NAMES.issuperset(conditions):
             raise ValueError(f"Unknown conditions: {dict(conditions)!r}.")
         self._newest = max(self._newest, now)
         key = (name, conditions[name])
-        if name == "user_pk" and "namespace" in conditions:  # each namespace has a user of that key
+        if name == "user_pk" and "namespace" in conditions:  # user keys are unique in a namespace only
             key = (name, scope_name(conditions["namespace"], conditions[name]))
         ends = self._by_key.pop(key, {})
         if len(ends) >= CONDITIONS_MAX:
@@ -56,7 +56,7 @@ class RecentEnds:
         self._forget(now - kept)
 
     def lose(self, up_to: float) -> None:
-        """Not all of the ends up to then are known."""
+        """Note that some ends up to then may be unknown."""
         self._forgotten_at = max(self._forgotten_at, up_to)
 
     def _forget(self, before: float) -> None:
@@ -69,10 +69,10 @@ class RecentEnds:
             self.lose(newest)
 
     def concern(self, info: ClientInfo, since: float) -> bool:
-        """Whether a client would have been ended since then, had it been open."""
+        """Whether an open client would have been ended since then."""
         if since <= self._forgotten_at:
             return True
-        if since > self._newest:  # most often
+        if since > self._newest:  # the usual case
             return False
         return any(
             at >= since and info.matches(**dict(conditions))
@@ -82,14 +82,14 @@ class RecentEnds:
 
 
 class Revocations(RecentEnds):
-    """By position: every end after a position of one epoch, as far as tickets live. The newest position of each choice
-    of conditions is kept, so that as many saves of one user as you like are one."""
+    """By position: every end after a position of one epoch, as far back as tickets live. Of equal conditions only the
+    newest position is kept, so that many saves of one user are one entry."""
 
     __slots__ = ()
 
     def __init__(self, since: int, ends: Iterable[tuple[int, Mapping[str, str]]] = ()) -> None:
-        """``since``: all after it are known. ``ends``: positions and conditions; one that is not understood is taken
-        for anybody's."""
+        """``since``: every later end is known. ``ends``: positions and conditions; unknown conditions concern every
+        client."""
         super().__init__(forgotten_at=since, keys_max=REVOKED_KEYS_MAX)
         for position, conditions in sorted(ends, key=lambda end: end[0]):
             self.revoke(position, conditions)
@@ -97,16 +97,16 @@ class Revocations(RecentEnds):
     def revoke(self, position: int, conditions: Mapping[str, str]) -> None:
         try:
             self.add(position, conditions, kept=make_position(kept_milliseconds(), 0))
-        except (ValueError, TypeError):  # of a newer version on another worker
+        except (ValueError, TypeError):  # from a newer version on another worker
             self.lose(position)
 
     def names_client(self, client_id: str, since: float) -> bool:
-        """Whether a client of that id may have been ended since then."""
+        """Whether the client of this id may have been ended since then."""
         ends = self._by_key.get(("client_id", client_id))
         return ends is not None and max(ends.values()) >= since
 
     def copy(self) -> Revocations:
-        """For another owner."""
+        """A copy for another owner."""
         twin = Revocations(0)
         twin._forgotten_at, twin._newest = self._forgotten_at, self._newest
         twin._by_key = {key: dict(ends) for key, ends in self._by_key.items()}
@@ -114,7 +114,7 @@ class Revocations(RecentEnds):
 
 
 def ticket_milliseconds() -> int:
-    """How long after its checks a ticket is good: as long as a stream may live."""
+    """How long after its checks a ticket is good: the longest life of a stream."""
     max_age = live_settings().max_age_seconds
     return int(1000 * min(TICKET_SECONDS_MAX, TICKET_SECONDS_MAX if max_age is None else 1.1 * max_age))
 

@@ -1,8 +1,7 @@
-"""The one registry of hubs: which loops of this process serve streams, and how an event reaches all of them.
+"""The one registry of hubs: the loops of this process that serve streams. An event reaches all of them through it.
 
-Every function but count() and count_refused() may be called from any thread. A signal handler or a finalizer that
-broadcasts may interrupt this very code: on the way of a broadcast no lock is taken, and the lock of the rest is
-re-entrant.
+Every function except count() and count_refused() may be called from any thread. A signal handler or a finalizer that
+broadcasts may interrupt this very code: broadcasting takes no lock, and the lock for all else is re-entrant.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Part = TypeVar("Part")
 
 
 class _Tally:
-    """An int that grows from any thread, and while it grows: next() of a count cannot be interrupted."""
+    """An int that any thread may increase, without a lock: next() of a count cannot be interrupted."""
 
     def __init__(self) -> None:
         self._count = itertools.count()
@@ -33,7 +32,7 @@ class _Tally:
         next(self._count)
 
     def value(self) -> int:
-        """With the registry's lock held."""
+        """Only with the registry's lock held."""
         value = next(self._count) - self._looks
         self._looks += 1
         return value
@@ -43,14 +42,14 @@ class _Registry:
     def __init__(self, when_published: tuple[Callable[[], None], ...] = ()) -> None:
         self.lock = threading.RLock()
         self.hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
-        self.others = Counts()  # counted by hubs that are gone, or where there is none
-        self.published = _Tally()  # events that this process has handed to the bus
+        self.others = Counts()  # of closed hubs, and of work without a hub
+        self.published = _Tally()  # events that this process handed to the bus
         self.when_published = when_published
-        self.parts: dict[type, Any] = {}  # what other modules keep for this process, by its class
+        self.parts: dict[type, Any] = {}  # state that other modules keep for this process, by class
 
 
-# By pid: a fork begins without hubs, since the loops of its parent do not run in it. It is known by its pid and not by
-# a hook, since not every fork runs Python's hooks.
+# By process id: a fork begins without hubs, since its parent's loops do not run in it. Not every fork runs Python's
+# hooks, so no hook is used.
 _registries: Final[dict[int, _Registry]] = {}
 
 
@@ -69,7 +68,7 @@ def _begin() -> _Registry:
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in this thread, if there is one."""
+    """The loop that runs in this thread; None if there is none."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -81,7 +80,7 @@ def find_hub(loop: asyncio.AbstractEventLoop) -> Hub | None:
 
 
 def add_hub(hub: Hub) -> None:
-    """Let it be found. Not one that only asks the other workers something: no stream is to be opened on it."""
+    """Register a hub. Hubs that only ask other workers something stay out: no stream may open on them."""
     if not hub.keeps_history:
         return
     registry = _here()
@@ -106,7 +105,7 @@ def open_hubs() -> list[Hub]:
 
 
 def deliver_to_hubs(item: Event) -> None:
-    """Hand an event to every hub of this process. One whose loop has been closed is forgotten: no save fails on it."""
+    """Hand an event to every hub of this process. Hubs with a closed loop are dropped, so that no save fails on one."""
     for hub in open_hubs():
         try:
             hub.deliver(item)
@@ -117,14 +116,14 @@ def deliver_to_hubs(item: Event) -> None:
 
 
 def when_published(callback: Callable[[], None]) -> None:
-    """Have it called, in any thread, each time this process hands an event to the bus. Internal."""
+    """Call this, in any thread, each time this process hands an event to the bus. Internal."""
     registry = _here()
     if callback not in registry.when_published:
         registry.when_published += (callback,)
 
 
 def count_published() -> None:
-    """This process has handed an event to the bus."""
+    """Count an event that this process handed to the bus."""
     registry = _here()
     registry.published.add()
     for callback in registry.when_published:
@@ -132,14 +131,14 @@ def count_published() -> None:
 
 
 def count_of_published() -> int:
-    """How many events this process has handed to the bus."""
+    """The number of events that this process handed to the bus."""
     registry = _here()
     with registry.lock:
         return registry.published.value()
 
 
 def process_part(kind: type[Part]) -> Part:
-    """What another module keeps for this process; made when it is first asked for."""
+    """The state that another module keeps for this process; made on first use."""
     registry = _here()
     with registry.lock:
         if kind not in registry.parts:
@@ -149,7 +148,7 @@ def process_part(kind: type[Part]) -> Part:
 
 
 def count(add: Callable[[Counts], None]) -> None:
-    """Add something that has happened on the running loop."""
+    """Count something that happened on the running loop."""
     registry = _here()
     hub = registry.hubs.get(asyncio.get_running_loop())
     if hub is not None:
@@ -160,17 +159,17 @@ def count(add: Callable[[Counts], None]) -> None:
 
 
 def count_refused(error: str) -> None:
-    """A request on the running loop gets no stream."""
+    """Count a request on the running loop that got no stream."""
     count(lambda counts: counts.refused.update((error,)))
 
 
 def count_message_refused(error: str) -> None:
-    """A message on the running loop is given to no handler."""
+    """Count a message on the running loop that no handler got."""
     count(lambda counts: counts.messages_refused.update((error,)))
 
 
 def process_counts() -> Counts:
-    """What this process has done, all of its hubs together."""
+    """The sums of all hubs of this process."""
     registry = _here()
     total = Counts()
     with registry.lock:
@@ -183,6 +182,6 @@ def process_counts() -> Counts:
 
 
 def forget_hubs() -> None:
-    """Begin anew, where another backend takes over."""
+    """Start over, for another backend."""
     before = _here()
     _registries[os.getpid()] = _Registry(before.when_published)

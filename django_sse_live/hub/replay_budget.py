@@ -1,6 +1,6 @@
-"""ReplayBudget: how many bytes of the past one address may have in a minute.
+"""ReplayBudget: how many bytes of past events one address may get in a minute.
 
-A request of a hundred bytes can ask for megabytes, and again and again. Touched on the hub's loop alone.
+A request of a hundred bytes can ask for megabytes again and again. Touched on the hub's loop alone.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from typing import Final
 
 MINUTE_SECONDS: Final = 60.0
 ADDRESS_MAX_BYTES: Final = 64 * 1024 * 1024
-# A private address is most often a proxy's, and stands for all of its visitors.
+# A private address is usually a proxy's, and stands for all its visitors.
 PRIVATE_ADDRESS_MAX_BYTES: Final = 1024 * 1024 * 1024
 
 
 class ReplayBudget:
-    """By address, in minutes that begin for all of them together: so it forgets by itself."""
+    """Bytes by address. The minutes begin for all addresses together, so old entries need no clean-up."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began_at = clock()
         self._spent: dict[str, int] = {}
-        self.last_asked: tuple[object, int] = (None, 0)  # what was missed, and how many bytes that is
+        self.last_asked: tuple[object, int] = (None, 0)  # the last replay asked for, and its bytes
 
     def take(self, address: str, size: int, *, is_private: bool) -> bool:
-        """Whether it may have that many bytes, which are then counted. One replay is let through whatever its size."""
+        """Take that many bytes. False if the address has too few left. One replay of any size is let through."""
         now = self._clock()
         if now - self._began_at >= MINUTE_SECONDS:
             self._began_at = now
