@@ -61,7 +61,7 @@ class Running:
                 thread.start()
             except RuntimeError:  # the process has as many as it may have
                 self.release()
-                job.writer.home.abandon([job.writer])
+                job.writer.gatherer.abandon([job.writer])
                 raise
             return
         with self._lock:
