@@ -1,4 +1,4 @@
-"""What an Accept header says of event streams. RFC 9110, section 12.5.1."""
+"""What an Accept header says about event streams. RFC 9110, section 12.5.1."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ EVENT_STREAM: Final = "text/event-stream"
 
 
 def accepts_event_stream(accept: str) -> bool:
-    """Whether it takes a stream: the most specific range that fits has a quality above 0. An empty header, like none,
-    takes everything."""
+    """Whether the header accepts a stream: the most specific range that fits has a quality above 0. An empty header
+    accepts everything, like a missing one."""
     qualities = _qualities(accept)
     for media_range in (EVENT_STREAM, "text/*", "*/*"):
         if media_range in qualities:
@@ -20,12 +20,12 @@ def accepts_event_stream(accept: str) -> bool:
 
 @lru_cache(maxsize=64)
 def names_event_stream(accept: str) -> bool:
-    """Whether it asks for a stream by name, as every EventSource does."""
+    """Whether the header names event streams, as every EventSource does."""
     return _qualities(accept).get(EVENT_STREAM, 0.0) > 0
 
 
 def _qualities(accept: str) -> dict[str, float]:
-    """Media range → quality. Parameters other than q (a charset) do not matter: a stream has but one form."""
+    """Media range → quality. Other parameters than q (a charset) are ignored: a stream has only one form."""
     found: dict[str, float] = {}
     for item in accept.split(","):
         media_range, *parameters = [part.strip().lower() for part in item.split(";")]
@@ -42,5 +42,5 @@ def _qualities(accept: str) -> dict[str, float]:
 def _quality(text: str) -> float:
     try:
         return float(text)
-    except ValueError:  # malformed; the range itself was named
+    except ValueError:  # malformed quality; the range itself counts
         return 1.0

@@ -1,4 +1,4 @@
-"""Where a request comes from: for the limits, and for the line of openings."""
+"""The address of a request: for the limits, and for the line of openings."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ ADDRESS_MAX_LENGTH: Final = 64
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
-    """Where a request comes from: the peer of the connection or, behind PROXY_COUNT proxies, what the outermost of
-    them wrote down. Nothing that the visitor wrote counts. "" if it is not known (a Unix socket)."""
+    """The peer's address or, behind PROXY_COUNT proxies, the one that the outermost of them reported. Nothing that a
+    visitor can write counts. "" if unknown (a Unix socket)."""
     count = live_settings().proxy_count
     written = _written_down(scope, count) if count else ""
     return written or _peer(scope)
 
 
 def line_address(scope: Mapping[str, Any]) -> str:
-    """By what the line of openings tells visitors apart; limits and logs use client_address().
+    """The address by which the line of openings tells visitors apart. Limits and logs use client_address().
 
-    A peer with a private address, or with none, is most often a proxy. Where PROXY_COUNT does not say how many there
-    are, the last address that X-Forwarded-For names is taken, so that the visitors of a site behind one nginx do not
-    wait for each other. It may be invented: whoever does that in a private network gets more places, for as long as a
-    place lasts.
+    A peer with a private address, or none, is usually a proxy. If PROXY_COUNT does not tell the number of proxies, the
+    last address in X-Forwarded-For is taken, so that the visitors of a site behind one nginx do not wait for each
+    other. It can be forged: a forger in a private network gets more places, each for as long as a place lasts.
     """
     address = client_address(scope)
     if not live_settings().proxy_count and is_private(address):
@@ -41,11 +40,11 @@ def _peer(scope: Mapping[str, Any]) -> str:
 
 
 def _written_down(scope: Mapping[str, Any], count: int) -> str:
-    """The address that stands in the count-th place from the end of X-Forwarded-For, without a port; or ""."""
+    """The count-th address from the end of X-Forwarded-For, without its port; "" if there is none."""
     values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
     written = ",".join(values).split(",")
     address = written[-count].strip() if len(written) >= count else ""
-    if address.startswith("["):  # some proxies add the port, another one for each connection
+    if address.startswith("["):  # some proxies add the port, which differs for each connection
         address = address[1:].partition("]")[0]
     elif address.count(":") == 1:
         address = address.partition(":")[0]
@@ -54,8 +53,8 @@ def _written_down(scope: Mapping[str, Any], count: int) -> str:
 
 @lru_cache(maxsize=1024)
 def is_private(address: str) -> bool:
-    """Whether it is none of the internet's: most often a proxy's."""
+    """Whether the address is not a public one: usually a proxy's."""
     try:
         return ip_address(address).is_private
-    except ValueError:  # a Unix socket has none
+    except ValueError:  # a Unix socket has no address
         return True

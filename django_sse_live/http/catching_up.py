@@ -1,6 +1,6 @@
-"""The first moment of a stream: what it missed and its worker no longer has is read from the bus, then it opens.
+"""The opening of a stream: the bus is asked for missed events that the worker no longer has, then the stream opens.
 
-This is done without a thread and without a place in the line of openings: the bus may be slow.
+This holds no thread and no place in the line of openings, since the bus may be slow.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from ..hub.clients import Client
 from ..identity import address_group
 from .addresses import is_private
 
-HISTORY_SECONDS: Final = 5.0  # how long a stream waits for what the bus still has
+HISTORY_SECONDS: Final = 5.0  # a stream waits this long for the bus
 
-BUS_READ_BYTES: Final = 1024 * 1024  # what such a read counts for, whatever is found
+BUS_READ_BYTES: Final = 1024 * 1024  # charged to the address for such a read, whatever it finds
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
 async def open_client(client: Client) -> None:
-    """Enter the registry, with what the bus still has of what this client missed. Where the bus does not give it in
-    HISTORY_SECONDS, or where its address has had enough of the past for this minute, the client is told to come back,
-    rather than to forget where it was."""
+    """Enter the registry, with the missed events that the bus still has. The client is told to come back, and keeps its
+    id, if the bus does not answer within HISTORY_SECONDS, or its address has had enough past events for this minute."""
     missed = _missed_bytes(client)
     if missed and client.close_reason is None:
         address = client.address
@@ -33,7 +32,7 @@ async def open_client(client: Client) -> None:
     if client.close_reason is not None or not client.needs_history:
         client.open()
         return
-    # A task, so that nothing happens between the last of the history and the first of the log.
+    # In a task: no other step of this client comes between the end of the history and the start of the log.
     opening = client.hub.loop.create_task(_read_and_open(client))
     try:
         done, _ = await asyncio.wait([opening], timeout=HISTORY_SECONDS)
@@ -47,10 +46,10 @@ async def open_client(client: Client) -> None:
 
 
 def _missed_bytes(client: Client) -> int:
-    """Of the events that it is to be sent from before it opened."""
+    """The bytes of the events before its opening that it will get."""
     log, position, replays = client.hub.log, client.cursor, client.hub.replays
     same = (client.channels, position, log.epoch, log.head)
-    if replays.last_asked[0] == same:  # a crowd that comes back has missed the same
+    if replays.last_asked[0] == same:  # clients that come back together have missed the same
         return replays.last_asked[1]
     size = BUS_READ_BYTES if client.needs_history else 0
     while position < log.head and (events := log.read(client.channels, position)):

@@ -1,4 +1,4 @@
-"""Cross-origin reading, exactly as SSE_LIVE["ALLOWED_ORIGINS"] says; where that is empty, not a header.
+"""Cross-origin reading, exactly as SSE_LIVE["ALLOWED_ORIGINS"] says. If it is empty, no header is sent.
 
 The Fetch standard's CORS protocol: https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -14,18 +14,19 @@ from ..conf import live_settings
 
 METHODS: Final = "GET, HEAD, POST"
 REQUEST_HEADERS: Final = (
-    "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-CSRFToken"  # beyond those that need no permission
+    # besides the headers that are always allowed
+    "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-CSRFToken"
 )
-EXPOSED_HEADERS: Final = "Retry-After, SSE-Live-Error"  # by which a page learns why it was refused
+EXPOSED_HEADERS: Final = "Retry-After, SSE-Live-Error"  # they tell a page why it was refused
 PREFLIGHT_SECONDS: Final = 600
 
 
 def share_with_origin(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Let the page that sent this request read this answer, a refusal too, if its origin is on the list."""
+    """Let the page that sent this request read the response, a refusal too, if its origin is on the list."""
     allowed = live_settings().allowed_origins
     if not allowed:
         return
-    patch_vary_headers(response, ["Origin"])  # for every origin, and for none: a cache must never mix them up
+    patch_vary_headers(response, ["Origin"])  # for every request, so that a cache never mixes up origins
     origin = request.META.get("HTTP_ORIGIN")
     if origin not in allowed:
         return
@@ -40,8 +41,9 @@ def share_with_origin(request: HttpRequest, response: HttpResponseBase) -> None:
 
 
 def is_foreign_subresource(request: HttpRequest) -> bool:
-    """An image, a script, a frame or a no-cors fetch of another origin's page, of the same site too: it can read
-    nothing, and would only use up a visitor's streams. Browsers say so: https://www.w3.org/TR/fetch-metadata/"""
+    """Whether an image, a script, a frame or a no-cors fetch asks, from a page of another origin, of the same site
+    too. It could read nothing, and would use up a visitor's streams. Browsers say so:
+    https://www.w3.org/TR/fetch-metadata/"""
     meta = request.META
     if meta.get("HTTP_SEC_FETCH_SITE") not in ("cross-site", "same-site"):
         return False

@@ -1,6 +1,6 @@
 """Whether a page may write to this site: the origin of a POST, and its CSRF token.
 
-Who may read is another question: cors.py.
+Reading is cors.py's part.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from django.utils.http import is_same_domain
 from ..conf import live_settings
 from .refusals import Refused
 
-CSRF: Final = "csrf"  # Refused.error, of which the answer brings a fresh token
+CSRF: Final = "csrf"  # the Refused.error whose answer brings a fresh token
 
 
 def may_write(request: HttpRequest, origin: str) -> bool:
-    """Whether a page of this origin may write here with a visitor's cookies, if it has their token: one of this site,
-    or one of CSRF_TRUSTED_ORIGINS."""
+    """Whether pages of this origin may write with a visitor's cookies, if they have the visitor's token: pages of this
+    site, and of CSRF_TRUSTED_ORIGINS."""
     if origin == f"{request.scheme}://{request.get_host()}" or origin in settings.CSRF_TRUSTED_ORIGINS:
         return True
     try:
@@ -38,7 +38,7 @@ def may_write(request: HttpRequest, origin: str) -> bool:
 
 
 async def check_csrf(request: HttpRequest) -> None:
-    """Refuse what another site's page may have made a browser send. Raises Refused."""
+    """Refuse a request that a page of another site may have made a browser send. Raises Refused."""
     origin = request.META.get("HTTP_ORIGIN")
     has_cookies = bool(request.META.get("HTTP_COOKIE"))
     if origin is not None and not may_write(request, origin):
@@ -49,18 +49,18 @@ async def check_csrf(request: HttpRequest) -> None:
                 f"A page of {origin[:100]} may not send messages here. If it is yours, name its origin in "
                 'CSRF_TRUSTED_ORIGINS and, so that it may read the answer, in SSE_LIVE["ALLOWED_ORIGINS"].',
             )
-    # Whatever the cookie is: a site's own middleware may log somebody in by any.
+    # Any cookie counts: the project's own middleware may log a user in by any.
     if has_cookies and not await sync_to_async(_has_token)(request):
         raise Refused(403, CSRF, "The CSRF token is missing or wrong. Send the one of this answer as X-CSRFToken.")
 
 
 async def give_token(request: HttpRequest, make: Callable[[str], HttpResponse]) -> HttpResponse:
-    """The answer that ``make`` makes of a fresh token, with its cookie: for a page whose own is gone or of before a
-    login."""
+    """The response of ``make``, called with a fresh token, and with the token's cookie. For a page whose token is
+    missing, or older than a login."""
 
     def give() -> HttpResponse:
         response = make(get_token(request))
-        CsrfViewMiddleware(_nothing).process_response(request, response)  # the project may have none
+        CsrfViewMiddleware(_nothing).process_response(request, response)  # the project may not have the middleware
         return response
 
     return await sync_to_async(give)()
@@ -71,7 +71,8 @@ def _nothing(request: HttpRequest) -> HttpResponse:
 
 
 def _has_token(request: HttpRequest) -> bool:
-    """As CsrfViewMiddleware says; the answer of CSRF_FAILURE_VIEW is for pages, and is dropped."""
+    """Whether CsrfViewMiddleware accepts the token. The response of CSRF_FAILURE_VIEW is meant for pages, and is
+    dropped."""
     check = CsrfViewMiddleware(_nothing)
     check.process_request(request)
     return check.process_view(request, _nothing, (), {}) is None

@@ -1,6 +1,6 @@
-"""Handoff: what one request and live_application say to each other, in ``scope["extensions"]``.
+"""Handoff: what a request and live_application tell each other, in ``scope["extensions"]``.
 
-live_application puts it there; the view enters the line through it, and its response leaves the client in it, to be
+live_application puts it there. The view enters the line through it. The response leaves the client in it, which is
 served once Django's part has ended.
 """
 
@@ -17,17 +17,17 @@ from .addresses import line_address
 from .line import Line, Place
 from .types import Message, Receive, Scope, Send
 
-HANDOFF: Final = "django_sse_live"  # the key in scope["extensions"]
+HANDOFF: Final = "django_sse_live"  # its key in scope["extensions"]
 
 
 class SocketRequest(Protocol):
-    """The WebSocket that a request stands for, as its view knows it."""
+    """The WebSocket behind a request, as the view knows it."""
 
-    answer: Any  # set by the view: what answers a message
+    answer: Any  # answers a message; set by the view
 
 
 class Handoff:
-    """Made for each request by live_application; touched on its loop alone."""
+    """Made by live_application for each request; touched on its loop alone."""
 
     __slots__ = (
         "position", "began_at", "client", "is_expected", "is_gone", "was_in_line", "socket", "server_send",
@@ -46,22 +46,22 @@ class Handoff:
         socket: SocketRequest | None = None,
     ) -> None:
         self.server_send: Send = server_send
-        self.socket: SocketRequest | None = socket  # where the request is the handshake of a WebSocket
+        self.socket: SocketRequest | None = socket  # if the request is the handshake of a WebSocket
         self.position: str | None = position  # where the stream of a page drawn by this request begins
-        self.began_at: float = asyncio.get_running_loop().time()  # nobody has looked before whose request it is
+        self.began_at: float = asyncio.get_running_loop().time()  # no access was checked before
         self.is_expected: bool = False  # a view has made an EventStreamResponse
-        self.client: Client | None = None  # set once Django has sent the headers of that response, unmodified
-        self.is_gone: bool = False  # http.disconnect has come
-        self.was_in_line: bool = False  # it asks for an event stream
+        self.client: Client | None = None  # set once Django has sent the headers of that response unmodified
+        self.is_gone: bool = False  # http.disconnect was received
+        self.was_in_line: bool = False  # the request asks for an event stream
         self._scope = scope
         self._receive = receive
         self._send = send
         self._line = line
         self._place: Place | None = None
-        self._first: list[Message] = []  # received before Django's part, and still to be given to it
-        self._start: Message | None = None  # headers that wait for the first frame: one write instead of two
+        self._first: list[Message] = []  # received before Django's part began, for Django to read
+        self._start: Message | None = None  # headers that are sent with the first frame, in one write
 
-    # What Django gets in place of the server's own
+    # What Django gets instead of the server's receive and send
 
     async def receive(self) -> Message:
         message = self._first.pop(0) if self._first else await self._receive()
@@ -71,42 +71,42 @@ class Handoff:
 
     async def send(self, message: Message) -> None:
         if self.client is not None and message["type"] == "http.response.body":
-            return  # the end of Django's part is not the end of the stream
+            return  # Django's part ends, the stream goes on
         if self.is_expected and message["type"] == "http.response.start" and message["status"] == 200:
             self._start = message
             return
         await self.send_start()
         await self._send(message)
         if self._scope["method"] != "POST" and (message["type"] == "http.response.body" or not self.is_expected):
-            self.leave_line()  # an answer, or somebody else's stream: it may last as long as it likes
+            self.leave_line()  # a plain response, or a stream of the project's own: it may last as long as it likes
 
     # The line of openings
 
     @property
     def is_in_line(self) -> bool:
-        """Whether the request has waited for a place, and has not given it back."""
+        """Whether the request has a place in the line."""
         return self._place is not None
 
     async def enter_line(self) -> None:
-        """Wait for a place among those who open a stream."""
+        """Wait for a place in the line of openings."""
         self.was_in_line = True
         self._place = await self._line.enter(line_address(self._scope))
 
     def leave_line(self) -> None:
-        """Give the place back, if there is one."""
+        """Give the place back, if the request has one."""
         place, self._place = self._place, None
         if place is not None:
             place.leave()
 
     async def has_body(self) -> bool:
-        """Whether the request has one. Waits for the first of it, and takes no place meanwhile: who has announced a
-        body may never send it."""
+        """Whether the request has a body. Waits for its first bytes without a place: a client that announces a body may
+        never send it."""
         message = await self._receive()
         self._first.append(message)
         return message["type"] != "http.request" or bool(message.get("body")) or bool(message.get("more_body"))
 
     async def has_come(self, max_bytes: int) -> bool:
-        """Wait for the whole body of a request, without a place; False for one that is longer, or does not end."""
+        """Wait for the whole body, without a place. False if it is too long, or does not end."""
         size, has_more = 0, True
         while has_more and size <= max_bytes:
             message = await self._receive()
@@ -118,17 +118,17 @@ class Handoff:
     # The headers of the stream
 
     async def send_start(self) -> None:
-        """Send the headers that wait, if there are any."""
+        """Send the headers that wait, if any."""
         if self._start is not None:
             start, self._start = self._start, None
             if self.client is not None:
-                # Lower case, as ASGI asks for, so that middleware around us finds them.
+                # In lower case, as ASGI asks for, so that middleware around live_application finds them.
                 start["headers"] = [(name.lower(), value) for name, value in start["headers"]]
             await self._send(start)
 
 
 def handoff_of(request: HttpRequest) -> Handoff | None:
-    """Of a request under live_application; None without it."""
+    """The handoff of a request under live_application; None without it."""
     scope: Mapping[str, Any] = getattr(request, "scope", {})
     handoff: Handoff | None = (scope.get("extensions") or {}).get(HANDOFF)
     return handoff

@@ -1,6 +1,6 @@
-"""The handshake of a WebSocket as the GET that opens its stream: whether it may be asked at all, and what was answered.
+"""The handshake of a WebSocket as the GET of its stream: whether it is allowed to ask, and what was answered.
 
-Nothing of Django's request handling has run before may_ask(); then middleware and view see a request as any other.
+No code of Django's request handling runs before may_ask(). Middleware and view then see an ordinary request.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .accept import EVENT_STREAM
 from .servers import is_tls
 from .types import Message, Scope, Send
 
-# Of the connection, not of the request; and a body, which a handshake has not.
+# Headers of the connection, and of a body, which a handshake does not have.
 LEFT_OUT: Final = frozenset({b"connection", b"upgrade", b"accept", b"content-length", b"transfer-encoding", b"te"})
-REFUSAL_MAX_BYTES: Final = 16 * 1024  # of a refusal's JSON body
+REFUSAL_MAX_BYTES: Final = 16 * 1024  # of the JSON body of a refusal
 
 
 def as_get(scope: Scope, send: Send) -> dict[str, Any]:
@@ -44,17 +44,17 @@ def as_get(scope: Scope, send: Send) -> dict[str, Any]:
 
 
 def is_plain_django(application: Any) -> bool:
-    """Django's own handler, with or without static files around it: it knows no WebSocket."""
+    """Whether this is Django's own handler, with or without static files: it knows no WebSocket."""
     inner = getattr(application, "application", None)
     return isinstance(application, ASGIHandler) and (inner is None or is_plain_django(inner))
 
 
 def may_ask(scope: Scope) -> bool:
-    """Whether a page of this origin may open a WebSocket here: browsers send a visitor's cookies along with that of
-    any page, and ask nobody. ``scope``: as as_get() makes it."""
+    """Whether a page of this origin may open a WebSocket here. Browsers let any page open one, with the visitor's
+    cookies. ``scope``: as as_get() makes it."""
     headers = scope["headers"]
     origins = [value for name, value in headers if name == b"origin"]
-    if not origins:  # no browser
+    if not origins:  # not a browser
         is_bearer = any(name == b"authorization" and value[:7].lower() == b"bearer " for name, value in headers)
         return is_bearer or not any(name == b"cookie" and value.strip() for name, value in headers)
     if len(origins) > 1:
@@ -70,12 +70,13 @@ def may_ask(scope: Scope) -> bool:
 
 
 class Handshake:
-    """Receive and send of that GET. Its answer is kept, as far as it is ours."""
+    """Receive and send of that GET. Keeps the answer, if it is this package's."""
 
     def __init__(self) -> None:
         self.cookies: list[tuple[bytes, bytes]] = []
         self.status: int = 0
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # nobody waits for the answer
+        # done once no answer is wanted any more
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._error = b""
         self._retry_after = 0
         self._body = b""
@@ -105,15 +106,15 @@ class Handshake:
                     self._retry_after = int(value)
         elif message["type"] == "http.response.body":
             if not self._error:
-                self.leave()  # somebody else's answer: it may be endless
+                self.leave()  # a response of the project's own, which may be endless
             elif len(self._body) < REFUSAL_MAX_BYTES:
                 self._body += message.get("body", b"")
 
     @property
     def refusal(self) -> dict[str, Any] | None:
-        """What a page must be told of a refusal that is ours, as the members of a goodbye. None: of any other, and of a
-        redirect, it is told nothing."""
-        if self.status == 204:  # its id is that of a final goodbye
+        """What a page must know about a refusal by this package, as the members of a goodbye. None for any other
+        response, and for a redirect."""
+        if self.status == 204:  # the request's id is that of a final goodbye
             return {"reason": "final", "reconnect": False}
         if not self._error:
             return None

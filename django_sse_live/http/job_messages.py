@@ -1,4 +1,4 @@
-"""The two messages of a page that watches a job: stop it, and tell me its state again."""
+"""The two messages of a page that watches a job: stop it, and send its state again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .subscription import may_stop
 
 
 async def stop(message: Message) -> dict[str, Any]:
-    """The state after it. What had ended stays as it was."""
+    """Stop the job. Returns its state, which stays as it was if the job had ended before."""
     channel = _channel(message)
     user = message.user if getattr(message.user, "is_authenticated", False) else None
     if not await may_stop(message.request, user, channel, namespace=current_namespace(message.request)):
@@ -34,7 +34,7 @@ async def stop(message: Message) -> dict[str, Any]:
 
 
 async def tell_state(message: Message) -> dict[str, Any]:
-    """It comes on the page's stream, whichever worker has that."""
+    """Have the state sent on the page's stream, on whichever worker that is."""
     (channel,) = scope_channels((_channel(message),))
     if message.client_id and not ask_here(channel, message.client_id):
         said = compact_json({"channel": channel, "client": message.client_id})
@@ -43,7 +43,7 @@ async def tell_state(message: Message) -> dict[str, Any]:
 
 
 def _channel(message: Message) -> str:
-    """Which its sender may hear: that has been checked."""
+    """The job's channel. The sender is known to hear it."""
     if message.channel is None or not message.channel.startswith(CHANNEL_PREFIX):
         raise ValueError(f'The channel of this message is that of a job: "{CHANNEL_PREFIX}…".')
     return message.channel

@@ -1,20 +1,18 @@
-"""Line: who opens a stream, MAX_OPENING at a time; a line of its own for messages, and one for pages that refresh.
+"""Line: lets MAX_OPENING requests at a time open a stream. Messages, and pages that refresh, have a line of their own.
 
-Opening a stream takes a thread for as long as Django handles the request, so thousands of browsers that come back
-together would take thousands of threads. A request is in one of these states:
+While Django handles the request, an opening stream takes a thread. Thousands of browsers that come back together would
+take thousands of threads. A request is in one of these states:
 
-passing   It asks for no stream, or has a body, or its url is not known to lead to a stream: it holds no place. Where
-          its view is an EventStreamView after all, the view enters the line: all of the request is there by then.
-waiting   In line, by its address: one request of each address in turn. It holds nothing but its connection.
-inside    It holds a place, for PLACE_SECONDS at the most. A request that takes longer goes on without it: its place is
-          another's.
-pausing   It has given its place back while it waits for something that takes no thread, and enters anew.
-out       Its response has begun, or it has ended. What a stream reads later, from the log or from the bus, it reads
-          without a place.
+passing   It asks for no stream, has a body, or its url is not known to lead to a stream: it holds no place. If its view
+          is an EventStreamView after all, the view enters the line, since the whole request has arrived by then.
+waiting   In line, by its address: the addresses take turns. It holds nothing but its connection.
+inside    It holds a place, for at most PLACE_SECONDS. A request that takes longer goes on, and its place is free.
+pausing   It has given its place back while it waits for something that takes no thread, and enters again.
+out       Its response has begun, or it has ended. Its stream reads the log and the bus without a place.
 
-No address may hold more than half of the places: it may take another one only while at least as many are free as it
-holds. So a flood from few addresses delays itself alone, and one address that stands for all visitors (a proxy that
-PROXY_COUNT does not know of) still has half of them.
+An address may take another place only if at least as many are free as it holds, so it never has more than half of them.
+A flood from few addresses delays only itself, and an address that stands for all visitors (a proxy that PROXY_COUNT
+does not count) still has half of the places.
 """
 
 from __future__ import annotations
@@ -28,16 +26,16 @@ PLACE_SECONDS: Final = 10.0
 
 
 class Line:
-    """Of one loop, and touched on it alone."""
+    """The line of one loop, touched on it alone."""
 
     def __init__(self, places: Callable[[], int]) -> None:
-        """``places``: how many there are, asked anew each time."""
+        """``places``: returns the number of places; called each time."""
         self._loop = asyncio.get_running_loop()
         self._places = places
         self._inside: dict[Place, None] = {}  # the oldest first
         self._held: Counter[str] = Counter()  # places by address
         self._waiting: OrderedDict[str, deque[asyncio.Future[Place]]] = OrderedDict()  # by address, the next one first
-        self._timer: asyncio.TimerHandle | None = None  # while somebody waits: when a place may be over
+        self._timer: asyncio.TimerHandle | None = None  # runs while any request waits: when the next place expires
 
     async def enter(self, address: str) -> Place:
         """Wait for a place."""
@@ -45,7 +43,7 @@ class Line:
             return self._give_place(address)
         turn: asyncio.Future[Place] = self._loop.create_future()
         self._waiting.setdefault(address, deque()).append(turn)
-        self._admit()  # a place may be over that nobody has asked for before
+        self._admit()  # a place may have expired unnoticed
         try:
             return await turn
         except asyncio.CancelledError:
@@ -54,7 +52,7 @@ class Line:
             raise
 
     def remove(self, place: Place) -> None:
-        """Called by the place that is left."""
+        """Called by a place that is given back."""
         if place in self._inside:
             self._take_back(place)
             self._admit()
@@ -76,7 +74,7 @@ class Line:
             del self._held[place.address]
 
     def _admit(self) -> None:
-        """Give the free places to those who wait; those that are over are free."""
+        """Give free and expired places to waiting requests."""
         now = self._loop.time()
         while (oldest := next(iter(self._inside), None)) is not None and oldest.ends_at <= now:
             self._take_back(oldest)
@@ -84,7 +82,7 @@ class Line:
             turns = self._waiting.pop(address)
             turn = turns.popleft()
             if turns:
-                self._waiting[address] = turns  # behind the others
+                self._waiting[address] = turns  # behind the other addresses
             if not turn.done():
                 turn.set_result(self._give_place(address))
         if self._timer is None and self._waiting and self._inside:
@@ -96,7 +94,7 @@ class Line:
 
 
 class Place:
-    """One of those of a line."""
+    """A place in a line."""
 
     __slots__ = ("address", "ends_at", "_line")
 
@@ -106,5 +104,5 @@ class Place:
         self._line = line
 
     def leave(self) -> None:
-        """May be called twice, and after the place was over."""
+        """Give the place back. May be called twice, and after it expired."""
         self._line.remove(self)

@@ -1,7 +1,6 @@
-"""The line of messages: which of them run, MAX_RUNNING_MESSAGES at a time and one of each sender; and how many a sender
-may send.
+"""The line of messages: MAX_RUNNING_MESSAGES run at a time, one of each sender. And the rate that a sender may send at.
 
-Knows senders by a key alone.
+A sender is only a key here.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .refusals import Refused
 RATE_PER_SECOND: Final = 20
 RATE_BURST: Final = 40
 WAITING_PER_SENDER_MAX: Final = 40
-WAITING_MAX: Final = 1024  # of all senders together: 64 KiB each at the most
+WAITING_MAX: Final = 1024  # of all senders together; each has at most 64 KiB
 
 Sender = tuple[str, str]  # the sender's key and address
 
@@ -30,17 +29,17 @@ def _too_many(detail: str) -> Refused:
 
 
 class MessageLine:
-    """Of one loop, and touched on it alone. No address holds more than half of the places, where another waits: it may
-    take one more only while at least as many are free as it holds."""
+    """The line of one loop, touched on it alone. While other addresses wait, no address gets more than half of the
+    places: it may take another only if at least as many are free as it holds."""
 
     def __init__(self) -> None:
         self._running: set[Sender] = set()
-        self._held: Counter[str] = Counter()  # places, by address
-        self._waiting: OrderedDict[Sender, _Turns] = OrderedDict()  # the next one first
-        self._count = 0  # of those that wait
+        self._held: Counter[str] = Counter()  # places by address
+        self._waiting: OrderedDict[Sender, _Turns] = OrderedDict()  # the next sender first
+        self._count = 0  # waiting messages
 
     async def enter(self, sender: Sender) -> None:
-        """Wait for a place, behind what the same sender has sent before. Raises Refused."""
+        """Wait for a place, behind earlier messages of the same sender. Raises Refused."""
         if self.is_free(sender):
             self._take(sender)
             return
@@ -74,7 +73,7 @@ class MessageLine:
             turn = turns.popleft()
             self._count -= 1
             if turns:
-                self._waiting[other] = turns  # behind the others
+                self._waiting[other] = turns  # behind the other senders
             if not turn.done():
                 self._take(other)
                 turn.set_result(None)
@@ -89,20 +88,20 @@ class MessageLine:
 
 
 class MessageRate:
-    """Of one process: a bucket for each sender, which holds RATE_BURST and is filled with RATE_PER_SECOND."""
+    """The rates of one process: each sender has a bucket of RATE_BURST, filled with RATE_PER_SECOND."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key → what was in it, and when
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key → what was left, and when
 
     def take(self, key: str) -> None:
-        """Raises Refused for a sender whose bucket is empty."""
+        """Take one from the sender's bucket. Raises Refused if it is empty."""
         now = time.monotonic()
         with self._lock:
             left, at = self._buckets.pop(key, (float(RATE_BURST), now))
             left = min(RATE_BURST, left + RATE_PER_SECOND * (now - at))
             self._buckets[key] = max(left - 1, 0.0) if left >= 1 else left, now
-            # Who has sent nothing for so long has a full one again.
+            # A sender that has been silent for this long has a full bucket again.
             full_before = now - RATE_BURST / RATE_PER_SECOND
             while next(iter(self._buckets.values()))[1] < full_before:
                 self._buckets.popitem(last=False)

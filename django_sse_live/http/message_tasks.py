@@ -1,7 +1,7 @@
-"""The task and the thread of a message: it waits for its place in the line, and then runs to its end, even if
-its sender leaves.
+"""The task and the thread of a message. It waits for its place in the line, then runs to its end, even if the sender
+leaves.
 
-Knows nothing of what a message says.
+The content of messages is unknown here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .threads import OpeningThreads, release_request_thread
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a browser is told: 200 and ``{"id", "data"}``, or another status and ``{"error", "detail"}``."""
+    """The answer to a browser: 200 and ``{"id", "data"}``, or another status and ``{"error", "detail"}``."""
 
     status: int
     body: dict[str, Any]
-    headers: dict[str, str] = field(default_factory=dict)  # of an HTTP response
+    headers: dict[str, str] = field(default_factory=dict)  # of the HTTP response
 
 
 def refusal(refused: Refused) -> Answer:
@@ -39,25 +39,25 @@ def refusal(refused: Refused) -> Answer:
 
 
 class Messages:
-    """Of one hub: the line, and the threads that handlers borrow."""
+    """The messages of one hub: the line, and the threads lent to handlers."""
 
     def __init__(self) -> None:
         self.line: MessageLine = MessageLine()
         self.threads: OpeningThreads = OpeningThreads()
         self.tasks: set[asyncio.Task[Answer]] = set()
-        self.posted: dict[str, str] = {}  # POSTs that run or wait: entry → digest
+        self.posted: dict[str, str] = {}  # POSTs that wait or run: entry → digest
 
 
 def let_go_of_thread(request: HttpRequest) -> None:
     handoff = handoff_of(request)
     if handoff is not None:
         handoff.leave_line()
-    release_request_thread()  # a message that waits in line needs none
+    release_request_thread()  # a message that waits in line needs no thread
 
 
 @asynccontextmanager
 async def lend(threads: OpeningThreads) -> AsyncIterator[None]:
-    """A thread, whose database connections are looked after as a request's are."""
+    """Lend a thread. Its database connections are cared for as those of a request."""
     async with threads.lend():
         await sync_to_async(close_old_connections)()
         try:

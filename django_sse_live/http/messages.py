@@ -1,8 +1,7 @@
-"""answer_message(): from what a browser has sent to the answer, the same over POST and over WebSocket.
+"""answer_message(): takes what a browser has sent and makes the answer, the same over POST and WebSocket.
 
-A message passes these, in this order: its form; whose it is; whether they may; how many they have sent; the line of
-messages; whether it has run; its handler. From the line on it runs in a task of its own, to its end, even if its sender
-leaves.
+A message passes, in this order: its form; its sender; their permission; their rate; the line of messages; whether it
+has run before; its handler. From the line on it runs in its own task, to its end, even if the sender leaves.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ from .threads import has_request_thread
 
 MESSAGE_MAX_BYTES: Final = 64 * 1024
 ANSWER_MAX_BYTES: Final = 64 * 1024
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")  # 128 random bits as hex, as a UUID, or in base64url
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")  # 128 random bits as hex, as a UUID or in base64url
 _RETRY_SOON: Final = {"Retry-After": "1"}
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
 class MessageView(Protocol):
-    """What of an EventStreamView is needed here. Its hooks are asked anew for each message."""
+    """The part of an EventStreamView that is needed here. Its hooks are called for each message."""
 
     def _is_default(self, method: str) -> bool: ...
 
@@ -64,7 +63,7 @@ class MessageView(Protocol):
 
 
 def parse_message(raw: bytes) -> Mapping[str, Any]:
-    """JSON as a browser sends it. Raises Refused."""
+    """Parse the JSON of a message. Raises Refused."""
     if len(raw) > MESSAGE_MAX_BYTES:
         raise Refused(413, "too_large", f"A message has at most {MESSAGE_MAX_BYTES} bytes. Upload files to a view.")
     try:
@@ -84,12 +83,11 @@ def _refuse_constant(name: str) -> None:
 async def answer_message(
     view: MessageView, request: HttpRequest, data: Mapping[str, Any], *, client_id: str | None = None
 ) -> Answer:
-    """Handle one message, and say what its sender is told. Never raises, but where it is cancelled; a handler that has
-    begun then runs on.
+    """Handle one message and return its answer. Raises only if it is cancelled; a handler that has begun then runs on.
 
-    ``request``: of the POST, or made from the handshake for this message.
-    ``data``: the parsed frame: ``id``, ``type``, ``channel``, ``data``, ``client_id``, ``as``; others are passed over.
-    ``client_id``: the WebSocket's own, whose next message is not given here before this one is answered; None for POST.
+    ``request``: of the POST, or made from the handshake for this message. ``data``: the parsed frame: ``id``, ``type``,
+    ``channel``, ``data``, ``client_id``, ``as``; other members are ignored. ``client_id``: of the WebSocket, which
+    sends its next message after this answer; None for POST.
     """
     count(_count_message)
     try:
@@ -99,7 +97,7 @@ async def answer_message(
             return await exchange.run(namespace)
     except Refused as refused:
         return refusal(refused)
-    except PermissionDenied as error:  # of get_user() or NAMESPACE
+    except PermissionDenied as error:  # from get_user() or NAMESPACE
         return refusal(Refused(403, "forbidden", str(error) or "You may not send this."))
     except Exception:
         hide_tokens(request)
@@ -112,7 +110,7 @@ def _count_message(counts: Any) -> None:
 
 
 class _Exchange:
-    """One message on its way. Raises Refused wherever it ends without having been given to its handler."""
+    """One message on its way. Raises Refused if it ends before its handler."""
 
     def __init__(self, view: MessageView, request: HttpRequest, data: Mapping[str, Any], client_id: str | None) -> None:
         self.view = view
@@ -120,7 +118,7 @@ class _Exchange:
         self.is_on_socket = client_id is not None
         self.id: str = _text(data, "id", _ID.fullmatch)
         self.type: str = _name(data, "type")
-        self.is_reserved: bool = self.type.startswith(RESERVED_PREFIX)  # this package's own, not the project's
+        self.is_reserved: bool = self.type.startswith(RESERVED_PREFIX)  # this package's own type, not the project's
         self.channel: str | None = None if data.get("channel") is None else _name(data, "channel")
         self.data: Any = data.get("data")
         self.client_id = client_id if client_id is not None else str(data.get("client_id") or "")[:64] or None
@@ -130,7 +128,7 @@ class _Exchange:
     async def run(self, namespace: str) -> Answer:
         self.namespace = namespace
         address = line_address(getattr(self.request, "scope", {}))
-        if not isinstance(self.request, ASGIRequest):  # the server bounds how many there are, and their time
+        if not isinstance(self.request, ASGIRequest):  # WSGI: the server bounds their number and their time
             return await self._handle(await self._check(namespace, address))
         hub = running_hub()
         stop_gracefully(hub)
@@ -139,18 +137,18 @@ class _Exchange:
         parts: Messages = hub.parts.setdefault(Messages, Messages())
         key: str | None = None
         needs_thread = True
-        entry = ""  # among the POSTs
+        entry = ""  # its key among the POSTs
         if self.is_on_socket:
             sender = f"client:{self.client_id}", address
         else:
             key = await self._check(namespace, address)
             sender = key, address
             entry, digest = self._entry(key)
-            if entry in parts.posted:  # and not in line behind itself
+            if entry in parts.posted:  # it must not wait in line behind itself
                 return self._known(Found(parts.posted[entry], is_running=True), digest)
             handoff = handoff_of(self.request)
             if handoff is not None and handoff.is_in_line and parts.line.is_free(sender):
-                needs_thread = False  # the request's own is one that we have lent: it outlives the request
+                needs_thread = False  # the request's thread is a lent one, which outlives the request
             else:
                 needs_thread = has_request_thread()
                 let_go_of_thread(self.request)
@@ -163,13 +161,13 @@ class _Exchange:
         return await in_turn(hub, parts, sender, work, when_done=partial(parts.posted.pop, entry, None))
 
     def _entry(self, key: str) -> tuple[str, str]:
-        """The key of the message in the store of answers, and a digest of its content."""
+        """The message's key in the store of answers, and a digest of its content."""
         said = json.dumps([self.type, self.channel, self.data], sort_keys=True)
         entry = scope_name(self.namespace, f"{key}\n{self.id}")
         return sha256(entry.encode()).hexdigest(), sha256(said.encode()).hexdigest()
 
     async def _check(self, namespace: str, address: str) -> str:
-        """Whether the sender may send this. Gives the key by which the sender is known."""
+        """Check that the sender may send this. Returns the sender's key."""
         user, fixed = await self.view.identify(self.request)
         pk = None if user is None else user_pk(user)
         if self.sent_as is not None and self.sent_as != as_digest(pk, namespace):
@@ -192,7 +190,7 @@ class _Exchange:
         return key
 
     async def _handle(self, key: str) -> Answer:
-        """Give it to its handler, unless that has been done."""
+        """Run the handler, unless this message has run before."""
         store = _answers()
         entry, digest = self._entry(key)
         try:
@@ -208,7 +206,7 @@ class _Exchange:
         try:
             status, text = await self._call_handler()
         except asyncio.CancelledError:
-            if store.is_local:  # the loop ends: nobody will ever know
+            if store.is_local:  # the loop ends, and the answer is lost
                 await _ask(store, store.end, entry, digest, _said("outcome_unknown", OUTCOME_UNKNOWN, 409))
             raise
         finally:
@@ -280,7 +278,7 @@ class _Exchange:
 def _encode(result: Any) -> str:
     try:
         text = encode_json(result, live_settings().json_encoder)
-    except ValueError as error:  # which would be told as the handler's own
+    except ValueError as error:  # which would look like an error of the handler
         raise TypeError(f"The answer is no JSON: {error}") from error
     if len(text.encode()) > ANSWER_MAX_BYTES:
         raise TypeError(f"The answer has more than {ANSWER_MAX_BYTES} bytes as JSON.")
@@ -311,7 +309,7 @@ def _name(data: Mapping[str, Any], name: str) -> str:
 
 
 async def _session_key(request: HttpRequest) -> str | None:
-    """A digest of the key of a session that there is; not of any cookie that somebody sends."""
+    """A digest of the key of an existing session, not of any cookie value that was sent."""
     session = getattr(request, "session", None)
     if session is None or not session.session_key or not await session.akeys():
         return None
@@ -332,11 +330,11 @@ async def _renew(store: Answers, entry: str) -> None:
         try:
             store.renew(entry)
         finally:
-            connections.close_all()  # of a thread of asyncio's own, where a cache may be in a database
+            connections.close_all()  # in a thread of asyncio's own; a cache may be in a database
 
     while True:
         await asyncio.sleep(RENEW_SECONDS)
         try:
-            await asyncio.to_thread(renew)  # the handler may hold the request's own
+            await asyncio.to_thread(renew)  # the handler may still use the request's thread
         except Exception as error:
             logger.warning("The lease of a running message was not renewed; it is tried again: %r", error)

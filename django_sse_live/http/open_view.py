@@ -1,4 +1,4 @@
-"""OpenView: a view that asks for no login, no CSRF token and no transaction around it, and says so to Django."""
+"""OpenView: a view without login, CSRF check or transaction around it, as Django's middleware must know."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from django.views import View
 
 
 class OpenView(View):
-    """What middleware and handlers read from a view function is set here, and not on dispatch(), which a subclass may
-    override."""
+    """The attributes that middleware and handlers read are set on the view function, since a subclass may override
+    dispatch()."""
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         view: Any = super().as_view(**initkwargs)
-        # A stream's own POST looks at the token itself; to every other view a POST is told 405, not CSRF's 403.
+        # A stream's POST checks the token itself; other views answer a POST with 405, not with CSRF's 403.
         view.csrf_exempt = True
-        # LoginRequiredMiddleware leaves it alone: tokens, public channels, preflights and monitors come without a
-        # login, and a redirect to a page is no answer to an EventSource.
+        # For LoginRequiredMiddleware: tokens, public channels, preflights and monitors have no login, and an
+        # EventSource cannot follow a redirect to a login page.
         view.login_required = False
-        # ATOMIC_REQUESTS and async views exclude each other.
+        # Django refuses async views under ATOMIC_REQUESTS.
         for alias in connections:
             view = transaction.non_atomic_requests(using=alias)(view)
         return view  # type: ignore[no-any-return]

@@ -11,5 +11,5 @@ class Refused(Exception):
         self.status = status
         self.error = error
         self.detail = detail
-        # SSE-Live-Error: a browser's EventSource sees no body, and who asks with HEAD gets none.
+        # In a header too, as SSE-Live-Error: neither an EventSource nor a HEAD request sees the body.
         self.headers: dict[str, str] = {"SSE-Live-Error": error, "X-Content-Type-Options": "nosniff", **(headers or {})}

@@ -1,7 +1,7 @@
 """Which stream a url leads to, before Django handles the request.
 
 Resolves as Django would: below the script name or FORCE_SCRIPT_NAME, in the language that LocaleMiddleware would
-choose. A urlconf that other middleware puts on the request is not known here; who knows it passes it.
+choose. A urlconf that other middleware sets on the request is unknown here, and must be passed.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ _TEXTS: Final[dict[type, str]] = {RoutePattern: "_route", RegexPattern: "_regex"
 
 @dataclass(frozen=True, slots=True)
 class StreamUrl:
-    """The view behind a url, and what the url gives to it."""
+    """The view behind a url, and the arguments of the url."""
 
     view_class: type[EventStreamView]
     initkwargs: Mapping[str, Any]  # of as_view()
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    function: Any  # what as_view() made, or what was put around it
+    function: Any  # what as_view() made, perhaps decorated
 
 
 def find_stream(scope: Scope, urlconf: Any = None) -> StreamUrl | None:
     """The EventStreamView that the url of this scope leads to; None if it leads elsewhere or nowhere.
 
-    ``scope``: of a request or of a WebSocket. ``urlconf``: as ``request.urlconf``, by default ROOT_URLCONF.
-    Whatever the project's urlconf raises is raised here too.
+    ``scope``: of a request or of a WebSocket. ``urlconf``: as ``request.urlconf``, by default ROOT_URLCONF. Raises what
+    the project's urlconf raises.
     """
     try:
         request = ASGIRequest({"method": "GET", **scope}, BytesIO())
-    except UnicodeDecodeError:  # in the query string; Django answers 400
+    except UnicodeDecodeError:  # in the query string; Django answers with 400
         return None
     return stream_of(request, urlconf)
 
 
 def stream_of(request: ASGIRequest, urlconf: Any = None) -> StreamUrl | None:
-    """The same for a request that Django has not seen."""
-    resolver = get_resolver(urlconf)  # another one when ROOT_URLCONF is, and after clear_url_caches()
+    """The same for a request that Django has not handled yet."""
+    resolver = get_resolver(urlconf)  # replaced with ROOT_URLCONF, and by clear_url_caches()
     if _is_steady(resolver):
         return _remembered(resolver, request.path_info)
-    # In a copy of the context: a language that is activated here is none of the request's.
+    # In a copy of the context, so that the language activated here is not the request's.
     return copy_context().run(_find_in_its_language, request, resolver, urlconf)
 
 
@@ -83,11 +83,11 @@ _remembered = lru_cache(maxsize=256)(_find)
 
 @lru_cache(maxsize=8)
 def _is_steady(resolver: URLResolver) -> bool:
-    """Whether a path leads to the same view each time: no language has a say, and no code of the project, such as a
-    converter."""
+    """Whether a path always leads to the same view: neither languages nor code of the project, such as converters, have
+    a say."""
     try:
         return all(map(_is_steady_pattern, resolver.url_patterns))
-    except Exception:  # Django meets it, if it comes that far
+    except Exception:  # Django raises it again, if the request comes that far
         return False
 
 
@@ -101,7 +101,7 @@ def _is_steady_pattern(each: Any) -> bool:
 
 
 def _language(request: ASGIRequest, urlconf: Any) -> str:
-    """As LocaleMiddleware.process_request() chooses it."""
+    """The language that LocaleMiddleware.process_request() would choose."""
     patterns_are_used, default_has_prefix = is_language_prefix_patterns_used(urlconf)
     if patterns_are_used and not default_has_prefix and not translation.get_language_from_path(request.path_info):
         return settings.LANGUAGE_CODE

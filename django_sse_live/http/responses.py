@@ -1,6 +1,6 @@
 """EventStreamResponse: the headers of an event stream, and a client as an async iterator.
 
-This is the way that every ASGI server and Django's own handler know; asgi.py has the shorter one.
+Every ASGI server and Django's own handler can send it; asgi.py has a shorter way.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from .servers import (
 )
 from .threads import release_request_thread
 
-# In lower case, as ASGI asks for: middleware around Django finds them by it.
+# In lower case, as ASGI asks for, so that middleware around Django finds them.
 HEADERS: Final = ResponseHeaders(
     {
         "content-type": "text/event-stream",
-        # no-transform: RFC 9111, section 5.2.2.6; keeps proxies from compressing, and so from buffering
+        # no-transform (RFC 9111, section 5.2.2.6) keeps proxies from compressing, and so from buffering
         "cache-control": "no-cache, no-store, must-revalidate, no-transform",
-        "x-accel-buffering": "no",  # nginx: hand on each chunk as it comes
+        "x-accel-buffering": "no",  # nginx passes each chunk on at once
     }
 )
-# Of one connection: not for HTTP/2 (RFC 9113, section 8.2.2), nor for HTTP/1.0, where a stream ends the connection
+# For HTTP/1.1 alone: forbidden in HTTP/2 (RFC 9113, section 8.2.2), and in HTTP/1.0 a stream ends the connection.
 HEADERS_1: Final = ResponseHeaders({**HEADERS, "connection": "keep-alive", "keep-alive": "timeout=30, max=100"})
 
 
 def stream_headers(request: HttpRequest) -> ResponseHeaders:
-    """A copy of the right table. It shares the table's strings, which one made by Django's constructor would not."""
+    """A copy of the right table. It shares the table's strings, which Django's constructor would copy."""
     table = HEADERS_1 if getattr(request, "scope", {}).get("http_version", "1.1") == "1.1" else HEADERS
     headers = ResponseHeaders({})
     headers._store = table._store.copy()
@@ -60,17 +60,17 @@ def refusal_response(refused: Refused, **more: str) -> JsonResponse:
 
 
 def no_error(response: JsonResponse) -> JsonResponse:
-    """Django would log a status of 500 or more as an error, and mail it to ADMINS: every one that a worker answers
-    while it is full or shuts down, with its request."""
+    """Keep Django from logging a status of 500 or more as an error and mailing it to ADMINS. A worker that is full or
+    shuts down sends many of them."""
     response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 
 class EventStreamResponse(StreamingHttpResponse):
-    """200, text/event-stream, and then whatever the client is to hear.
+    """200, text/event-stream, and then everything that the client hears.
 
-    Under live_application it yields nothing: the client is left in the request's handoff, once Django has sent the
-    headers of this very response, and is served outside of Django.
+    Under live_application it yields nothing. The client is left in the request's handoff once Django has sent the
+    headers of this response, and is served outside of Django.
     """
 
     def __init__(self, client: Client, request: HttpRequest) -> None:
@@ -82,15 +82,15 @@ class EventStreamResponse(StreamingHttpResponse):
         self.headers: ResponseHeaders = stream_headers(request)
 
     def has_header(self, header: str) -> bool:
-        """Says that Content-Encoding is there, so that GZipMiddleware leaves the stream alone. It is not sent: the
-        encoding ``identity`` is nothing that a server should name (RFC 9110, section 8.4.1)."""
+        """Claims that Content-Encoding is set, so that GZipMiddleware leaves the stream alone. It is not sent: a server
+        should not name the encoding ``identity`` (RFC 9110, section 8.4.1)."""
         return header.lower() == "content-encoding" or super().has_header(header)
 
     __contains__ = has_header
 
     @property
     def is_untouched(self) -> bool:
-        """False once a middleware has put content of its own here."""
+        """False once middleware has replaced the content."""
         return self._iterator is self._events  # type: ignore[attr-defined]
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -108,7 +108,7 @@ class EventStreamResponse(StreamingHttpResponse):
 
 
 class _Nothing:
-    """An async iterator that is over; without the frame that an async generator would keep."""
+    """An exhausted async iterator, without the frame that an async generator would keep."""
 
     def __aiter__(self) -> _Nothing:
         return self
@@ -121,14 +121,14 @@ class _Nothing:
 
 
 class EventStream:
-    """What a client is to hear, chunk by chunk. Its first step enters the registry; aclose() leaves it."""
+    """What a client hears, chunk by chunk. The first step enters the registry; aclose() leaves it."""
 
     __slots__ = ("client", "is_alone", "_flow", "_is_backlog", "_request")
 
     def __init__(self, client: Client, request: HttpRequest) -> None:
         self.client: Client = client
-        self.is_alone: bool = False  # nothing stands between it and Django's handler, which sends each chunk as it is
-        self._flow: Flow | None = None  # where the server takes whatever it is given
+        self.is_alone: bool = False  # Django's handler sends each chunk as it is, without anything in between
+        self._flow: Flow | None = None  # if the server accepts any amount of data
         self._is_backlog = False
         self._request: HttpRequest | None = request  # None once the stream has begun
 
@@ -155,17 +155,17 @@ class EventStream:
                 await client.wait()
                 await self._room()
         except Exception:
-            # The headers are out: the server would end the connection over it, or take it for a broken pipe.
+            # The headers are out: the server would drop the connection, or take the error for a broken pipe.
             client.hub.notices.failed(client)
             client.leave("error")
-        except BaseException:  # cancelled: the client went away
+        except BaseException:  # cancelled: the client left
             await self.aclose()
             raise
         await self.aclose()
         raise StopAsyncIteration
 
     async def _room(self) -> None:
-        """Wait until the client has taken enough of what was sent, by Django or by the writer."""
+        """Wait until the client has read enough of what Django or the writer has sent."""
         client = self.client
         if self._flow is not None:
             client.sending_since = client.sending_since or client.hub.heartbeat.now
@@ -173,7 +173,7 @@ class EventStream:
         client.sending_since = 0.0
 
     def _begin(self, request: HttpRequest) -> None:
-        # Here and not in the view: sync parts of the middleware, on the way out, would make another thread.
+        # Not in the view: sync middleware would make another thread on the way out.
         release_request_thread()
         client = self.client
         handoff = handoff_of(request)
@@ -196,6 +196,6 @@ class EventStream:
 
 
 def _release_parsed(request: HttpRequest) -> None:
-    """Django keeps the request until its response ends; what was only needed to find and run the view can go: 2 KiB."""
+    """Django keeps the request as long as its response. Drop what only finding and running the view needed: 2 KiB."""
     request.resolver_match = None
     request.__dict__.pop("GET", None)

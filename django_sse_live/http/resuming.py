@@ -1,6 +1,6 @@
-"""A stream that goes on by its ticket: checked and let in before Django, without a thread, a session or a database.
+"""Resuming by ticket: a stream is checked and let in before Django, without a thread, a session or a database.
 
-Whatever is missing, foreign, old or unclear is left to Django, in silence. The races: tickets.py.
+Anything missing, foreign, old or unclear is silently left to Django. For races see tickets.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .types import Scope
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-FIRST_FILL_SECONDS: Final = 1.0  # that a request waits for a new worker to be filled; its view waits longer
+FIRST_FILL_SECONDS: Final = 1.0  # a request waits this long for a new worker to be filled; its view waits longer
 BROUGHT: Final = f"{PARAMETER}=".encode()
 
 
@@ -48,7 +48,7 @@ NOT_RESUMED: Final[tuple[None, Headers]] = None, []
 
 
 async def resume(scope: Scope) -> tuple[Client | None, Headers]:
-    """The client of a request whose ticket is good, and the headers to answer with. None: Django is to be asked."""
+    """The client of a request with a good ticket, and the response's headers. None: Django handles the request."""
     query = scope.get("query_string", b"")
     if BROUGHT not in query or scope["method"] != "GET" or len(query) > QUERY_MAX_BYTES:
         return NOT_RESUMED
@@ -66,7 +66,8 @@ async def resume(scope: Scope) -> tuple[Client | None, Headers]:
         reason = str(bad)
         count(lambda counts: counts.tickets_refused.update((reason,)))
         return NOT_RESUMED
-    except Exception as error:  # of the project's urlconf or settings, or of a request that is none: Django meets it
+    # of the project's urlconf or settings, or of a malformed request: Django raises it again
+    except Exception as error:
         logger.debug("A ticket could not be checked: %r", error)
         count(lambda counts: counts.tickets_refused.update(("unclear",)))
         return NOT_RESUMED
@@ -75,7 +76,7 @@ async def resume(scope: Scope) -> tuple[Client | None, Headers]:
 
 
 def _request(scope: Scope) -> ASGIRequest:
-    """As Django reads it, but that its query is no QueryDict, which is twice the work."""
+    """The request as Django reads it, except that its query is no QueryDict, which would cost twice the work."""
     request = ASGIRequest(scope, BytesIO())
     query = parse_qs(
         request.META["QUERY_STRING"],
@@ -88,7 +89,7 @@ def _request(scope: Scope) -> ASGIRequest:
 
 
 def _admit(request: ASGIRequest, stream: StreamUrl, hub: Hub) -> Client:
-    """Raises BadTicket, or whatever Django would raise."""
+    """Check the ticket and make its client. Raises BadTicket, or what Django would raise."""
     query = request.GET
     if not stream.view_class.takes_tickets(stream.function):
         raise BadTicket("off")
@@ -167,7 +168,7 @@ def _check_request(request: ASGIRequest, stream: StreamUrl, ticket: Ticket) -> N
 
 
 def _admission(hub: Hub, brought: Brought, info: ClientInfo) -> Admission:
-    """Of a ticket of which everything that was revoked since its checks is known, and does not concern it."""
+    """The admission of a ticket, if every revocation since its checks is known and none concerns it."""
     if not hub.is_ready:
         raise BadTicket("not_ready")
     if hub.revocations is None or not get_backend().is_available:

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from django.core.handlers.asgi import ASGIHandler
 
-FRAMES_MAX: Final = 10  # between the stream's iterator and Django's handler: one, and some for middleware that wraps it
+FRAMES_MAX: Final = 10  # between the stream's iterator and Django's handler: one, and those of middleware
 
 
 def find_send() -> Any:
-    """Called from an iterator that Django's ASGIHandler iterates: the send() that it was given; None if not found.
+    """The send() of the ASGIHandler that iterates over the calling iterator; None if not found.
 
-    A response is not told which connection it goes out on, and what ASGI leaves open (pace, the end of a worker) is
-    asked of the server through its send. live_application has it at hand.
+    A response does not know its connection, but pace and the end of a worker must be asked of the server, through its
+    send(). live_application knows it anyway.
     """
     frame: Any = sys._getframe(1)
     for _ in range(FRAMES_MAX):

@@ -1,4 +1,4 @@
-"""A stream outside of Django's request: what its client is to hear, until one of the two sides ends it."""
+"""Serving a stream outside of Django's request, until one of the two sides ends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .catching_up import open_client
 from .servers import UNSENT_MAX_BYTES, breathe, say_it_is_gone, writer_of
 from .types import Receive, Send
 
-JOINED_MAX_BYTES: Final = 16 * 1024  # of the first frames, snapshot included, that are sent together with what follows
+JOINED_MAX_BYTES: Final = 16 * 1024  # of first frames, snapshot included, that are sent in one write with what follows
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -23,14 +23,14 @@ def serve(client: Client, receive: Receive, send: Send) -> Coroutine[Any, Any, N
 
 
 async def serve_watched(client: Client, watcher: asyncio.Task[None], send: Send) -> None:
-    """The same. ``watcher``: the task that has the client leave when its connection is gone; ended here. Raises
-    nothing: the headers are out, and a client that went away is no error."""
+    """serve() with a task, ``watcher``, that ends the client when its connection is gone; the task is ended here.
+    Raises nothing: the headers are out, and a client that leaves is no error."""
     try:
         client.writer = writer_of(client.hub, send)
         await open_client(client)
         await _send_all(client, send)
     except asyncio.CancelledError:
-        pass  # by the server: the client went away
+        pass  # raised by the server: the client left
     except Exception:
         client.hub.notices.failed(client)
         client.leave("error")
@@ -40,7 +40,7 @@ async def serve_watched(client: Client, watcher: asyncio.Task[None], send: Send)
 
 
 async def _send_all(client: Client, send: Send) -> None:
-    # Only what send() raises may mean a broken pipe; from anywhere else it is a fault of ours.
+    # Only an error of send() may mean a broken pipe; any other is a bug of this package.
     sweep = client.hub.heartbeat
     chunk = _take_first(client)
     while True:
@@ -64,7 +64,7 @@ async def _send_all(client: Client, send: Send) -> None:
 
 
 def _take_first(client: Client) -> bytes | None:
-    """``connected``, and what a client that comes back has missed: one write instead of two."""
+    """``connected`` and the missed events, in one write instead of two."""
     connected = client.take()
     if connected is None or len(connected) > JOINED_MAX_BYTES or client.close_reason is not None:
         return connected
@@ -73,11 +73,11 @@ def _take_first(client: Client) -> bytes | None:
 
 
 async def end(send: Send) -> None:
-    """The final empty body, without which a server takes the response for broken."""
+    """Send the final empty body, without which a server takes the response for broken."""
     try:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except (asyncio.CancelledError, Exception):
-        pass  # there is nobody to tell
+        pass  # the client is gone
 
 
 async def _watch_for_disconnect(client: Client, receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""A worker that is told to stop says goodbye on every stream before the server's own handler is called."""
+"""Graceful stop: a worker says goodbye on every stream before the server's own signal handler runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..hub.hub import Hub
 from ..hub.registry import open_hubs
 
 STREAMS_POLL_SECONDS: Final = 0.02
-STOP_SECONDS: Final = 8.0  # how long a stop waits at the most, whatever keeps a loop from saying its goodbyes
+STOP_SECONDS: Final = 8.0  # the most a stop waits, whatever holds a loop up
 
 
 def stop_gracefully(hub: Hub) -> None:
-    """On SIGTERM and SIGINT, say goodbye on every stream before the server's own handler is called. The handlers of
-    messages have the same time to end.
+    """On SIGTERM and SIGINT, say goodbye on every stream before the server's own handler runs. Message handlers have
+    the same time to end.
 
-    Every server but Daphne would otherwise wait for streams that never end. Python lets only the main thread set a
-    handler; elsewhere (Django's autoreloader) the process ends without waiting for threads anyway.
+    Otherwise every server but Daphne would wait for streams that never end. Python lets only the main thread set a
+    handler; in other threads (Django's autoreloader) the process ends without waiting anyway.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -30,7 +30,7 @@ def stop_gracefully(hub: Hub) -> None:
         before = signal.getsignal(number)
         if isinstance(before, Goodbye) and before.pid == os.getpid():
             continue
-        if before is not None and before != signal.SIG_IGN:  # None: set by C code, which cannot be called from here
+        if before is not None and before != signal.SIG_IGN:  # None: set by C code, and not callable from Python
             signal.signal(number, Goodbye(hub.loop, before))
 
 
@@ -39,7 +39,7 @@ class Goodbye:
 
     def __init__(self, loop: AbstractEventLoop, before: Any) -> None:
         self.pid: int = os.getpid()
-        # The handler that stood there: the server's.
+        # The handler before it: the server's.
         self.before: Any = before.before if isinstance(before, Goodbye) else before
         self._loop = loop
         self._is_under_way = False
@@ -67,11 +67,11 @@ class Goodbye:
             self.before(number, frame)
         else:
             signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)  # in this thread, which may hold it back until everything is sent
+            signal.raise_signal(number)  # in this thread, which may block it until everything is sent
 
 
 def _on_loop(loop: AbstractEventLoop, function: Callable[[], None]) -> None:
     try:
         loop.call_soon_threadsafe(function)
-    except RuntimeError:  # closed: nobody is left on it
+    except RuntimeError:  # closed: it has no clients
         pass

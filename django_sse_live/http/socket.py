@@ -1,7 +1,7 @@
-"""A WebSocket: a stream, and the messages that come the other way, on one connection.
+"""A WebSocket: a stream, and messages in the other direction, on one connection.
 
-Frames to the client are sent by the loop of serving.py, as over HTTP; this file translates ASGI's messages, and reads
-the client's. It calls nothing of the project but what answers a message.
+serving.py's loop sends the frames, as over HTTP. This file translates ASGI's messages and reads the client's. It calls
+no code of the project except what answers a message.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from .servers import without_compression
 from .types import Message, Receive, Send
 
 WAITING_MESSAGES_MAX: Final = 40
-UNREAD_FRAMES_MAX: Final = 64  # answers that a client lets lie: then it has sent too much
-UNREAD_FRAMES_PAUSE: Final = 8  # from here on no further message is handed to its handler
+UNREAD_FRAMES_MAX: Final = 64  # answers that a client may leave unread before it has sent too much
+UNREAD_FRAMES_PAUSE: Final = 8  # beyond it, no further message gets to its handler
 UNREAD_POLL_SECONDS: Final = 0.05
-LATE_ANSWER_SECONDS: Final = 0.5  # a goodbye at a stop has GOODBYE_SECONDS altogether
+LATE_ANSWER_SECONDS: Final = 0.5  # a goodbye at a stop has GOODBYE_SECONDS in all
 
-# Daphne allows 1000 and those from 3000 on. The frame before it says what a client has to know.
+# Daphne allows 1000, and 3000 and above. The frame before the close tells a client what it must know.
 CLOSE_FINAL: Final = 1000
 CLOSE_COME_BACK: Final = 4012
 CLOSE_BINARY: Final = 4003
 CLOSE_BAD_JSON: Final = 4007
 CLOSE_TOO_MUCH: Final = 4008
 
-# A message that is not parsed, since it is too long or one too many, is answered all the same.
+# Finds the id of a message that is not parsed (too long, or one too many) but still gets an answer.
 _ID = re.compile(r'"id"\s*:\s*"([0-9A-Za-z_-]{1,64})"')
-_ID_WITHIN: Final = 1024  # characters from its beginning
+_ID_WITHIN: Final = 1024  # searched characters of a message
 
 
-# What answers a message, parsed and as it came: gives the members of the answer; None when the stream must end, since
-# the session that it was opened with is no more.
+# Answers a message, given parsed and raw. Returns the members of the answer; None if the stream must end, since the
+# session that opened it is gone.
 class Answer(Protocol):
     def __call__(self, message: Mapping[str, Any], raw: bytes) -> Awaitable[dict[str, Any] | None]: ...
 
@@ -55,8 +55,8 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 class Socket:
     """One connection, from its handshake to its end. Touched on its loop alone.
 
-    States: in the handshake (``client`` is None) → open → over. One receive() is pending all the time, so that a
-    client that leaves is noticed, and what it sends lies here, bounded, and not in the server.
+    States: in the handshake (``client`` is None) → open → over. A receive() is always pending, so that a client that
+    leaves is noticed, and its messages wait here, bounded, not in the server.
     """
 
     __slots__ = (
@@ -70,8 +70,8 @@ class Socket:
         self.handshake: Handshake | None = Handshake()
         self._receive = receive
         self._send = send
-        self._code = 0  # to close with, where the client has broken a rule
-        self._waiting: deque[bytes] | None = None  # messages, not parsed: parsed they may take much more
+        self._code = 0  # close code, if the client has broken a rule
+        self._waiting: deque[bytes] | None = None  # raw messages: parsed ones may take much more memory
         self._answering: asyncio.Future[None] | None = None  # done when no handler runs
         self._late: list[bytes] = []  # answers that come after the goodbye
         self._is_gone = False
@@ -80,13 +80,13 @@ class Socket:
     # The handshake
 
     async def accept(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Whether the client is still there."""
+        """Accept the handshake. False if the client has left."""
         without_compression(self._send)
         return await self._try_send({"type": "websocket.accept", "headers": headers})
 
     async def refuse(self, said: dict[str, Any] | None) -> None:
-        """End it without a stream. ``said``: the members of a goodbye, for which the handshake is accepted, since a
-        page cannot see why one was denied; None: it is denied."""
+        """Refuse the stream. ``said``: the members of a goodbye; the handshake is then accepted, since a page cannot
+        see why one was denied. None: deny it."""
         self.reader.cancel()
         if said is not None and await self.accept([]):
             await self._try_send({"type": "websocket.send", "text": refusal_line(said).decode()})
@@ -104,10 +104,10 @@ class Socket:
             return False
         return True
 
-    # What goes out
+    # To the client
 
     async def send(self, message: Message) -> None:
-        """In the place of the send() of an HTTP response."""
+        """Takes the place of an HTTP response's send()."""
         if message.get("more_body"):
             await self._send({"type": "websocket.send", "text": message["body"].decode()})
         else:
@@ -115,7 +115,7 @@ class Socket:
             await self._send({"type": "websocket.close", "code": self._code or self._closing_code()})
 
     async def _send_late(self) -> None:
-        """The answer of the handler that still runs, if it comes soon: the client waits for it."""
+        """Send the answer of the handler that still runs, if it comes soon: the client waits for it."""
         if self._answering is not None and not self._is_gone:
             await asyncio.wait([self._answering], timeout=LATE_ANSWER_SECONDS)
         for body in self._late:
@@ -124,7 +124,7 @@ class Socket:
     def _closing_code(self) -> int:
         return CLOSE_FINAL if self.client is None or self.client.close_reason == "disconnected" else CLOSE_COME_BACK
 
-    # What comes in
+    # From the client
 
     async def _read(self) -> None:
         """The one pending receive() of this connection."""
@@ -183,7 +183,7 @@ class Socket:
             self._break_off("too_many_messages", CLOSE_TOO_MUCH, retry_ms=client.hub.retry_ms())
 
     async def _answer_all(self, client: Client) -> None:
-        """One after the other, in a task of its own: a handler once begun runs to its end."""
+        """Answer messages one after the other, in their own task: a handler that has begun runs to its end."""
         assert self._waiting is not None
         try:
             while self._waiting and client.is_open:

@@ -1,7 +1,7 @@
-"""SocketMessages: what a message on a WebSocket means, which is the POST that its page would have sent without one.
+"""SocketMessages: gives a message on a WebSocket the meaning of a POST from its page.
 
-The handshake is over, and its request with it. Each message gets a request of its own, which has what middleware put on
-the handshake's, and a new look at its session and its user.
+The handshake and its request are over. Each message gets its own request, with what middleware set on the handshake's,
+and a fresh look at the session and the user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..messages import Message, call_handler
 from .messages import MessageView, answer_message
 from .refusals import Refused
 
-# Of the handshake's request, what belongs to it alone.
+# Attributes that belong to the handshake's request alone.
 NOT_CARRIED: Final = frozenset({"session", "user", "auser", "_cached_user", "_acached_user", "_messages"})
 
 
@@ -29,7 +29,8 @@ class SocketView(MessageView, Protocol):
 
 
 class SocketMessages:
-    """Of one WebSocket; its view, as answer_message() asks for it. It holds no request: an idle socket costs little."""
+    """The messages of one WebSocket, and the view that answer_message() asks for. Holds no request, so an idle socket
+    costs little."""
 
     __slots__ = (
         "is_ended",
@@ -45,7 +46,7 @@ class SocketMessages:
 
     def __init__(self, view: SocketView, request: ASGIRequest, client_id: str, user_pk: str | None) -> None:
         known = vars(request)
-        self.is_ended: bool = False  # its user has logged out, or has lost access
+        self.is_ended: bool = False  # its user has logged out or lost access
         self._view = view
         self._client_id = client_id
         self._user_pk = user_pk
@@ -53,7 +54,7 @@ class SocketMessages:
         left_out = NOT_CARRIED | _names_of_any_request()
         self._carried: dict[str, Any] = {name: value for name, value in known.items() if name not in left_out}
         if (match := request.resolver_match) is not None:
-            # Almost a KiB for each socket: those of one url share one.
+            # Almost a KiB for each socket, so those of one url share it.
             self._carried["resolver_match"] = _match_of(match.func, match.route, request.path_info).setdefault(0, match)
         session: Any = known.get("session")
         self._session: tuple[type, str] | None = None
@@ -61,18 +62,18 @@ class SocketMessages:
         if session is not None and session.session_key is not None:
             self._session = type(session), session.session_key
             self._knew_session = session.accessed
-        # A user that the project's own middleware put there stays; Django's is looked up anew.
+        # A user set by the project's middleware stays; Django's is looked up anew.
         found = known.get("_acached_user", known.get("_cached_user"))
         self._has_lookup = "auser" in known and (not view._is_default("get_user") or known.get("user") is found)
         if not self._has_lookup:
             self._carried.update({name: known[name] for name in ("user", "auser") if name in known})
 
     def end_handshake(self) -> None:
-        """Let go of its request."""
+        """Forget the handshake's request."""
         self._view.request = None  # type: ignore[assignment]
 
     async def __call__(self, message: Mapping[str, Any], raw: bytes) -> dict[str, Any] | None:
-        """The members of the answer; None where the stream must end."""
+        """Answer a message. Returns the members of the answer; None if the stream must end."""
         request = self._request(raw)
         self._view.request = request
         try:
@@ -129,10 +130,11 @@ class SocketMessages:
     async def receive(self, request: HttpRequest, message: Message) -> Any:
         answer = await call_handler(self._view.receive, request, message)
         session: Any = getattr(request, "session", None)
-        if session is not None and session.modified and session.session_key:  # as SessionMiddleware does, but a cookie
+        # as SessionMiddleware does, without a cookie
+        if session is not None and session.modified and session.session_key:
             try:
                 await session.asave()
-            except UpdateError:  # deleted meanwhile: by a logout
+            except UpdateError:  # deleted meanwhile by a logout
                 pass
         return answer
 

@@ -1,4 +1,4 @@
-"""How this site's streams are: for load balancers (health), and for operators (status)."""
+"""The state of this site's streams: for load balancers (health) and for operators (status)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .responses import no_error, refusal_response
 from .shutdown import stop_gracefully
 from .subscription import request_user
 
-HEALTH_SECONDS: Final = 1.0  # how long an answer waits for a worker that has just started
+HEALTH_SECONDS: Final = 1.0  # an answer waits this long for a worker that has just started
 NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 def _hub(request: HttpRequest) -> Hub:
-    """The hub of this worker. Raises Refused where there can be none."""
+    """The hub of this worker. Raises Refused if there can be none."""
     if not isinstance(request, ASGIRequest):
         raise Refused(501, "asgi_required", "Event streams need an ASGI server; this worker speaks WSGI.")
     hub = running_hub()
@@ -34,10 +34,10 @@ def _hub(request: HttpRequest) -> Hub:
 
 
 class HealthView(OpenView):
-    """200 while this worker can open streams, 503 while it cannot: it is shutting down, or has never reached its bus.
+    """200 while this worker can open streams, 503 while it cannot: it shuts down, or has never reached its bus.
 
-    While the bus is away streams stay open and new ones open, so it is still 200, and says ``degraded``: to take every
-    worker out of service at once would help nobody. It tells nothing that anybody might not know.
+    While the bus is away, streams stay open and new ones open. So the answer is 200 with ``degraded``: taking every
+    worker out of service at once would help nobody. It reveals nothing secret.
     """
 
     http_method_names: list[str] = ["get", "head"]
@@ -58,9 +58,10 @@ class HealthView(OpenView):
 
 
 class StatusView(OpenView):
-    """What every worker reports, and the sum of it. For staff, or with ``Authorization: Bearer <STATUS_TOKEN>``.
+    """What every worker reports, and the sum. For staff, or with ``Authorization: Bearer <STATUS_TOKEN>``.
 
-    Where the bus reaches other processes the answer takes half a second: nobody knows how many workers will answer.
+    If the bus reaches other processes, the answer takes half a second: the number of workers that will answer is
+    unknown.
     """
 
     http_method_names: list[str] = ["get", "head"]

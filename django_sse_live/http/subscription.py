@@ -1,6 +1,6 @@
-"""What a request asks for, and whether it may have it.
+"""Subscription: what a request asks for, and whether it may have it.
 
-Knows requests, tokens and settings; knows nothing of hubs beyond the ids that a client brings back.
+Requests, tokens and settings are known here; of hubs, only the ids that clients bring.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from .handoff import handoff_of
 from .refusals import Refused
 from .tokens import TOKEN_SEPARATOR, grant, is_signed
 
-QUERY_MAX_BYTES: Final = 32 * 1024  # MAX_CHANNELS channels of some length, and a token for as many
+QUERY_MAX_BYTES: Final = 32 * 1024  # room for MAX_CHANNELS long names, and a token for each
 
 LastId = tuple[str, int] | Literal["none", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """A request that may have its stream."""
+    """The checked stream of a request."""
 
     namespace: str
-    channels: tuple[str, ...]  # as the request names them, without the namespace
-    own: tuple[str, ...]  # of these, what needs neither a name nor a token: fixed by the url, and the user's own
+    channels: tuple[str, ...]  # as the request names them, without namespace
+    own: tuple[str, ...]  # those that need neither a name nor a token: fixed by the url, or the user's own
     form: Form
     last_id: LastId
     heartbeat_seconds: float
-    tokens: tuple[str, ...]  # fresh ones, where the request brought any: see grant()
+    tokens: tuple[str, ...]  # fresh ones, if the request brought any: see grant()
     user_pk: str | None
-    auth: str  # the user's auth_marks(); "" for nobody
-    claims: str  # digest of what the tokens grant; "" for none
-    is_authorized: bool  # there is a channel that authorize() alone has granted
+    auth: str  # auth_marks() of the user; "" without one
+    claims: str  # digest of what the tokens grant; "" without any
+    is_authorized: bool  # authorize() alone has granted some channel
 
 
 def page_position(request: HttpRequest) -> str:
-    """Where a page's stream begins: the position taken by live_application when the request began, else now."""
+    """Where a page's stream begins: the position that live_application took when the request began, else the current
+    one."""
     return getattr(handoff_of(request), "position", None) or stream_position()
 
 
 def is_lookup_of_django(user: Any) -> bool:
-    """Whether it is the lazy object of Django's AuthenticationMiddleware, for which auser() needs no thread."""
-    # vars(), since a lazy object that is asked for anything else makes its lookup.
+    """Whether this is the lazy object of Django's AuthenticationMiddleware, for which auser() needs no thread."""
+    # vars(), since any other attribute access would make the lookup.
     return isinstance(user, SimpleLazyObject) and (
         getattr(vars(user).get("_setupfunc"), "__module__", None) == "django.contrib.auth.middleware"
     )
 
 
 async def request_user(request: HttpRequest) -> Any:
-    """``request.user`` if it is authenticated, else None: what a later middleware put there too, such as nobody for
-    somebody who has not given a second factor yet. From then on ``request.user`` is no lookup any more, and async code
-    may ask for it too."""
+    """``request.user`` if it is authenticated, else None. A later middleware may have replaced it, for example while a
+    second factor is missing. Afterwards ``request.user`` is no longer lazy, so async code may use it."""
     known = request.__dict__
     if "user" not in known and hasattr(request, "auser"):
         request.user = await request.auser()
@@ -85,15 +85,15 @@ def _authenticated(user: Any) -> Any:
 
 
 def was_looked_at(request: HttpRequest) -> bool:
-    """Whether something before the view may have looked up whose request this is."""
+    """Whether code before the view may have looked the user up."""
     user = request.__dict__.get("user")
     session = getattr(request, "session", None)
     return "_session_cache" in getattr(session, "__dict__", {}) or not (user is None or is_lookup_of_django(user))
 
 
 def put_user(request: HttpRequest, user: Any) -> Any:
-    """Make this the request's user, for whatever is asked after get_user(). It, if it is authenticated; else None."""
-    from django.contrib.auth.models import AnonymousUser  # a model's module: not before all apps are loaded
+    """Set the request's user, for the hooks after get_user(). Returns it if it is authenticated, else None."""
+    from django.contrib.auth.models import AnonymousUser  # a model's module: only after all apps are loaded
 
     async def auser() -> Any:
         return user
@@ -106,7 +106,7 @@ def put_user(request: HttpRequest, user: Any) -> Any:
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call something of the project's that may be sync or async. Sync code runs in the request's own thread."""
+    """Call code of the project, sync or async. Sync code runs in the request's own thread."""
     if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
         return await function(*args)
     result = await sync_to_async(function)(*args)
@@ -114,10 +114,10 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
 
 
 async def call_for_items(function: Callable[..., Any], *args: Any) -> Any:
-    """The same for what gives several things. A queryset or a generator asks the database only as it is gone through,
-    which is no more allowed on the loop than to call sync code there."""
+    """The same for code that returns several things. A queryset or a generator queries the database while it is
+    iterated, which is as forbidden on the loop as sync code."""
     items = await call(function, *args)
-    if isinstance(items, AsyncIterable):  # querysets too
+    if isinstance(items, AsyncIterable):  # includes querysets
         return [item async for item in items]
     return await sync_to_async(lambda: list(items))() if isinstance(items, Iterator) else items
 
@@ -131,9 +131,8 @@ async def parse_subscription(
     *,
     namespace: str,
 ) -> Subscription:
-    """The stream that a request asks for, if it may hear every channel: one that the url fixes, a token grants, is the
-    user's own, is public or is authorized, asked in this order. ``user``: an authenticated one, or None.
-    Raises Refused."""
+    """The stream that a request asks for, if it may hear every channel. Asked in this order: fixed by the url, granted
+    by a token, the user's own, public, authorized. ``user``: authenticated, or None. Raises Refused."""
     query = request.GET
     fixed = tuple(fixed_channels)
     granted_by = grant(_brought_tokens(request, user), user, namespace)
@@ -160,7 +159,7 @@ async def parse_subscription(
         )
     granted = {*fixed, *signed, own}
     asked = [channel for channel in channels if channel not in granted]
-    for channel in asked:  # all of them, before the project's code is asked for any
+    for channel in asked:  # check all names before any code of the project runs
         _check_name(channel)
     form, heartbeat_seconds = _form(request), asked_heartbeat(query)
     is_authorized = False
@@ -191,8 +190,8 @@ async def check_sender(
     *,
     namespace: str,
 ) -> None:
-    """Whether this request may send to a channel: if it may hear it. Tokens are looked at where it names none too.
-    Raises Refused."""
+    """Whether this request may send to a channel, as it may if it can hear it. Tokens are checked even if it names
+    none. Raises Refused."""
     granted_by = grant(_brought_tokens(request, user), user, namespace)
     if channel is None or channel in fixed_channels or channel in granted_by.channels:
         return
@@ -203,7 +202,7 @@ async def check_sender(
 
 @sensitive_variables()
 async def may_stop(request: HttpRequest, user: Any, channel: str, *, namespace: str) -> bool:
-    """Whether this request may stop the job of a channel: its owner, and who has a token that says so."""
+    """Whether this request may stop a channel's job: its owner may, and a token may say so."""
     granted_by = grant(_brought_tokens(request, user), user, namespace)
     return channel in granted_by.stoppable or (user is not None and await _owns(user, channel, namespace))
 
@@ -214,7 +213,7 @@ async def _owns(user: Any, channel: str, namespace: str) -> bool:
 
 
 def check_query(request: HttpRequest) -> None:
-    """Raises Refused for a query string that no stream of ours can have. Nothing has been read from it before."""
+    """Refuse a query string that no stream can have, before anything is read from it. Raises Refused."""
     if len(request.META.get("QUERY_STRING", "")) > QUERY_MAX_BYTES:
         raise Refused(
             414,
@@ -230,7 +229,7 @@ def check_query(request: HttpRequest) -> None:
 
 
 def hide_tokens(request: HttpRequest) -> None:
-    """Before an error is reported with its request, to ADMINS or to the debug page: without what opens a stream."""
+    """Before an error is reported with its request, to ADMINS or on the debug page: remove what opens a stream."""
     query = QueryDict(request.META.get("QUERY_STRING", ""), mutable=True)
     if secrets := [name for name in ("token", "ticket") if name in query]:
         for name in secrets:
@@ -240,8 +239,8 @@ def hide_tokens(request: HttpRequest) -> None:
 
 
 def _brought_tokens(request: HttpRequest, user: Any) -> list[str]:
-    """From ?token=, and from an Authorization: Bearer header, if what stands there looks like ours. Where somebody else
-    has authenticated the request, the header is theirs unless it is a token of ours beyond doubt."""
+    """The tokens of ?token= and of an Authorization: Bearer header, if it looks like this package's. If other code has
+    authenticated the request, the header counts as theirs unless its token is certainly this package's."""
     tokens = request.GET.getlist("token")
     scheme, _, bearer = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     bearer = bearer.strip()
@@ -260,7 +259,7 @@ def _check_name(channel: str) -> None:
 async def _check_access(
     request: HttpRequest, channel: str, authorize: Callable[[HttpRequest, str], Any], user: Any, namespace: str
 ) -> bool:
-    """Whether something was asked that may say something else tomorrow. Raises Refused."""
+    """Check access to a channel. True if authorize() was asked, which may answer differently later. Raises Refused."""
     if channel.startswith(USER_PREFIX):
         raise Refused(
             403,
@@ -303,13 +302,13 @@ async def _check_access(
 
 
 async def authorize_by_setting(request: HttpRequest, channel: str) -> bool:
-    """What EventStreamView.authorize() does by default: asks SSE_LIVE["AUTHORIZE"]; without one the answer is no."""
+    """The default of EventStreamView.authorize(): asks SSE_LIVE["AUTHORIZE"]; without it the answer is no."""
     authorize = live_settings().authorize
     return authorize is not None and _yes_or_no(await call(authorize, request, channel), 'SSE_LIVE["AUTHORIZE"]')
 
 
 def _yes_or_no(answer: Any, who: str) -> bool:
-    # Strict: a coroutine that was never awaited, a queryset, a response that says no are all true.
+    # Strict, since a coroutine that was never awaited, a queryset and a refusing response are all true.
     if answer is None or isinstance(answer, bool):
         return answer is True
     raise TypeError(f"{who} must return True or False, not {type(answer).__name__}. Nobody was let in.")
@@ -328,7 +327,7 @@ def _form(request: HttpRequest) -> Form:
 
 
 def asked_heartbeat(query: QueryDict) -> float:
-    """The interval that a client asks for, held between HEARTBEAT_MIN_SECONDS and HEARTBEAT_MAX_SECONDS."""
+    """The interval that a client asks for, kept between HEARTBEAT_MIN_SECONDS and HEARTBEAT_MAX_SECONDS."""
     settings, given = live_settings(), _first(query, "heartbeat")
     if given is None:
         return settings.heartbeat_seconds
@@ -345,18 +344,18 @@ def asked_heartbeat(query: QueryDict) -> float:
 
 
 def brought_id(request: HttpRequest) -> str | None:
-    """The last event id that the client saw; the header wins over the parameter. An empty one is none."""
-    # META, here and elsewhere on this way: request.headers would copy every header of the request first.
+    """The last event id that the client saw; the header wins over the parameter. None if it is empty."""
+    # META, since request.headers would copy every header first.
     return request.META.get("HTTP_LAST_EVENT_ID") or _first(request.GET, "last_event_id") or None
 
 
 def _first(query: QueryDict, name: str) -> str | None:
-    # Not get(), which raises and catches an exception for each that is not there.
+    # Not get(), which raises and catches an exception for each missing name.
     return query[name] if name in query else None  # type: ignore[return-value]
 
 
 def is_final_id(last_id: str | None) -> bool:
-    """Whether the client was told a final goodbye, and now reconnects as every EventSource does."""
+    """Whether the client got a final goodbye, and reconnects as every EventSource does."""
     return last_id is not None and last_id.endswith(FINAL_ID_SUFFIX)
 
 
@@ -365,7 +364,7 @@ def read_last_id(brought: str | None) -> LastId:
 
 
 def check_fixed_channels(channels: Any, *, may_be_reserved: bool = False) -> tuple[str, ...]:
-    """What the project itself says a stream hears: it needs no permission, so it must not come from the visitor."""
+    """Check the channels that the project fixes. They need no permission, so they must not come from the visitor."""
     if isinstance(channels, str):
         raise ImproperlyConfigured(
             f'channels is the str {channels!r}; fixed channels are a list: {{"channels": ["comments"]}}. '

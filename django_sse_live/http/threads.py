@@ -1,7 +1,7 @@
 """The thread of a request's sync code, and when it ends. The one place that knows how asgiref keeps it.
 
-Django runs each ASGI request inside asgiref's ThreadSensitiveContext: its sync code has one thread, which lives as long
-as the request, with the database connections that were opened in it.
+Django runs each ASGI request in asgiref's ThreadSensitiveContext: its sync code has one thread, which lives as long as
+the request, with the database connections opened in it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
-IDLE_THREADS_MAX: Final = 4  # kept for the next streams to open
+IDLE_THREADS_MAX: Final = 4  # kept for the next opening streams
 
 
 class _Thread(ThreadPoolExecutor):
@@ -27,7 +27,7 @@ class _Thread(ThreadPoolExecutor):
 
 
 class OpeningThreads:
-    """Threads of one loop, lent to one request after the other: Django would start and end one for each."""
+    """The threads of one loop, lent to one request after the other: Django would start and end one for each."""
 
     def __init__(self) -> None:
         self._idle: list[_Thread] = []
@@ -35,7 +35,7 @@ class OpeningThreads:
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[None]:
-        """The sync code that is called within has this thread, and no other request has."""
+        """Sync code that is called within runs in this thread, which no other request has."""
         if self._end_with_loop is None:
             self._end_with_loop = _until_loop_ends(self._idle)
             await anext(self._end_with_loop)
@@ -44,7 +44,7 @@ class OpeningThreads:
         try:
             async with _sync_code_in(thread):
                 yield
-                is_idle = True  # else the thread may still be at work for a request that was cancelled
+                is_idle = True  # otherwise a cancelled request may still use the thread
         finally:
             if is_idle and not thread.is_ended and len(self._idle) < IDLE_THREADS_MAX:
                 self._idle.append(thread)
@@ -53,16 +53,15 @@ class OpeningThreads:
 
 
 def has_request_thread() -> bool:
-    """Whether sync code of the running request has a thread of its own: not under WSGI, nor in Django's test client,
-    where it has the caller's."""
+    """Whether sync code of the running request has a thread of its own. Under WSGI and in Django's test client it has
+    the caller's."""
     return SyncToAsync.thread_sensitive_context.get(None) is not None
 
 
 def release_request_thread() -> None:
-    """End the thread of the request that is being handled, with its database connections: nothing sync is left to do.
+    """End the thread of the current request, with its database connections, once no sync code is left to run.
 
-    Sync code that runs in this request later gets a new thread. An executor that somebody else has given to the context
-    is left alone.
+    Later sync code of this request gets a new thread. An executor that other code has set in the context stays.
     """
     context: Any = SyncToAsync.thread_sensitive_context.get(None)
     executor: Any = None if context is None else SyncToAsync.context_to_thread_executor.get(context)
@@ -74,8 +73,8 @@ def release_request_thread() -> None:
 
 @asynccontextmanager
 async def _sync_code_in(thread: _Thread) -> AsyncIterator[None]:
-    # Not ThreadSensitiveContext(executor=…) of asgiref 3.13: that goes before a caller who waits in async_to_sync(). A
-    # test has its open transaction there, and another thread's connection does not see it.
+    # Not ThreadSensitiveContext(executor=…) of asgiref 3.13: it takes precedence over a caller that waits in
+    # async_to_sync(). A test has its open transaction there, which another thread's connection does not see.
     async with ThreadSensitiveContext() as context:
         executors: Any = SyncToAsync.context_to_thread_executor
         executors[context] = thread
@@ -83,11 +82,11 @@ async def _sync_code_in(thread: _Thread) -> AsyncIterator[None]:
             yield
         finally:
             if executors.get(context) is thread:
-                del executors[context]  # else asgiref would end it
+                del executors[context]  # otherwise asgiref would end it
 
 
 def _end(executor: Any) -> None:
-    """Once it has done what it has been given, and without waiting for that."""
+    """End it once its queued work is done, without waiting."""
     if isinstance(executor, _Thread):
         if executor.is_ended:
             return
@@ -97,8 +96,8 @@ def _end(executor: Any) -> None:
 
 
 async def _until_loop_ends(idle: list[_Thread]) -> AsyncGenerator[None, None]:
-    # asyncio closes the generators of a loop that ends: loop.shutdown_asyncgens(). A finalizer would run during a
-    # garbage collection, which may come while this very thread holds the lock of all executors.
+    # asyncio closes the generators of an ending loop: loop.shutdown_asyncgens(). A finalizer would run in a garbage
+    # collection, perhaps while this thread holds the lock of all executors.
     try:
         yield
     finally:

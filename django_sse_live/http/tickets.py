@@ -1,23 +1,23 @@
-"""Tickets: proof that a stream was let in, with which it goes on after a break without asking Django again.
+"""Tickets: proof that a stream was let in. After a break it resumes with its ticket, and Django is not asked again.
 
-What happens when something is revoked while a client with a ticket comes back, perhaps on another worker:
+What happens if something is revoked while a client with a ticket comes back, perhaps on another worker:
 
 ====================================  ==================================================================================
 the revocation is …                   the ticket …
 ====================================  ==================================================================================
-made before the checks began          says by its position that the checks have seen it; it does not concern the ticket
-not committed yet                     is good; the stream is ended once it is heard
-committed, on its way over the bus    is good; the stream is ended once it is heard, as those are that were open
-heard by this worker                  is refused here: its position is greater than the ticket's
-heard between this check and open()   is refused by open(), in the same turn of the loop as entering the registry: what
-                                      is heard before that turn is known, what is heard after it ends the stream
+made before the checks began          is good: its position says that the checks have seen the revocation
+not committed yet                     is good; the stream ends when the revocation arrives
+committed, on its way over the bus    is good; the stream ends when the revocation arrives, as open streams do
+heard by this worker                  is refused here: the revocation's position is greater than the ticket's
+heard between this check and open()   is refused by open(), in the same turn of the loop as entering the registry: a
+                                      revocation before that turn is known, one after it ends the stream
 made before this worker began         is refused: a worker reads what the bus keeps before its first stream opens
-forgotten by the bus or the worker    is refused: a position before what is known is too old
-waiting in the outbox of a process    is good: nobody else can know. Where this worker's own bus is away, no ticket is
+forgotten by the bus or the worker    is refused: its position is older than the oldest known
+waiting in the outbox of a process    is good: no other process can know. While this worker's bus is away, none is good
 ====================================  ==================================================================================
 
-A ticket is the claims, the id of the client that was given it, and the signature of both, with SEPARATOR between them.
-The next ticket of a stream has the same claims, letter by letter, and another id.
+A ticket is its claims, the id of the client that got it, and the signature of both, joined by SEPARATOR. The next
+ticket of a stream has the same claims, letter by letter, and another id.
 
 The claims, in order: digest of the address asked for; digest of the session's cookie; address group; id of the bus when
 the checks began; time of the checks, end of the stream, end of the session, by the clock of the bus in ms; names of
@@ -51,25 +51,25 @@ PARAMETER: Final = "ticket"
 TICKET_SALT: Final = "django_sse_live.ticket"
 TICKET_MAX_BYTES: Final = 2048
 SEPARATOR: Final = "~"
-COMPRESSED: Final = "."  # stands before claims that are
-FUTURE_MS: Final = 1_000  # what two workers' readings of the bus's clock may differ by
-# What may be another each time, or is compared by itself.
+COMPRESSED: Final = "."  # marks compressed claims
+FUTURE_MS: Final = 1_000  # two workers may read the bus's clock this differently
+# Parameters that may change each time, or are compared separately.
 LEFT_OUT: Final = frozenset({PARAMETER, "last_event_id", "heartbeat", "replaces", "token"})
 
 
 class BadTicket(Exception):
-    """Django is to be asked. Its argument says why, in a word for metrics."""
+    """The ticket is no good: Django handles the request. The argument is the reason, a word for metrics."""
 
 
 class Ticket(NamedTuple):
-    """The claims. The end of the stream is known when it opens."""
+    """The claims. The end of the stream is known once it opens."""
 
     target: str
     cookie: str
     address: str
     position: str
     checked_ms: int
-    ends_ms: int | None  # of the stream; None: it has no end
+    ends_ms: int | None  # of the stream; None: no end
     session_ends_ms: int | None
     names: list[str]
     own: list[str]
@@ -80,7 +80,7 @@ class Ticket(NamedTuple):
     claims: str
 
     def check_time(self, now_ms: float) -> None:
-        """Raises BadTicket."""
+        """Check the times. Raises BadTicket."""
         if self.checked_ms > now_ms + FUTURE_MS:
             raise BadTicket("future")
         ends = self.checked_ms + ticket_milliseconds(), self.ends_ms, self.session_ends_ms
@@ -89,18 +89,18 @@ class Ticket(NamedTuple):
 
 
 class Brought(NamedTuple):
-    """What a client has brought back."""
+    """What a returning client has brought."""
 
     ticket: Ticket
-    claims: str  # as they are written in it
-    client_id: str  # to whom it was given
+    claims: str  # as written in the ticket
+    client_id: str  # of the client that got the ticket
 
 
 _encode = JSONEncoder(separators=(",", ":")).encode
 
 
 def write(ticket: Ticket, client: Client) -> str | None:
-    """The first ticket of a client that is open now; None for one that is too long for a url."""
+    """The first ticket of a client that has just opened; None if it is too long for a url."""
     hub = client.hub
     if client.ends_at != float("inf"):
         ticket = ticket._replace(ends_ms=int(hub.clock_ms() + 1000 * (client.ends_at - hub.loop.time())))
@@ -113,13 +113,13 @@ def write(ticket: Ticket, client: Client) -> str | None:
 
 
 def write_next(claims: str, client: Client) -> str:
-    """The ticket of a client that was let in by one of the same claims."""
+    """The ticket of a client that was let in by one with these claims."""
     signed = f"{claims}{SEPARATOR}{client.id}"
     return f"{signed}{SEPARATOR}{_signature(signed, _key(settings.SECRET_KEY))}"
 
 
 def read(text: str) -> Brought:
-    """Raises BadTicket."""
+    """Read and verify a ticket. Raises BadTicket."""
     try:
         if len(text) > TICKET_MAX_BYTES:
             raise ValueError
@@ -152,8 +152,8 @@ def _key(secret: str | bytes) -> bytes:
 
 
 def target_of(request: HttpRequest, view_class: type, *given: Any) -> str:
-    """Stands for what is asked for: scheme, host, path, origin and query, the view and what the url gives to it, and
-    the channels that are public. DisallowedHost is raised as Django raises it."""
+    """A digest of what is asked for: scheme, host, path, origin and query, the view and the url's arguments, and the
+    public channels. Raises DisallowedHost as Django does."""
     query = sorted((name, values) for name, values in request.GET.lists() if name not in LEFT_OUT)
     view = f"{view_class.__module__}.{view_class.__qualname__}"
     origin = request.META.get("HTTP_ORIGIN", "")
@@ -162,7 +162,7 @@ def target_of(request: HttpRequest, view_class: type, *given: Any) -> str:
 
 
 def cookie_of(request: HttpRequest) -> str:
-    """Stands for the session's cookie; "" for none."""
+    """A digest of the session's cookie; "" without one."""
     cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
     return _digest(cookie) if cookie else ""
 
@@ -183,8 +183,8 @@ def ticket_for(
     own: tuple[str, ...],
     claims: str,
 ) -> Ticket | None:
-    """Of a request that has passed its checks, whose end is not known yet. None where something else
-    than the session's cookie says whose it is. ``position``: of the bus, known before the checks began."""
+    """The ticket of a request that has passed its checks, without its end. None if something besides the session's
+    cookie says whose it is. ``position``: of the bus, known before the checks began."""
     if "HTTP_AUTHORIZATION" in request.META:
         return None
     session: Any = getattr(request, "session", None)

@@ -1,9 +1,9 @@
-"""Signed subscriptions: what sign_channels() grants, and to whom.
+"""Tokens: signed subscriptions, as sign_channels() makes them, and what they grant to whom.
 
-Knows users and keys; of a request only whose it is. The claims of a token: ``c`` channels; ``e`` when it expires; ``a``
-how many seconds a fresh one lives; ``u`` and ``h`` the user and the auth digest that it is bound to, or ``u`` alone,
-the user whom a page without channels was drawn for; ``d`` that a page was drawn for nobody; ``n`` the namespace. Of a
-job's channel: ``o`` the owner, who must be the one who is logged in; ``s`` the channels of jobs that it may stop.
+Of a request only its user is known here. The claims of a token: ``c`` channels; ``e`` when it expires; ``a`` how many
+seconds a fresh one lives; ``u`` and ``h`` the user and the auth digest that it is bound to, or ``u`` alone, the user of
+a page without channels; ``d`` the page was drawn for nobody; ``n`` the namespace. For a job's channel: ``o`` the owner,
+who must be logged in; ``s`` the channels of jobs that it may stop.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ TOKEN_SEPARATOR: Final = "~"  # needs no escape in a url, and is allowed in a Be
 def sign_channels(channels: str | Iterable[str], *, user: Any = None, max_age: float | None = None) -> str:
     """A token that lets its bearer hear these channels.
 
-    ``user``: binds it to that user (primary key and session auth hash, so a password change ends it); without one it is
-    bound to nobody, and whoever has it may use it. ``max_age``: seconds, by default TOKEN_MAX_AGE_SECONDS.
+    ``user``: binds the token to this user (primary key and session auth hash, so a password change ends it); without
+    one, anybody who has the token may use it. ``max_age``: seconds, by default TOKEN_MAX_AGE_SECONDS.
 
-    Where NAMESPACE is set, it opens the channels of the running code's namespace, for a request of that namespace.
+    With NAMESPACE set, it grants the channels of the running code's namespace, to requests of that namespace.
+
     TypeError or ValueError for a bad or reserved channel, an unsaved user or a mere key, or a max_age that is not
     positive.
     """
@@ -53,10 +54,10 @@ def sign_channels(channels: str | Iterable[str], *, user: Any = None, max_age: f
 
 
 def sign_page(channels: Iterable[str], *, request: HttpRequest) -> str:
-    """The token of an element that is drawn into a page: of its channels for the page's user, or for nobody.
+    """The token of an element in a page: grants its channels to the page's user, or to nobody in particular.
 
-    Without channels it grants nothing and never expires, but still says whose the page is: once somebody else is logged
-    in, no stream opens for it. Drawn for nobody, it goes on when somebody logs in, without their own user channel.
+    Without channels it grants nothing and never expires, but still names the page's user: once another user is logged
+    in, no stream opens for the page. A page drawn for nobody goes on after a login, without the user's own channel.
     """
     names = list(channels)
     user = getattr(request, "user", None)
@@ -75,8 +76,8 @@ def sign_page(channels: Iterable[str], *, request: HttpRequest) -> str:
 def sign_job(
     channel: str, namespace: str, *, owner: str | None = None, may_stop: bool = False, max_age: float | None = None
 ) -> str:
-    """A token to watch a job, and to stop it where it ``may_stop``. ``owner``: the primary key of the one user who may
-    use it; without one whoever has it may."""
+    """A token to watch a job, and with ``may_stop`` to stop it. ``owner``: the primary key of the only user who may use
+    it; without one, anybody who has it may."""
     claims = _lasting([channel], namespace, max_age)
     if owner is not None:
         claims["o"] = owner
@@ -115,11 +116,11 @@ def _sign(claims: dict[str, Any]) -> str:
 
 
 def _signer() -> signing.Signer:
-    return signing.Signer(salt=TOKEN_SALT, sep=TOKEN_SEPARATOR)  # verifies by SECRET_KEY_FALLBACKS too
+    return signing.Signer(salt=TOKEN_SALT, sep=TOKEN_SEPARATOR)  # SECRET_KEY_FALLBACKS verify too
 
 
 def is_signed(token: str) -> bool:
-    """Whether this site made it; not whether it still grants anything."""
+    """Whether this site has signed it; it may grant nothing any more."""
     try:
         _signer().unsign(token)
     except signing.BadSignature:
@@ -131,10 +132,10 @@ class Granted(NamedTuple):
     """What the tokens of a request grant."""
 
     channels: list[str]
-    tokens: tuple[str, ...]  # fresh ones: one for all channels and, where several were brought, one for each
-    is_drawn_for_nobody: bool = False  # so the user's own channel is not theirs on this stream
-    stoppable: tuple[str, ...] = ()  # the channels of jobs that may be stopped
-    claims: str = ""  # a digest of what the tokens say, whenever they expire
+    tokens: tuple[str, ...]  # fresh ones: one for all channels and, if several were brought, one for each
+    is_drawn_for_nobody: bool = False  # so this stream does not hear the user's own channel
+    stoppable: tuple[str, ...] = ()  # channels of jobs that may be stopped
+    claims: str = ""  # a digest of what the tokens say, apart from their expiry
 
 
 @sensitive_variables()
@@ -166,8 +167,8 @@ def grant(tokens: list[str], user: Any, namespace: str) -> Granted:
 
 @sensitive_variables()
 def renew(tokens: list[str]) -> Granted:
-    """What these tokens granted when they were last looked at, and fresh ones. Raises Refused for one that has expired
-    or is none."""
+    """What these tokens granted when they were last checked, and fresh ones. Raises Refused for an expired or invalid
+    one."""
     brought = [_read(token) for token in tokens]
     if any(claims["c"] and claims["e"] <= time.time() for claims in brought):
         raise Refused(403, "token_expired", "The token has expired.")
@@ -204,7 +205,7 @@ def _read(token: str) -> dict[str, Any]:
 
 def _check_bearer(claims: dict[str, Any], user: Any) -> None:
     if user is None and "h" not in claims:
-        return  # what that user could see, and is not logged in for now, is not granted by this token
+        return  # the token does not grant what another user, who is not logged in now, could see
     if user is not None and user_pk(user) == claims["u"]:
         if "h" not in claims:
             return

@@ -1,4 +1,4 @@
-"""The types of ASGI, as this package uses them: https://asgi.readthedocs.io/en/latest/specs/www.html."""
+"""The ASGI types that this package uses: https://asgi.readthedocs.io/en/latest/specs/www.html."""
 
 from __future__ import annotations
 

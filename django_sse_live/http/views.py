@@ -63,12 +63,12 @@ from .subscription import (
 from .threads import release_request_thread
 from .tickets import Ticket, target_of, ticket_for, write
 
-# How long before the view some middleware may have looked the user up, where live_application does not know when the
-# request began. A client that comes within this time after a disconnect_clients() is sent back for nothing.
+# Without live_application the start of the request is unknown: middleware may have looked the user up this long before
+# the view. A client that connects within this time after a disconnect_clients() is sent back in vain.
 MIDDLEWARE_SECONDS: Final = 5.0
 
 
-# What decides who hears what, or what they hear first: asked at each connect, where a view has one of its own.
+# The hooks that decide who hears what, or what they hear first. A view that overrides one is asked at each connect.
 HOOKS: Final = (
     "get_user",
     "get_channels",
@@ -84,18 +84,19 @@ NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosni
 
 
 class EventStreamView(OpenView):
-    """GET opens the stream; POST sends a message; HEAD asks whether a stream would open; OPTIONS says what is possible.
+    """GET opens the stream; POST sends a message; HEAD asks whether a stream would open; OPTIONS tells what is
+    possible.
 
-    Subclass it and override get_user(), get_channels(), authorize(), get_initial_events() or receive(), each sync or
-    async. What gives several things may give a queryset, or be a generator.
-    PermissionDenied in any of them is a 403; every other exception is a 500, and nobody is let in.
+    Override get_user(), get_channels(), authorize(), get_initial_events() or receive() in a subclass, each sync or
+    async. A hook that returns several things may return a queryset, or be a generator. PermissionDenied in a hook is a
+    403; any other exception is a 500, and the client is not let in.
     """
 
-    #: Whether a stream that breaks goes on by its ticket, without asking this view. None: if the view has no method of
-    #: its own that would be asked, and no decorator.
+    #: Whether a broken stream resumes by its ticket, without asking this view. None: it does if the view overrides no
+    #: hook and has no decorator.
     resumes_by_ticket: bool | None = None
 
-    _hears_workers = False  # what they tell of themselves: the admin's page alone does
+    _hears_workers = False  # whether it hears workers' reports: the admin's page alone
     http_method_names: list[str] = ["get", "head", "post", "options"]
 
     @classmethod
@@ -105,23 +106,23 @@ class EventStreamView(OpenView):
 
     @classmethod
     def takes_tickets(cls, function: Any) -> bool:
-        """Whether streams of a url go on by their tickets. ``function``: what as_view() made, or what is around it."""
+        """Whether streams of a url resume by ticket. ``function``: what as_view() made, perhaps decorated."""
         if not live_settings().tickets or cls._hears_workers:
             return False
         if cls.resumes_by_ticket is not None:
             return cls.resumes_by_ticket
         is_plain = not (hasattr(function, "__wrapped__") or getattr(function, "view_initkwargs", None))
-        # A tenant may be told by anything of the request.
+        # A callable NAMESPACE may read anything of the request.
         is_ours = cls is EventStreamView or all(map(cls._is_default, HOOKS))
         return is_plain and live_settings().namespace is None and is_ours
 
     async def get_user(self, request: HttpRequest) -> Any:
-        """Whose stream this is: an authenticated user, or None for nobody. Override it for clients that authenticate
-        by something other than Django's session, such as a header; what it gives is ``request.user`` from then on."""
+        """The stream's user: authenticated, or None. Override it for clients that authenticate by something other than
+        Django's session, such as a header. What it returns becomes ``request.user``."""
         return await request_user(request)
 
     def get_channels(self, request: HttpRequest) -> Iterable[str]:
-        """Channels that every client of this url hears, without asking. By default those fixed in the url pattern."""
+        """Channels that every client of this url hears without a check. By default those fixed in the url pattern."""
         return self.kwargs.get("channels", ())  # type: ignore[no-any-return]
 
     async def authorize(self, request: HttpRequest, channel: str) -> bool:
@@ -129,24 +130,25 @@ class EventStreamView(OpenView):
         return await authorize_by_setting(request, channel)
 
     def get_initial_events(self, request: HttpRequest, channels: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
-        """(type, data) pairs to be sent right after ``connected``: a snapshot. What is broadcast while it is made
-        comes after it. They have no ids."""
+        """(type, data) pairs sent right after ``connected``: a snapshot. Events broadcast while it is made follow it.
+        They have no ids."""
         return ()
 
     def get_not_before(self, request: HttpRequest) -> str | None:
-        """An event id, as stream_position() gives it: nothing that is not newer is replayed to this client, whatever id
-        it brings. For members who may not hear what was said before they came. None, the default, is no bound."""
+        """An event id from stream_position(), or None for no bound, the default. This client gets no older event
+        replayed, whatever id it brings: for members who may not hear what was said before they joined."""
         return None
 
     async def receive(self, request: HttpRequest, message: Message) -> Any:
-        """What a message is answered with, once its sender may send it. By default by what @on_message registered."""
+        """The answer to a message whose sender may send it. By default the handler registered by @on_message gives
+        it."""
         handler = on_message.find(message.type, message.channel)
         if handler is None:
             raise Refused(404, "no_handler", f"Nothing answers messages of the type {message.type!r}.")
         return await call_handler(handler, message)
 
     async def identify(self, request: HttpRequest) -> tuple[Any, tuple[str, ...]]:
-        """Whose request this is, None for nobody; and the channels that they hear without asking."""
+        """The request's user, or None; and the channels that they hear without a check."""
         if self._is_default("get_user"):
             user = await request_user(request)
         else:
@@ -164,18 +166,18 @@ class EventStreamView(OpenView):
                 share_with_origin(request, response)
                 return response
             self._namespace = await request_namespace(request, call)
-            with use_namespace(self._namespace):  # for what hooks broadcast and ask for
+            with use_namespace(self._namespace):  # for what hooks broadcast and look up
                 response = await self._answer(request)
         except Refused as refused:
             count_refused(refused.error)
             response = refusal_response(refused)
             if refused.status >= 500:
-                hide_tokens(request)  # from whatever middleware reports such an answer
+                hide_tokens(request)  # from middleware that reports such a response
         except PermissionDenied as error:
             response = _forbidden(error)
         except asyncio.CancelledError:
-            # The client left. Under sync middleware this would be an error in a thread, which asgiref and asyncio
-            # report: an answer that nobody reads ends the request in silence.
+            # The client left. Raised under sync middleware, this would be an error in a thread, which asgiref and
+            # asyncio report. A response that nobody reads ends the request silently.
             return refusal_response(Refused(503, "cancelled", "The request was cancelled."))
         except Exception:
             hide_tokens(request)
@@ -233,7 +235,7 @@ class EventStreamView(OpenView):
         return HttpResponse(headers=stream_headers(request))
 
     async def post(self, request: HttpRequest) -> HttpResponseBase:
-        """A message, answered as it would be over a WebSocket. Under WSGI too."""
+        """Answer a message as over a WebSocket. Works under WSGI too."""
         try:
             if self._hears_workers:
                 raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": "GET, HEAD, OPTIONS"})
@@ -246,7 +248,7 @@ class EventStreamView(OpenView):
             count_message_refused(refused.error)
             if refused.error != CSRF:
                 return refusal_response(refused)
-            why = refused  # Python takes the name away
+            why = refused  # Python deletes the name after the block
             return await give_token(request, lambda token: refusal_response(why, csrf_token=token))
         answer = await answer_message(self, request, data)
         response = JsonResponse(answer.body, status=answer.status, headers={**NO_STORE, **answer.headers})
@@ -257,7 +259,7 @@ class EventStreamView(OpenView):
 
     @classmethod
     def _is_default(cls, method: str) -> bool:
-        # What is written here blocks nothing, and need not be called in a thread.
+        # The methods of this class never block, so they need no thread.
         return getattr(cls, method) is getattr(EventStreamView, method)
 
     @sensitive_variables()
@@ -321,7 +323,7 @@ class EventStreamView(OpenView):
 
 
 async def _until_filled(hub: Hub, request: ASGIRequest) -> None:
-    """While its backend fills the log of a new worker. The wait takes neither a thread nor a place in line."""
+    """Wait while the backend fills the log of a new worker, without a thread or a place in line."""
     if not hub.is_ready and not hub.is_closing:
         handoff = handoff_of(request)
         if handoff is not None:
@@ -331,18 +333,18 @@ async def _until_filled(hub: Hub, request: ASGIRequest) -> None:
 
 
 async def _begin_checks(hub: Hub, request: ASGIRequest) -> float:
-    """Loop time before which nobody looked whose request this is."""
+    """Loop time before which no code looked the user up."""
     handoff = handoff_of(request)
     if handoff is not None:
         if not handoff.is_in_line:
-            release_request_thread()  # a request that waits needs none
+            release_request_thread()  # a request that waits needs no thread
             await handoff.enter_line()
         return handoff.began_at
     return hub.loop.time() - (MIDDLEWARE_SECONDS if was_looked_at(request) else 0.0)
 
 
 def _read_body(request: HttpRequest) -> bytes:
-    """As much of it as parse_message() would take, and a byte more. Django has received it all."""
+    """As much of the body as parse_message() takes, and one byte more. Django has received all of it."""
     try:
         return request.read(MESSAGE_MAX_BYTES + 1)
     except UnreadablePostError:
@@ -350,7 +352,7 @@ def _read_body(request: HttpRequest) -> bytes:
 
 
 def _check_headers(request: ASGIRequest) -> str:
-    """The Accept header. Raises Refused."""
+    """Check the headers. Returns the Accept header. Raises Refused."""
     accept: str = request.META.get("HTTP_ACCEPT", "")
     if is_foreign_subresource(request):
         raise Refused(403, "cross_site", "Another origin's page may not open this stream without reading it.")
@@ -360,8 +362,8 @@ def _check_headers(request: ASGIRequest) -> str:
 
 
 def _not_before(bound: str | None, last_id: LastId) -> LastId:
-    """The later of the two. An id of another epoch than the bound's is not compared: if it is older it leads to a reset
-    anyway, and if it is newer it is after the bound."""
+    """The later of the two. Ids of different epochs are not compared: an older one leads to a reset anyway, and a newer
+    one is after the bound."""
     if bound is None:
         return last_id
     parsed = parse_id(bound)
@@ -389,7 +391,7 @@ def _run_in_thread(view: Callable[..., Any], view_class: type[View]) -> Callable
 
 
 def _is_login_page(response: HttpResponseBase, view_class: type[View]) -> bool:
-    """Django's access mixins redirect a visitor without access to a login page, which an EventSource cannot read."""
+    """Whether one of Django's access mixins redirects to a login page, which an EventSource cannot read."""
     is_guarded = any(base.__module__ == "django.contrib.auth.mixins" for base in view_class.__mro__)
     return is_guarded and isinstance(response, HttpResponseRedirect)
 
@@ -400,7 +402,7 @@ def _forbidden(error: PermissionDenied) -> HttpResponseBase:
 
 
 def _full(refusal: str, hub: Hub) -> Refused:
-    """For those who are not an EventSource, and can be told by a status when to come back."""
+    """For clients other than EventSource, which a status and Retry-After tell when to come back."""
     retry_after = {"Retry-After": str(1 + hub.retry_ms() // 1000)}
     if refusal == "shutdown":
         return Refused(503, refusal, "This worker is shutting down. Try again.", retry_after)

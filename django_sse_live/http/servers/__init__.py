@@ -1,6 +1,6 @@
-"""The few things that ASGI does not say, per server. Only the files of this folder know servers by name.
+"""The few things that ASGI does not cover, per server. Only the files of this folder know servers by name.
 
-Each function is given the server's own ``send``, and does nothing where it does not know what is behind it.
+Each function gets the server's own ``send``, and does nothing for an unknown server.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from . import daphne, hypercorn, sockets, uvicorn
 from .chunks import UNSENT_MAX_BYTES as UNSENT_MAX_BYTES
 from .chunks import Chunks
 
-BREATHING_TURNS: Final = 5  # of the loop
+BREATHING_TURNS: Final = 5  # turns of the loop
 
 
-# Ends that a server tells by no signal
+# Ends without a signal
 
 
 def watch_termination(hub: ClientHub, send: Any) -> None:
-    """Have the hub's sweep ask whether the server is ending this worker: Hypercorn's workers get no signal, and Uvicorn
-    ends one that has served its number of requests without any."""
+    """Let the hub's sweep ask whether the server ends this worker. Hypercorn sends its workers no signal; nor does
+    Uvicorn send one when a worker has served its number of requests."""
     if hub.must_close is not None:
         return
     context = hypercorn.context_of(send)
     if context is not None:
         hub.must_close = context.terminated.is_set
-        # It also logs a traceback when the kernel ends a connection, so that is done before the kernel does.
+        # It also logs a traceback when the kernel drops a connection, so the sweep drops it first.
         hub.finds_silence = sockets.CAN_FIND_SILENCE
     elif uvicorn.is_cycle(send) or uvicorn.is_socket(send):
         hub.must_close = uvicorn.is_ending
 
 
 def say_it_is_gone(send: Any) -> None:
-    """After a RuntimeError from send(): have the server know that the client has left."""
+    """After a RuntimeError from send(): tell the server that the client has left."""
     uvicorn.say_it_is_gone(send)
 
 
@@ -45,20 +45,20 @@ def say_it_is_gone(send: Any) -> None:
 
 
 class Flow(Protocol):
-    """Where a server takes whatever it is given and lets it pile up: waits until the client has taken enough of it.
+    """For a server that accepts any amount of data: waits until the client has read enough of it.
 
-    Bounds what lies in the server for one client to UNSENT_MAX_BYTES and one more send.
+    At most UNSENT_MAX_BYTES and one more send lie in the server for one client.
     """
 
     async def ready(self) -> None:
-        """After a send that others follow."""
+        """Wait, after a send that others follow."""
 
     def end(self) -> None:
-        """Before the last send. May be called twice."""
+        """Stop, before the last send. May be called twice."""
 
 
 def flow_of(send: Any) -> Flow | None:
-    """None for a server whose send() waits by itself."""
+    """The flow of this send; None for a server whose send() waits by itself."""
     if uvicorn.is_cycle(send):
         return None
     request = daphne.request_of(send)
@@ -72,8 +72,8 @@ def flow_of(send: Any) -> Flow | None:
 
 
 def paced(send: Send, server_send: Any = None) -> Send:
-    """``send``, or one that waits for the client where the server's own does not. ``server_send``: where it is another
-    one."""
+    """``send``, made to wait for the client if the server's own does not. ``server_send``: the server's own, if it
+    differs."""
     flow = flow_of(send if server_send is None else server_send)
     return send if flow is None else _PacedSend(send, flow)
 
@@ -99,7 +99,7 @@ class _PacedSend:
 
 
 def writer_of(hub: ClientHub, send: Any, flow: Flow | None = None) -> Writer | None:
-    """What writes past the server's send(), where the server is known. To be asked once the headers are sent."""
+    """A writer that bypasses send(), for a known server. To be called once the headers are sent."""
     if isinstance(send, _PacedSend):
         send, flow = send.send, send.flow
     chunks: Chunks = hub.parts.setdefault(Chunks, Chunks())
@@ -107,10 +107,10 @@ def writer_of(hub: ClientHub, send: Any, flow: Flow | None = None) -> Writer | N
 
 
 async def breathe() -> None:
-    """After a large send, which others follow: let the server notice that the client has left.
+    """After a large send that others follow: let the server notice that the client has left.
 
-    Hypercorn needs some turns of the loop from the broken socket to http.disconnect, and waits for none of them while
-    it is given more; asyncio warns of each write to a broken socket from the sixth on.
+    Hypercorn needs some turns of the loop between a broken socket and http.disconnect, and takes none while it is given
+    more data. asyncio warns of every write to a broken socket from the sixth on.
     """
     for _ in range(BREATHING_TURNS):
         await asyncio.sleep(0)
@@ -120,13 +120,13 @@ async def breathe() -> None:
 
 
 def is_tls(send: Any) -> bool:
-    """Whether the connection of a WebSocket is encrypted, where the scope does not say so: Daphne's."""
+    """Whether a WebSocket's connection is encrypted, for Daphne, whose scope does not say so."""
     return daphne.is_tls(send)
 
 
 def without_compression(send: Any) -> None:
-    """Before websocket.accept: permessage-deflate is not agreed on. It costs each idle connection 30 to 85 KiB, and a
-    broadcast twice the CPU: what is encoded once for all would be compressed for each."""
+    """Before websocket.accept: do not agree on permessage-deflate. It costs each idle connection 30 to 85 KiB, and a
+    broadcast twice the CPU: a body that is encoded once for all would be compressed for each."""
     uvicorn.without_compression(send)
     hypercorn.without_compression(send)
 
@@ -135,7 +135,7 @@ def without_compression(send: Any) -> None:
 
 
 def tune_connection(hub: ClientHub, send: Any) -> None:
-    """Ask the kernel to hold little that the peer has no room for, and to drop a peer that acknowledges nothing."""
+    """Ask the kernel to hold few unread bytes, and to drop a peer that acknowledges nothing."""
     transport = _transport_of(send)
     if transport is not None:
         timeout = None if hub.finds_silence else 2 * live_settings().send_timeout_seconds
@@ -150,14 +150,14 @@ def abort_connection(
     if_unread: bool = False,
     if_silent_for: float | None = None,
 ) -> None:
-    """Drop the connection of a client that does not read, so that the server lets go of it too.
+    """Drop the connection of a client that does not read, so that the server forgets it too.
 
-    ``peer``: ``scope["client"]``. ``send``: the server's own, where it is at hand. ``found``: empty at first, shared by
-    those that are asked at one moment. ``if_unread``: leave it alone if its peer has all that was written.
-    ``if_silent_for``: leave it alone if its peer has acknowledged anything in so many seconds, or had nothing to.
+    ``peer``: ``scope["client"]``. ``send``: the server's own, if known. ``found``: empty at first, and shared by the
+    calls of one moment. ``if_unread``: only if the peer has not acknowledged everything. ``if_silent_for``: only if the
+    peer owes an acknowledgement for at least this many seconds.
     """
     stream, protocol = hypercorn.h2_of(send)
-    if stream is not None and not if_unread and if_silent_for is None:  # the connection may carry other streams
+    if stream is not None and not if_unread and if_silent_for is None:  # the TCP connection may carry other streams
         hypercorn.reset_stream(stream, protocol, _transport_of(send))
         return
     transport = _transport_of(send)
@@ -178,15 +178,15 @@ def abort_connection(
 
 
 def _transport_of(send: Any) -> Any:
-    """What carries the bytes: Daphne's is Twisted's; Uvicorn's and Hypercorn's are asyncio's. None if not found."""
+    """The transport of a send: Twisted's for Daphne, asyncio's for Uvicorn and Hypercorn. None if not found."""
     return uvicorn.transport_of(send) or daphne.transport_of(send) or hypercorn.transport_of(send)
 
 
 def _handle_of(transport: Any) -> Any:
-    """The socket of a transport, or None: it is closed already."""
+    """The socket of a transport; None if it is closed."""
     try:
         return transport.getHandle() if hasattr(transport, "getHandle") else transport.get_extra_info("socket")
-    except (AttributeError, OSError, RuntimeError, ValueError):  # uvloop has words of its own for a closed one
+    except (AttributeError, OSError, RuntimeError, ValueError):  # uvloop raises errors of its own for a closed one
         return None
 
 

@@ -1,26 +1,29 @@
-"""What writers share: the chunked framing (RFC 9112, section 7.1), done once for all clients that are handed the same.
+"""Chunks: the chunked framing (RFC 9112, section 7.1), done once for all clients that get the same bytes.
 
 Who may write to a stream's transport, and when:
 
-- The task that streams runs: it alone, by the server's send(), which waits where the server's flow control says so.
-- It waits for news, and the writer has room: the fan-out, in one turn of the loop: has_room(), take(), write().
-- It waits for news, and there is no room (the server has paused, UNSENT_MAX_BYTES lie in the transport, it closes, the
-  response is over, another request has come): nobody. The fan-out wakes the task, which is the first state again.
+- The stream's task runs: only the task writes, by the server's send(), which waits as the server's flow control says.
+- The task waits for news, and the writer has room: the fan-out writes, in one turn of the loop: has_room(), take(),
+  write().
+- The task waits for news, and there is no room (the server has paused, UNSENT_MAX_BYTES lie in the transport, it
+  closes, the response is over, another request has come): nobody writes. The fan-out wakes the task: the first state
+  again.
 
-The server loses sight of nothing: its transport counts each byte that waits, and pauses at its own mark, whoever wrote
-it. The next send() waits for that; so a client that does not read is found by the time its send hangs, as without a
-writer. The start of a response, its end, and whatever a stream says before it first waits go through send().
+The server misses nothing: its transport counts every waiting byte, and pauses at its own limit. The next send() waits
+for that, so a client that does not read is found by its hanging send, as without a writer. The start and the end of a
+response, and everything before the stream first waits, go through send().
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-UNSENT_MAX_BYTES: Final = 64 * 1024  # as much as asyncio's and Twisted's transports hold before they want no more
+UNSENT_MAX_BYTES: Final = 64 * 1024  # the transports of asyncio and Twisted hold as much before they pause
 
 
 class Chunks:
-    """One for each hub. Keeps what it framed last: at an event one client after the other is handed the same object."""
+    """One for each hub. Keeps the last framed body, since an event's clients get the same object one after the
+    other."""
 
     __slots__ = ("_body", "_framed")
 

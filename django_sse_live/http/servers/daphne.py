@@ -1,4 +1,4 @@
-"""Daphne. Its ``send`` is a partial of the Twisted request; it writes without asking whether there is room."""
+"""Daphne. Its ``send`` is a partial of the Twisted request, and writes without asking for room."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .chunks import Chunks
 
 
 def request_of(send: Any) -> Any:
-    """The Twisted request behind Daphne's send, or None."""
+    """The Twisted request behind Daphne's send; None if there is none."""
     request = send.args[0] if isinstance(send, partial) and send.args else None
     return request if hasattr(request, "registerProducer") and getattr(request, "channel", None) is not None else None
 
 
 def socket_of(send: Any) -> Any:
-    """Autobahn's protocol of a WebSocket behind Daphne's send, or None."""
+    """Autobahn's WebSocket protocol behind Daphne's send; None if there is none."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
     return protocol if hasattr(protocol, "sendMessage") and hasattr(protocol, "transport") else None
 
@@ -32,13 +32,13 @@ def transport_of(send: Any) -> Any:
 
 
 class TwistedFlow:
-    """Twisted is asked to say when it has had enough: IPushProducer."""
+    """Asks Twisted to say when its transport is full: IPushProducer."""
 
     __slots__ = ("_request", "_resumed")
 
     def __init__(self, request: Any) -> None:
         self._request: Any = request
-        self._resumed: asyncio.Future[None] | None = None  # there is one while Twisted wants no more
+        self._resumed: asyncio.Future[None] | None = None  # exists while the transport is full
         request.registerProducer(self, True)
 
     @property
@@ -63,18 +63,18 @@ class TwistedFlow:
         if resumed is not None and not resumed.done():
             resumed.set_result(None)
 
-    stopProducing = resumeProducing  # the connection is lost
+    stopProducing = resumeProducing  # called when the connection is lost
 
 
 class RequestWriter:
-    """Past send() and Request.write(), to the channel of a request whose response goes on and whose flow has room."""
+    """Bypasses send() and Request.write(): writes to the channel of a request whose response goes on and has room."""
 
     __slots__ = ("_channel", "_chunks", "_flow", "_plain", "_request")
 
     def __init__(self, request: Any, flow: TwistedFlow, chunks: Chunks) -> None:
         self._request = request
         self._channel: Any = request.channel
-        # The transport, where it is the socket's own: the type is asked, as what wraps one for TLS passes all else on.
+        # Only a socket's own transport. The type is compared, since a TLS wrapper passes every attribute on.
         transport: Any = self._channel.transport
         is_plain = hasattr(type(transport), "writeSomeData") and not getattr(transport, "TLS", False)
         self._plain: Any = transport if is_plain and hasattr(transport, "_tempDataBuffer") else None
@@ -85,7 +85,7 @@ class RequestWriter:
         request = self._request
         return (
             not self._flow.is_paused
-            and bool(request.chunked)  # known once the first of the body was written
+            and bool(request.chunked)  # known once the body has begun
             and request.channel is self._channel
             and not request.finished
         )
@@ -95,8 +95,8 @@ class RequestWriter:
         framed = self._chunks.framed(chunk)
         transport, sent = self._plain, 0
         if transport is not None and transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
-            # At once: Twisted would ask its reactor to say when the socket can be written to, which costs more than the
-            # write. An error is no number, or less than 0; the reactor meets it again, and ends the connection.
+            # Written at once: asking the reactor when the socket is writable costs more than the write. An error is no
+            # number, or negative; the reactor meets it again, and ends the connection.
             sent = transport.writeSomeData(framed)
             sent = sent if isinstance(sent, int) and sent > 0 else 0
         if sent < len(framed):
@@ -110,7 +110,7 @@ def writer_of(send: Any, flow: Any, chunks: Chunks) -> RequestWriter | None:
 
 
 class SocketFlow(TwistedFlow):
-    """Of a WebSocket, whose transport still asks the HTTP channel by which the handshake came."""
+    """Of a WebSocket, whose transport still calls the HTTP channel of the handshake."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Hypercorn. Its ``send`` is a method of the HTTP stream, which leads to its protocol, and that to the TCP server."""
+"""Hypercorn. Its ``send`` is a method of the HTTP stream, which leads to its protocol, and on to the TCP server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
 def context_of(send: Any) -> Any:
-    """The worker's context, which knows when it is to end; or None."""
+    """The worker's context, which knows when the worker ends; None if not found."""
     context = getattr(getattr(send, "__self__", None), "context", None)
     return context if hasattr(getattr(context, "terminated", None), "is_set") else None
 
@@ -28,7 +28,7 @@ def transport_of(send: Any) -> Any:
 
 
 def h2_of(send: Any) -> tuple[Any, Any]:
-    """The HTTPStream and the H2Protocol, or (None, None)."""
+    """The HTTPStream and the H2Protocol; (None, None) if it is not HTTP/2."""
     stream = getattr(send, "__self__", None)
     protocol = getattr(getattr(stream, "send", None), "__self__", None)
     return (stream, protocol) if hasattr(protocol, "stream_buffers") else (None, None)
@@ -41,7 +41,8 @@ def without_compression(send: Any) -> None:
 
 
 class H2Flow:
-    """The buffer of an HTTP/2 stream has no end here: its push() waits for an event that is always set."""
+    """Waits for an HTTP/2 stream's buffer, which is unbounded here: its push() waits for an event that is always
+    set."""
 
     __slots__ = ("_max_bytes", "_protocol", "_stream")
 
@@ -65,11 +66,11 @@ def reset_stream(stream: Any, protocol: Any, transport: Any) -> None:
     """End one stream of an HTTP/2 connection."""
     try:
         protocol.connection.reset_stream(stream.stream_id)
-    except Exception as error:  # h2's, which need not be there; all of them mean: it is closed
+    except Exception as error:  # h2's errors, which may not be installed; each means that it is closed
         logger.debug("The HTTP/2 stream %s was not reset: %r", stream.stream_id, error)
         return
     buffer = protocol.stream_buffers.get(stream.stream_id)
     if buffer is not None:
-        buffer.buffer.clear()  # what H2Flow waits for will never be sent
+        buffer.buffer.clear()  # H2Flow waits for this buffer, which is never sent
     if transport is not None:
         transport.write(protocol.connection.data_to_send())

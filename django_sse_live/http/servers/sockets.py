@@ -1,4 +1,4 @@
-"""What the kernel is asked about connections, whatever the server. Linux knows all of it; others what they have."""
+"""What the kernel knows about TCP connections. Linux tells all of it; other systems tell less."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ KERNEL_UNSENT_MAX_BYTES: Final = 128 * 1024
 UNSENT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 CAN_FIND_SILENCE: Final = hasattr(socket, "TCP_INFO")
-RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: what is unread is thrown away, and the peer gets a reset
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, 0 s: close() drops unread bytes and resets the peer
 
 Peer = tuple[str, str]  # address and port
 
 
 def tune(owner: Any, timeout_seconds: float | None) -> None:
-    """Have the kernel take no more than KERNEL_UNSENT_MAX_BYTES that the peer's window has no room for: it would take
-    4 MB for each client that does not read, and the send that hangs, which ends its stream, would begin as much later.
+    """Have the kernel hold no more than KERNEL_UNSENT_MAX_BYTES beyond the peer's window. Otherwise it holds 4 MB for
+    each client that does not read, and its send hangs, which ends the stream, that much later.
 
-    And have it drop the connection of a peer that acknowledges nothing (it sleeps, it lost its network) after
-    ``timeout_seconds``, instead of a quarter of an hour: RFC 5482's user timeout.
+    Also have it drop a peer that acknowledges nothing (it sleeps, or has lost its network) after ``timeout_seconds``
+    instead of a quarter of an hour: RFC 5482's user timeout.
     """
     try:
         if UNSENT is not None:
@@ -31,12 +31,12 @@ def tune(owner: Any, timeout_seconds: float | None) -> None:
         if USER_TIMEOUT is not None and timeout_seconds is not None:
             owner.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, int(1000 * timeout_seconds))
     except (AttributeError, OSError, RuntimeError, ValueError):
-        # closed already, for which uvloop has words of its own; or no TCP at all: a Unix socket behind nginx
+        # closed, for which uvloop raises errors of its own; or not TCP: a Unix socket behind nginx
         pass
 
 
 def holds_unread(descriptor: int) -> bool:
-    """Whether the kernel holds bytes that the peer has not acknowledged. True where it cannot say (it is not Linux)."""
+    """Whether the kernel holds bytes that the peer has not acknowledged. True if it cannot tell (not Linux)."""
     try:
         import fcntl
         import termios
@@ -47,7 +47,7 @@ def holds_unread(descriptor: int) -> bool:
 
 
 def is_silent(descriptor: int, seconds: float) -> bool:
-    """Whether something is unacknowledged, and nothing has been acknowledged for that long. Linux's struct tcp_info."""
+    """Whether bytes have waited that long for any acknowledgement. Linux's struct tcp_info."""
     try:
         with socket.socket(fileno=os.dup(descriptor)) as duplicate:
             info = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
@@ -58,19 +58,19 @@ def is_silent(descriptor: int, seconds: float) -> bool:
 
 
 def reset_at_close(descriptor: int) -> None:
-    """When the socket is closed, let it end with a reset: the kernel keeps nothing of what its peer has not read."""
+    """Let the socket end with a reset when it is closed: the kernel then drops what the peer has not read."""
     try:
         with socket.socket(fileno=os.dup(descriptor)) as duplicate:
             duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    except OSError:  # no descriptors but sockets on Windows: it ends without a reset
+    except OSError:  # Windows: descriptors are no sockets; it ends without a reset
         pass
 
 
 def reset_by_peer(peer: Peer, found: dict[Any, Any], *, if_unread: bool) -> None:
-    """Reset the connection of a server whose transport cannot be reached, by the address of its peer.
+    """Reset a connection by the address of its peer, for a server whose transport cannot be reached.
 
-    To find it means to look at every descriptor of the process (90 to 220 ms for 2,500 sockets), so it is done in a
-    thread, once for all that are asked for in one turn of the loop. ``found``: theirs together.
+    The search looks at every descriptor of the process (90 to 220 ms for 2,500 sockets), so a thread does it, once for
+    all calls in one turn of the loop. ``found``: shared by those calls.
     """
     wanted: dict[Peer, bool] | None = found.get("wanted")
     if wanted is None:
@@ -84,7 +84,7 @@ def _reset_in_thread(found: dict[Any, Any]) -> None:
 
 
 def reset_peers(wanted: dict[Peer, bool]) -> None:
-    """In any thread. ``wanted``: peers, and whether theirs is left alone if they have all that was written."""
+    """In any thread. ``wanted``: peers, and whether to spare one that has acknowledged everything."""
     try:
         descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:  # not Linux
@@ -92,7 +92,7 @@ def reset_peers(wanted: dict[Peer, bool]) -> None:
     for descriptor in descriptors:
         try:
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                # Looked at through a duplicate: the number may be another's before this line ends.
+                # A duplicate, since the number may already belong to another file.
                 with socket.socket(fileno=os.dup(descriptor)) as duplicate:
                     _reset_if_wanted(duplicate, wanted)
         except (OSError, ValueError):  # closed meanwhile, not connected, or of another family
@@ -101,7 +101,7 @@ def reset_peers(wanted: dict[Peer, bool]) -> None:
 
 def _reset_if_wanted(connection: socket.socket, wanted: dict[Peer, bool]) -> None:
     name = connection.getpeername()
-    if not isinstance(name, tuple):  # of a Unix socket
+    if not isinstance(name, tuple):  # a Unix socket
         return
     if_unread = wanted.get((str(name[0]), str(name[1])))
     if if_unread is None or (if_unread and not holds_unread(connection.fileno())):

@@ -15,7 +15,7 @@ def is_cycle(send: Any) -> bool:
 
 
 def is_socket(send: Any) -> bool:
-    """Of one of its WebSocket protocols: wsproto, websockets-sansio, websockets."""
+    """Whether it is a send() of one of Uvicorn's WebSocket protocols: wsproto, websockets-sansio, websockets."""
     return hasattr(getattr(getattr(send, "__self__", None), "config", None), "ws_per_message_deflate")
 
 
@@ -23,12 +23,13 @@ def without_compression(send: Any) -> None:
     if not is_socket(send):
         return
     protocol: Any = send.__self__
-    if hasattr(protocol, "available_extensions"):  # websockets: the list that the handshake will look at
+    if hasattr(protocol, "available_extensions"):  # websockets: the list that the handshake will read
         protocol.available_extensions.clear()
-    elif hasattr(getattr(protocol, "response", None), "headers"):  # websockets-sansio: agreed on already
+    elif hasattr(getattr(protocol, "response", None), "headers"):  # websockets-sansio: already agreed on
         protocol.response.headers.pop("Sec-WebSocket-Extensions", None)
         protocol.conn.extensions = []
-    elif protocol.config.ws_per_message_deflate:  # wsproto: asked for at the accept; others share the configuration
+    # wsproto: agreed on at the accept; other connections share the configuration
+    elif protocol.config.ws_per_message_deflate:
         protocol.config = copy.copy(protocol.config)
         protocol.config.ws_per_message_deflate = False
 
@@ -39,10 +40,10 @@ def transport_of(send: Any) -> Any:
 
 
 class CycleWriter:
-    """Past send(), to the transport, where send() would write on the spot a chunk of a response that goes on.
+    """Bypasses send(): writes to the transport what send() would write at once to a response that goes on.
 
-    The cycle and its flow control are asked each time, so that what the server does between two events is seen: it
-    pauses, it closes, another request has come on the connection. h11 has no such state, and gets no writer.
+    The cycle and its flow control are asked each time, to notice when the server pauses, closes, or gets another
+    request on the connection. h11 shows no such state, so it gets no writer.
     """
 
     __slots__ = ("_chunks", "_cycle", "_flow", "_holds_more", "_protocol", "_transport")
@@ -53,7 +54,7 @@ class CycleWriter:
         self._protocol = protocol
         self._transport: Any = cycle.transport
         self._chunks = chunks
-        # Where the transport pauses no later than we would (all but TLS), its size need not be asked each time.
+        # A transport that pauses at UNSENT_MAX_BYTES or earlier (all but TLS) need not be asked for its size.
         self._holds_more: bool = self._transport.get_write_buffer_limits()[1] > UNSENT_MAX_BYTES
 
     def has_room(self) -> bool:
@@ -71,7 +72,7 @@ class CycleWriter:
 
 
 def writer_of(send: Any, chunks: Chunks) -> CycleWriter | None:
-    """None for h11, whose cycle does not say how its response is framed, and for what is no cycle."""
+    """A writer; None for h11, whose cycle does not tell how its response is framed, and for any other send."""
     cycle = getattr(send, "__self__", None)
     transport: Any = transport_of(send)
     protocol = transport.get_protocol() if hasattr(transport, "get_protocol") else None
@@ -87,16 +88,16 @@ def writer_of(send: Any, chunks: Chunks) -> CycleWriter | None:
 
 
 def say_it_is_gone(send: Any) -> None:
-    """Uvicorn calls a response unfinished unless it knows that the client has left, which it does not if the client
-    had sent another request on the same connection: its send then raises RuntimeError."""
+    """Uvicorn calls a response unfinished unless it knows that the client has left. It does not know if the client had
+    sent another request on the connection: its send() then raises RuntimeError."""
     cycle: Any = getattr(send, "__self__", None)
     if hasattr(cycle, "disconnected"):
         cycle.disconnected = True
 
 
 def is_ending() -> bool:
-    """Whether this process's server is shutting down: because of a signal, or because it has served its number of
-    requests (``--limit-max-requests``, Gunicorn's ``max_requests``), which nobody is told."""
+    """Whether this process's server shuts down: by a signal, or silently, after its number of requests
+    (``--limit-max-requests``, Gunicorn's ``max_requests``)."""
     server = _server()
     if server is None:
         return False
@@ -105,8 +106,8 @@ def is_ending() -> bool:
 
 
 def _server() -> Any:
-    """uvicorn.Server is known by the signal handler that it has set; one that runs in another thread sets none."""
+    """uvicorn.Server, found by its signal handler; a server in another thread has none."""
     handler: Any = signal.getsignal(signal.SIGTERM)
-    handler = getattr(handler, "before", handler)  # ours stands before it
+    handler = getattr(handler, "before", handler)  # this package's handler wraps it
     server = getattr(handler, "__self__", None)
     return server if hasattr(server, "should_exit") and hasattr(server, "servers") else None
