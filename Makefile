@@ -9,7 +9,7 @@
 #   DJANGO='Django~=5.2.0'       the Django version
 #   WITH=uvloop                  what is installed besides
 #   CONSTRAINTS=constraints-lowest.txt    the versions that are tested with
-#   ADDRESS=0.0.0.0 PORT=8080    where the example listens
+#   ADDRESS=0.0.0.0 PORT=8080    where the example listens; for others to see it, EXAMPLE_HOSTS='a.name another' as well
 #   PYTEST_ARGS='-x tests/hub'   what pytest is told besides
 
 ADDRESS ?= 127.0.0.1
@@ -48,8 +48,8 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: $(DEMO_STAMP)
-	@$(DEMO_VENV)/bin/python example_project/manage.py seed
-	@exec $(DEMO_VENV)/bin/python example_project/manage.py runserver --noreload $(ADDRESS):$(PORT)
+	@EXAMPLE_ADDRESS='$(ADDRESS)' $(DEMO_VENV)/bin/python example_project/manage.py seed
+	@EXAMPLE_ADDRESS='$(ADDRESS)' exec $(DEMO_VENV)/bin/python example_project/manage.py runserver --noreload --insecure $(ADDRESS):$(PORT)
 
 test: $(TEST_STAMP) $(JS_STAMP)
 	@status=0; \

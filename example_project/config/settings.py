@@ -3,12 +3,19 @@
 import os
 from pathlib import Path
 
+from django.core.management.utils import get_random_secret_key
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# EXAMPLE_DEBUG=0, EXAMPLE_SECRET_KEY and EXAMPLE_HOSTS are for those who show the example to others.
-DEBUG = os.environ.get("EXAMPLE_DEBUG", "1") != "0"
-SECRET_KEY = "known to everyone, good for nothing else" if DEBUG else os.environ["EXAMPLE_SECRET_KEY"]
+# EXAMPLE_DEBUG=0, EXAMPLE_ADDRESS and EXAMPLE_HOSTS are for those who show the example to others: then neither its key
+# nor its passwords are those that everybody can read here, and there are no debug pages.
 ALLOWED_HOSTS = os.environ.get("EXAMPLE_HOSTS", "").split()
+IS_SHOWN = bool(ALLOWED_HOSTS) or os.environ.get("EXAMPLE_ADDRESS", "127.0.0.1") not in ("127.0.0.1", "localhost")
+DEBUG = not IS_SHOWN and os.environ.get("EXAMPLE_DEBUG", "1") != "0"
+if DEBUG:
+    SECRET_KEY = "known to everyone, good for nothing else"
+else:
+    SECRET_KEY = os.environ.get("EXAMPLE_SECRET_KEY") or get_random_secret_key()
 
 INSTALLED_APPS = [
     "daphne",  # django-sse-live: before staticfiles, so that `runserver` speaks ASGI

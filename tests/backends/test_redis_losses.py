@@ -178,6 +178,34 @@ async def test_a_stream_that_was_trimmed_when_all_was_read_goes_on(make: Make, s
     assert listener.resets == 0
 
 
+async def test_a_replica_that_has_less_than_was_read_from_it_is_waited_for(redis: RedisProcess, stream: str) -> None:
+    """It has restarted from an older state, and its primary has everything: nobody is told of a loss."""
+    with RedisProcess() as replica:
+        client = redis_py.Redis(port=replica.port)
+
+        def follow() -> None:
+            client.replicaof("127.0.0.1", str(redis.port))
+
+        follow()
+        backend = RedisStreamsBackend({"URL": redis.url, "STREAM": stream, "READ_URL": replica.url})
+        hub = await hub_of(backend)
+        for number in range(5):
+            await backend.apublish(event(number))
+        await until(lambda: len(hub.log) == 5)
+        epoch, listener = hub.log.epoch, Listener(hub)
+        client.replicaof("NO", "ONE")
+        for entry_id, _ in client.xrevrange(stream, count=2):
+            client.xdel(stream, entry_id)
+        client.client_kill_filter(_type="normal", skipme=True)
+        await until(lambda: not backend.is_available)
+        await backend.apublish(event("meanwhile"))
+        follow()
+        await until(lambda: "meanwhile" in listener.heard())
+        assert (listener.heard(), listener.resets, hub.log.epoch) == (["meanwhile"], 0, epoch)
+        await asyncio.to_thread(backend.close)
+        client.close()
+
+
 async def test_an_id_beyond_the_last_one_of_redis_is_unknown(make: Make) -> None:
     """Redis came back with less than was written, and the workers have been restarted, too."""
     backend = make()

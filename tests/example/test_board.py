@@ -9,6 +9,8 @@ from html import unescape
 import httpx
 import pytest
 
+from tests.runserver import ROOT, Runserver
+
 
 def comment_id(page: str, text: str) -> str:
     """The id of the comment that says `text`, as the page has it."""
@@ -186,6 +188,24 @@ def test_to_seed_again_changes_nothing(example, visitor):
     before = visitor().get("/").text.count('class="comment"')
     example.manage("seed")
     assert visitor().get("/").text.count('class="comment"') == before
+
+
+@pytest.mark.parametrize(
+    "shown", [{"EXAMPLE_HOSTS": "127.0.0.1"}, {"EXAMPLE_ADDRESS": "0.0.0.0"}], ids=["hosts", "all"]
+)
+def test_what_is_shown_to_others_has_no_password_or_key_that_everybody_knows(tmp_path, shown):
+    project = ROOT / "example_project"
+    database = str(tmp_path / "db.sqlite3")
+    Runserver("config.settings", tmp_path, project=project, EXAMPLE_DATABASE=database).manage("seed")
+    example = Runserver("config.settings", tmp_path, project=project, EXAMPLE_DATABASE=database, **shown)
+    passwords = re.search(r"passwords: otter (\S+), heron (\S+), admin (\S+)\.", example.manage("seed"))
+    assert passwords and len(passwords[3]) >= 12
+    look = "from django.conf import settings as s; print(s.DEBUG, len(s.SECRET_KEY), s.SECRET_KEY)"
+    answers = [example.manage("shell", "-v", "0", "-c", look) for _ in range(2)]
+    assert answers[0].startswith("False 50 ") and answers[0] != answers[1]
+    with_them = "from django.contrib.auth import authenticate as a; print(a(username='admin', password='{}'))"
+    assert example.manage("shell", "-v", "0", "-c", with_them.format("admin")).strip() == "None"
+    assert example.manage("shell", "-v", "0", "-c", with_them.format(passwords[3])).strip() == "admin"
 
 
 def test_the_migrations_are_complete(example):

@@ -78,6 +78,15 @@ describe("the package", () => {
     assert.equal(typeof SSELive, "function");
   });
 
+  test("loads its files by their address, which no bundler is to make anything of", () => {
+    for (const file of ALL) {
+      for (const [call] of read(file).matchAll(/\bawait import\([^;\n]*/g)) {
+        assert.match(call, /webpackIgnore: true.*@vite-ignore/, file);
+      }
+    }
+    assert.match(read(CORE), /await import\(/);
+  });
+
   test("can be imported where there is no DOM: a page may be rendered on a server", async () => {
     const { shared } = await import("../../django_sse_live/static/django_sse_live/sse-live-share.js");
     assert.throws(() => shared(class {}, {}), /different for each user/);
