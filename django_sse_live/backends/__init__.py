@@ -1,4 +1,4 @@
-"""The backend in force, and the hub of the running loop."""
+"""The backend of this process, and the hub of the running loop."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from .base import Backend, HistoryUnavailable
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-LOOP_HELD_MAX_SECONDS: Final = 0.01  # longer than this no loop is to be held
+LOOP_HELD_MAX_SECONDS: Final = 0.01  # a loop held longer is reported
 
 
 class _InForce(NamedTuple):
     backend: Backend
-    settings: tuple[str, Mapping[str, Any]]  # BACKEND and OPTIONS at that time
+    settings: tuple[str, Mapping[str, Any]]  # BACKEND and OPTIONS when it was made
 
 
-# By pid: a fork makes its own, whether it runs Python's hooks or not. Without a lock, since a finalizer or a signal
-# handler that broadcasts may interrupt the making; what is made at the same time as another is closed again.
+# By process id, since a fork makes its own even if it runs none of Python's hooks. No lock: a finalizer or a signal
+# handler that broadcasts may interrupt the making. A backend that loses this race is closed again.
 _in_force: Final[dict[int, _InForce]] = {}
 
 
 def get_backend() -> Backend:
-    """The one backend of this process. ImproperlyConfigured if SSE_LIVE names none that works."""
+    """The one backend of this process. Raises ImproperlyConfigured if SSE_LIVE names none that works."""
     found = _in_force.get(os.getpid())
     return found.backend if found is not None else _make_backend()
 
@@ -62,13 +62,13 @@ def _make_backend() -> Backend:
     found = _in_force.setdefault(pid, made)
     if found is not made:
         made.backend.close()
-    for other in [other for other in _in_force if other != pid]:  # of this process's parent
+    for other in [other for other in _in_force if other != pid]:  # of a parent process
         _in_force.pop(other, None)
     return found.backend
 
 
 def replace_backend(backend: Backend | None) -> Backend | None:
-    """Put another in force, or none, so that the next one asked for is made from the settings. Gives the one before."""
+    """Set the backend, or None to have the next one made from the settings. Returns the one before."""
     before = _in_force.pop(os.getpid(), None)
     if backend is not None:
         given = live_settings()
@@ -77,7 +77,7 @@ def replace_backend(backend: Backend | None) -> Backend | None:
 
 
 def publish_event(event: Event) -> None:
-    """Hand an event to the backend. In DEBUG, warn if the bus held a running event loop by it."""
+    """Hand an event to the backend. In DEBUG, warn if that held up a running event loop."""
     backend = get_backend()
     if not (settings.DEBUG and running_loop() is not None):
         backend.publish(event)
@@ -95,19 +95,19 @@ def publish_event(event: Event) -> None:
 
 
 def running_hub() -> Hub:
-    """The hub of the running loop; made, and attached to the backend, when first asked for."""
+    """The hub of the running loop; made, and attached to the backend, on first use."""
     loop = asyncio.get_running_loop()
     hub = find_hub(loop)
     if hub is None:
         backend = get_backend()
         hub = Hub(loop, EventLog("0"))
-        hub_opened.send(sender=None, hub=hub)  # all of it is made before anyone can find it
+        hub_opened.send(sender=None, hub=hub)  # the hub is complete before anything can find it
         backend.attach(hub)
     return hub
 
 
 async def replay_history(client: Client) -> None:
-    """Let the backend find what this client missed and its hub no longer has; else it will be told by a reset."""
+    """Have the backend look for missed events that the hub no longer has. If it finds none, the client gets a reset."""
     hub, backend = cast(Hub, client.hub), get_backend()
     if client.cursor > hub.log.head:
         if not await backend.has_reached(hub, client.cursor):
@@ -123,7 +123,7 @@ async def replay_history(client: Client) -> None:
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
-    """Another BACKEND or other OPTIONS: the next event goes to a new backend, the next stream to a new hub."""
+    """After a change of BACKEND or OPTIONS, the next event goes to a new backend, the next stream to a new hub."""
     found = _in_force.get(os.getpid())
     if setting != "SSE_LIVE" or found is None:
         return
@@ -132,7 +132,7 @@ def _on_setting_changed(*, setting: str, **_: Any) -> None:
         if found.settings == (given.backend, given.options):
             return
     except ImproperlyConfigured:
-        pass  # the next one that needs the backend is told
+        pass  # the next use of the backend raises it
     found.backend.close()
     replace_backend(None)
     forget_hubs()

@@ -1,6 +1,6 @@
 """Backend: what a bus between workers must do, and a table of what each one guarantees.
 
-A backend carries events to the hubs of every worker. It knows hubs; it knows nothing of clients.
+A backend carries events to the hubs of every worker. Clients are unknown to it.
 
 =============================  ===========  =============  ==============  =================
 guarantee                      memory       channel layer  redis streams   database
@@ -15,7 +15,7 @@ keeps what was revoked         yes          no             yes             yes
 events wait for a bus away     —            up to 1,000    BUFFER_EVENTS   as the save does
 =============================  ===========  =============  ==============  =================
 
-"told": clients get a ``reset`` where a message of the layer is missing, never a silent gap.
+"told": clients get a ``reset`` after a lost message of the layer, never a silent gap.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ if TYPE_CHECKING:
 
 
 class HistoryUnavailable(Exception):
-    """The bus does not answer: whether what a client missed can be had is not known now."""
+    """The bus does not answer: whether it still has the missed events is unknown now."""
 
 
 class Backend:
-    """One object per process, made from ``SSE_LIVE["BACKEND"]`` with ``SSE_LIVE["OPTIONS"]``. A fork makes its own."""
+    """One object for each process, made from ``SSE_LIVE["BACKEND"]`` with ``SSE_LIVE["OPTIONS"]``. A fork makes its
+    own."""
 
     reaches_other_processes: ClassVar[bool] = False
     resumes_on_other_workers: ClassVar[bool] = False
-    serves_several_loops: ClassVar[bool] = True  # of one process
-    option_names: ClassVar[frozenset[str]] = frozenset()  # the keys that OPTIONS may have
+    serves_several_loops: ClassVar[bool] = True  # in one process
+    option_names: ClassVar[frozenset[str]] = frozenset()  # the allowed keys of OPTIONS
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        """ImproperlyConfigured for an option that is unknown or bad. Opens no connection."""
+        """Opens no connection. Raises ImproperlyConfigured for an unknown or bad option."""
         unknown = sorted(str(name) for name in options.keys() - self.option_names)
         if unknown:
             known = ", ".join(sorted(self.option_names)) or "none"
@@ -56,88 +57,89 @@ class Backend:
             )
 
     def check_process(self) -> None:
-        """ImproperlyConfigured if this process cannot use the bus. Called as it starts."""
+        """Raises ImproperlyConfigured if this process cannot use the bus. Called as the process starts."""
 
     @classmethod
     def options_in_tests(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """OPTIONS for this process alone, which runs tests: no other and no running site hears it. For own_bus()."""
+        """OPTIONS of a bus for this test process alone, which no running site hears. For own_bus()."""
         return options
 
     def publish(self, event: Event) -> None:
-        """Give the event its place and carry it to every hub. From any thread, with or without a running loop.
+        """Give the event its position and carry it to every hub. From any thread, with or without a running loop.
 
-        Must not raise because the bus is down: the save that led here has happened.
+        Must not raise because the bus is down: the save that caused the event has happened.
         """
         raise NotImplementedError
 
     async def apublish(self, event: Event) -> None:
-        """The same from a coroutine, without blocking its loop."""
+        """publish() from a coroutine, without blocking its loop."""
         self.publish(event)
 
-    # Of jobs: what is worth nothing in ten seconds, and may be lost, since it is found in the cache too.
+    # Deltas of jobs: worthless after ten seconds, and expendable, since the cache has the text too.
 
     @property
     def carries_reports(self) -> bool:
-        """Whether what workers report, and who is present, reaches other processes."""
+        """Whether presence and worker reports reach other processes."""
         return self.reaches_other_processes
 
     @property
     def carries_deltas(self) -> bool:
-        """Whether publish_deltas() reaches every hub that the bus reaches; else they look into the cache."""
+        """Whether publish_deltas() reaches every hub of the bus. If not, hubs look into the cache."""
         return True
 
     def publish_deltas(self, event: Event) -> None:
-        """Carry a control event to every hub, apart from the others, which neither wait for it nor make room for it.
+        """Carry a control event to every hub, apart from other events, which never wait for it and lose no room to it.
         From one thread at a time. Must not raise because the bus is down."""
         self.publish(event)
 
     def hear_deltas(self, hub: Hub) -> None:
-        """Somebody watches jobs on this hub: from soon on, it is to hear of them. Called on its loop, again and again.
-        By default every hub hears them from the start."""
+        """Begin to carry deltas to this hub, where somebody watches jobs. Called on its loop, repeatedly. By default
+        every hub gets them from the start."""
 
     def enlist(self, event: Event, using: str) -> Callable[[], None] | None:
-        """Inside the open transaction of database ``using``: make the event part of it, and give what is to be called
-        after its commit. That calls ``event.complete()``, gives the event its place, and carries it to every hub; an
-        event of which complete() says False is taken back.
+        """Make the event part of the open transaction of database ``using``. Returns what to call after the commit: it
+        calls ``event.complete()``, gives the event its position and carries it to every hub, or takes it back if
+        complete() returns False.
 
-        None: this bus has no part in that transaction, and is given the complete event after the commit by publish().
-        What is raised leaves the save or call that led here.
+        Returns None if this bus has no part in that transaction: publish() gets the complete event after the commit. An
+        exception reaches the caller, who saved or broadcast.
         """
         return None
 
     def attach(self, hub: Hub) -> None:
-        """Fill the log of a new hub and feed its inbox from now on. Called once per hub, on its loop. A backend that
-        keeps what was revoked gives that with the log, and sets the hub's clock.
+        """Fill the log of a new hub, and feed its inbox from now on. Called once for each hub, on its loop. A backend
+        that keeps revocations hands them over with the log, and sets the hub's clock.
 
-        One that does not ``keeps_history`` needs no log, and may be gone, with its loop, within a second.
+        A hub without ``keeps_history`` needs no log, and may be gone, with its loop, within a second.
         """
         raise NotImplementedError
 
     async def history(self, hub: Hub, channels: tuple[str, ...], after: int) -> list[Event] | None:
-        """The events of these channels after a position that is older than the hub's log, up to where the log begins;
-        and the first of those in it, since it loses them while the others are sent.
+        """The events of these channels after a position that the hub's log no longer reaches, up to where the log
+        begins; and the first of those in the log, since it may evict them while the others are sent.
 
-        None if they cannot be had. HistoryUnavailable if that is not known now: the client is asked to come back.
+        Returns None if they are gone. Raises HistoryUnavailable if the bus does not answer: the client is asked to come
+        back.
         """
         return None
 
     async def has_reached(self, hub: Hub, position: int) -> bool:
-        """Whether the bus has got as far as a position that lies ahead of the hub's log, and so is to be waited for."""
+        """Whether the bus has reached a position ahead of the hub's log, so that the hub will reach it too."""
         return True
 
     def position(self) -> str:
-        """The id of the newest event: what stream_position() gives. From any thread."""
+        """The id of the newest event, as stream_position() returns it. From any thread."""
         raise NotImplementedError
 
     def known_position(self) -> str | None:
-        """position(), if it costs nothing to know; else None."""
+        """position(), if it is known without asking the bus; else None."""
         return None
 
     # The state of the bus, for operators. From any thread.
 
     @property
     def outage(self) -> Outage | None:
-        """What this process knows of the times without its bus; None for a bus that is always there."""
+        """What this process knows of the outages of its bus; None for a bus that cannot be away."""
         return None
 
     @property
@@ -147,27 +149,27 @@ class Backend:
 
     @property
     def outages(self) -> int:
-        """How often it could not, so far."""
+        """How often the bus has been out of reach."""
         return 0 if self.outage is None else self.outage.count
 
     @property
     def buffered(self) -> int:
-        """Events that wait for the bus to be back."""
+        """Events that wait until the bus is back."""
         return 0
 
     @property
     def dropped(self) -> int:
-        """Events given up so far, because too many waited."""
+        """Events dropped so far because too many waited."""
         return 0
 
     @property
     def unreadable(self) -> int:
-        """What other processes sent so far that could not be read, and was passed over."""
+        """Unreadable entries of other processes that were skipped so far."""
         return 0
 
     def check(self, databases: Collection[str]) -> list[CheckMessage]:
-        """What ``manage.py check`` says of this bus. ``databases``: the aliases that may be connected to."""
+        """The messages of ``manage.py check`` about this bus. ``databases``: the aliases that may be connected to."""
         return []
 
     def close(self) -> None:
-        """Let go of connections and threads. Called when the setting changes under a test."""
+        """Close connections and threads. Called when a test changes the setting."""

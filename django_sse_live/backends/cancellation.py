@@ -1,8 +1,8 @@
-"""within(): a wait for somebody else's code that lets go when it is told to, whatever that code does.
+"""within(): waits for foreign code, and returns at once when cancelled, whatever that code does.
 
-Client libraries turn a cancellation into a timeout or a broken connection of their own now and then, and before Python
-3.12 asyncio.wait_for() loses one that comes together with the result. Code that tries again after an error would
-then go on for ever, and the loop that waits for its tasks would never close.
+Client libraries sometimes turn a cancellation into a timeout or a broken connection of their own. Before Python 3.12,
+asyncio.wait_for() loses one that comes together with the result. Code that retries after an error would then go on for
+ever, and the loop that waits for its tasks would never close.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-CANCEL_AGAIN_SECONDS: Final = 1.0  # for what ends in order once it is cancelled; then it has lost that
+CANCEL_AGAIN_SECONDS: Final = 1.0  # a cancelled task that still runs after this has lost the cancellation
 Result = TypeVar("Result")
 
 
 async def within(seconds: float | None, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of ``work``, which may take so many seconds; None: any. asyncio.TimeoutError if it takes longer.
+    """The result of ``work``, within so many seconds; None: no limit. Raises asyncio.TimeoutError if it takes longer.
 
-    A cancellation always comes out of here at once; the work is cancelled too, again and again until it ends.
+    A cancellation leaves this function at once. The work is cancelled too, again and again until it ends.
     """
     task = asyncio.get_running_loop().create_task(work)
     try:
@@ -38,6 +38,6 @@ def _cancel(task: asyncio.Task[Any]) -> None:
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:
-    """Else asyncio logs that nobody has."""
+    """Retrieve the task's exception: otherwise asyncio logs that nobody did."""
     if not task.cancelled():
         task.exception()

@@ -1,6 +1,7 @@
-"""MemoryBackend: one process; the default; no server needed.
+"""MemoryBackend: the default; for one process, without a server.
 
-Ids are made here: the wall clock's milliseconds, never going back, and a sequence. The epoch is this process's start.
+Ids are made here: the wall clock's milliseconds, which never go back, and a sequence. The epoch is the start of this
+process.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
 class MemoryBackend(Backend):
-    """Everything under one lock: the order of ids is the order in which every hub hears of them.
+    """One lock guards everything: every hub hears events in the order of their ids.
 
-    The log kept here fills that of a new hub, so that what was broadcast between a page's query and the very first
-    connection of the process is not lost.
+    The log kept here fills that of a new hub. So events between a page's query and the first stream of the process are
+    not lost.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -42,7 +43,7 @@ class MemoryBackend(Backend):
         self._waiting: deque[Event] = deque()
         self._is_publishing = False
         self._position = self._log.head_id
-        self._may_be_alone = True  # until it is known whether anybody can hear what this process broadcasts
+        self._may_be_alone = True  # unknown yet whether anybody can hear this process
 
     def publish(self, event: Event) -> None:
         if self._may_be_alone:
@@ -54,10 +55,10 @@ class MemoryBackend(Backend):
         deliver_to_hubs(event)
 
     def _publish_waiting(self) -> None:
-        while self._waiting:  # looked at again at the end: an interruption may have come right before
+        while self._waiting:  # checked again at the end: an interruption may have queued one
             with self._lock:
                 if self._is_publishing:
-                    return  # this very thread, interrupted by a signal handler or a finalizer: the loop below goes on
+                    return  # this thread, interrupted by a signal handler or a finalizer: the loop below goes on
                 self._is_publishing = True
                 try:
                     while self._waiting:
@@ -69,10 +70,10 @@ class MemoryBackend(Backend):
         event = self._waiting.popleft()
         head = self._log.head
         milliseconds = time.time_ns() // 1_000_000
-        # A clock that was set back does not take the ids back.
+        # Ids do not go back with a clock that is set back.
         fresh = milliseconds > position_milliseconds(head)
         event.stamp(self._log.epoch, make_position(milliseconds, 0) if fresh else head + 1)
-        if event.type.startswith(RESERVED_PREFIX):  # obeyed by the hubs that are there; not for those that come later
+        if event.type.startswith(RESERVED_PREFIX):  # existing hubs obey it; later ones need not
             self._log.skip_to(event.position)
             if event.type in ENDS:
                 self._revocations.revoke(event.position, event.data)
@@ -83,10 +84,10 @@ class MemoryBackend(Backend):
         deliver_to_hubs(event)
 
     def _warn_if_alone(self) -> None:
-        """A process without streams may still be a worker before its first. But one that has never loaded Django's ASGI
-        support, and so has no ASGI application, is not: a management command, a Celery worker, a WSGI server."""
+        """Warn in a process that can have no streams: it has never loaded Django's ASGI support, so it is a management
+        command, a Celery worker or a WSGI server. Other processes may be workers before their first stream."""
         if hasattr(mail, "outbox"):
-            return  # a test run: django.test.utils.setup_test_environment() was here
+            return  # a test run: django.test.utils.setup_test_environment() was called
         self._may_be_alone = False
         if not open_hubs() and "django.core.asgi" not in sys.modules:
             logger.warning(
@@ -98,7 +99,7 @@ class MemoryBackend(Backend):
 
     def attach(self, hub: Hub) -> None:
         with self._lock:
-            self._is_publishing = True  # what an interruption broadcasts waits: it must not change what is copied here
+            self._is_publishing = True  # events of an interruption wait: they must not change what is copied here
             try:
                 hub.log, hub.revocations = self._log.copy(), self._revocations.copy()
                 hub.set_clock(1000 * time.time())

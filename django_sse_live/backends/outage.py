@@ -10,21 +10,21 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
 class Outage:
-    """What the parts of one backend in one process know of their bus. From any thread."""
+    """What the parts of one backend know of their bus, in one process. From any thread."""
 
     def __init__(self, bus: str) -> None:
         self._bus = bus
         self._lock = threading.RLock()  # a signal handler may broadcast while it is held
         self._without: set[object] = set()  # the parts that cannot reach the bus
         self._since = 0.0
-        self.count: int = 0  # how many there have been
+        self.count: int = 0  # outages so far
 
     @property
     def is_on(self) -> bool:
         return bool(self._without)
 
     def fails(self, part: object, error: BaseException | str) -> bool:
-        """True if that part could reach it until now."""
+        """Note that a part cannot reach the bus. True if it could until now."""
         with self._lock:
             is_news, was_well = not self._without, part not in self._without
             self._without.add(part)
@@ -49,6 +49,6 @@ class Outage:
             logger.info("SSE bus is back (%s) after %.1f s.", self._bus, time.monotonic() - self._since)
 
     def forget(self, part: object) -> None:
-        """It has ended; whether it would have recovered is not known."""
+        """Note that a part has ended, whether or not it could reach the bus."""
         with self._lock:
             self._without.discard(part)

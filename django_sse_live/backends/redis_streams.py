@@ -1,4 +1,4 @@
-"""The public path of the Redis backend, as settings name it: everything else is in the folder redis/."""
+"""The public path of the Redis backend, as settings name it. Its code is in the folder redis/."""
 
 from .redis.backend import RedisStreamsBackend
 

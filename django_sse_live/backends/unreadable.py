@@ -1,4 +1,4 @@
-"""Unreadable: what stands on a bus and is no event of ours, or a malformed one. It is passed over, and counted."""
+"""Unreadable: foreign or malformed entries of a bus. They are skipped and counted."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Final
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-LOGGED_MAX: Final = 10  # that are named in the log by one process; the others are counted
-# What reading it raises, whatever it is.
+LOGGED_MAX: Final = 10  # named in the log of one process; further ones are only counted
+# What reading such an entry may raise.
 MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class Unreadable:
-    """Of one backend and process. From any thread."""
+    """The unreadable entries of one backend and process. From any thread."""
 
     def __init__(self, what: str) -> None:
         self.count: int = 0
-        self._what = what  # it is, for the log
+        self._what = what  # the kind of entry, for the log
         self._logged: set[Hashable] = set()
         self._lock = threading.Lock()
 
     def pass_over(self, name: Hashable, error: Exception) -> None:
-        """``name``: stands for it alone, as it may be read again. What is not named in the log is counted each time."""
+        """Skip an entry. ``name``: identifies it, as it may be read again. One that the log does not name is counted
+        each time."""
         with self._lock:
             if name in self._logged:
                 return

@@ -1,8 +1,8 @@
-"""ChannelLayerBackend: any Django Channels layer as the bus. At most once, and nothing is kept.
+"""ChannelLayerBackend: any Django Channels layer as the bus. It delivers at most once, and keeps nothing.
 
-One channel of the layer for each process that serves streams, and one group for all of them. Layers drop messages where
-a receiver is slow, and forget group members; so publishers number what they send, and say how long ago they sent the
-one before: who misses a number tells every client by a reset. Ids are each process's own, and mean nothing to another.
+Each process that serves streams has one channel of the layer, and all of them are one group. Layers drop messages for
+slow receivers, and forget group members. So publishers number their events, and send the time since their last one: a
+process that misses a number gives every client a reset. Ids are made by each process, and mean nothing to another.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ except ImportError as _error:
         f'ChannelLayerBackend needs Channels ({_error}). Install it: pip install "channels>=4.1".'
     ) from _error
 
-SEND_SECONDS: Final = 0.05  # how long a save waits for the layer to take an event
+SEND_SECONDS: Final = 0.05  # a save waits this long for the layer
 
 
 class ChannelLayerBackend(Backend):
@@ -61,7 +61,7 @@ class ChannelLayerBackend(Backend):
             )
         self._outage = Outage(f"channel layer {self.alias!r}")
         self._sender = LayerSender(self._make_layer, self._outage)
-        self._listener: LayerListener | None = None  # before the first hub, and once closed
+        self._listener: LayerListener | None = None  # None before the first hub, and once closed
 
     def _make_layer(self) -> Any:
         return self._layer_class(**self._layer_config)
@@ -93,7 +93,7 @@ class ChannelLayerBackend(Backend):
     def publish(self, event: Event) -> None:
         sent = self._sender.enqueue(event)
         if not self._sender.is_slow and not self._sender.is_this_thread:
-            # Past that, it goes out as soon as the layer takes it, and nobody else waits until then.
+            # After that, it is sent as soon as the layer takes it, and later callers do not wait meanwhile.
             self._sender.is_slow = bool(wait([sent], SEND_SECONDS).not_done)
 
     def publish_deltas(self, event: Event) -> None:
@@ -110,7 +110,7 @@ class ChannelLayerBackend(Backend):
             self._sender.is_slow = bool(late)
 
     def attach(self, hub: Hub) -> None:
-        """ImproperlyConfigured where another loop of this process serves streams."""
+        """Raises ImproperlyConfigured if another loop of this process serves streams."""
         before = self._listener
         if before is not None:
             if before.loop is not hub.loop and before.loop.is_running():
@@ -119,13 +119,13 @@ class ChannelLayerBackend(Backend):
                     "process serves some already. Give each loop a process of its own, as ASGI servers do, or set "
                     'SSE_LIVE["BACKEND"] to "django_sse_live.backends.redis_streams.RedisStreamsBackend".'
                 )
-            before.stop()  # its loop has ended, or this is a test that has forgotten its hub
+            before.stop()  # its loop has ended, or a test has dropped its hub
         hub.begin_filling()
         add_hub(hub)
         self._listener = LayerListener(self._make_layer, self._outage, hub)
 
     def position(self) -> str:
-        """Nothing: the stream may be served by another worker, to which the ids of this one mean nothing."""
+        """Empty: another worker may serve the stream, and this process's ids mean nothing to it."""
         return ""
 
     def known_position(self) -> str:

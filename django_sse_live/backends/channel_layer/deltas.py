@@ -1,6 +1,6 @@
-"""Deltas of jobs over the channel layer: in a group of their own, so that they fill no channel of events.
+"""Deltas of jobs over the channel layer, in a group of their own, so that they fill no channel of events.
 
-They have no numbers: what the layer loses, the cache has.
+They have no numbers: the cache has what the layer loses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REJOIN_SECONDS: Final = 30.0
 
 
 async def hear_deltas(make_layer: MakeLayer, hub: Hub) -> None:
-    """Until it is cancelled."""
+    """Hand deltas to the hub until cancelled."""
     pause, longest = RETRY_SECONDS
     while True:
         try:
@@ -32,7 +32,7 @@ async def hear_deltas(make_layer: MakeLayer, hub: Hub) -> None:
                 await within(LAYER_SECONDS, layer.group_add(DELTAS_GROUP, channel))
                 pause = RETRY_SECONDS[0]
                 await _receive(layer, channel, hub)
-        except Exception as error:  # a layer raises whatever its server's library does
+        except Exception as error:  # layers raise any exception of their server's library
             logger.debug("The channel layer does not bring deltas of jobs: %r", error)
         await asyncio.sleep(pause)
         pause = min(2 * pause, longest)

@@ -1,4 +1,4 @@
-"""What sender and listener have in common: how they call the layer, and how long they wait for it."""
+"""What sender and listener share: how they call the layer, and how long they wait for it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, Final
 
 GROUP: Final = "sse_live"
 DELTAS_GROUP: Final = "sse_live_jobs"
-MESSAGE_TYPE: Final = "sse.live"  # Channels asks every message for a type
-LAYER_SECONDS: Final = 5.0  # how long the layer may take for anything but receiving
-RETRY_SECONDS: Final = (0.1, 2.0)  # the first wait after an error, and the longest
+MESSAGE_TYPE: Final = "sse.live"  # Channels requires a type in each message
+LAYER_SECONDS: Final = 5.0  # time limit for all calls but receive()
+RETRY_SECONDS: Final = (0.1, 2.0)  # first and longest pause after an error
 
-MakeLayer = Callable[[], Any]  # a layer object for one loop: layers do not let two loops share one
+MakeLayer = Callable[[], Any]  # a layer object for one loop, since two loops cannot share one
 
 
 def are_threads_green() -> bool:
-    """Whether a thread of one's own is a greenlet, on the stack and with the running loop of somebody else's thread."""
+    """Whether threads are greenlets, which run on another thread's stack, with its running loop."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     return bool(
         (gevent is not None and gevent.is_module_patched("threading"))

@@ -1,9 +1,9 @@
-"""LayerListener: what this process hears of the channel layer. Of senders it knows the numbers alone.
+"""LayerListener: what this process hears from the channel layer. Of senders only the numbers are known here.
 
-What tells that something was missed is the numbers alone, not an error of the layer: a read that found nothing for as
-long as its socket may wait fails too. They are asked in three ways. A publisher's next event, or the mark that follows
-its last one, has a number that is too high. A publisher of a burst, which may have filled this channel, says no mark
-although it should have. And a probe that this process sends to itself does not arrive: it is no member of the group.
+Only numbers show a loss, not errors of the layer: a read that finds nothing until its socket's timeout fails too. There
+are three signs. The next event of a publisher, or the mark after its last one, has too high a number. A publisher whose
+burst may have filled this channel sends no mark. A probe that this process sends to itself does not arrive, so it is no
+longer a member of the group.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from .layer import GROUP, LAYER_SECONDS, MESSAGE_TYPE, RETRY_SECONDS, MakeLayer
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-REJOIN_SECONDS: Final = 30.0  # how often a listener joins the group again: layers forget, and lose their data
-PROBE_SECONDS: Final = 5.0  # what a probe may take
-PUBLISHERS_MAX: Final = 10_000  # of whom the last number is remembered
-RESET_SECONDS: Final = 1.0  # clients are told no more often
-FIRST_SECONDS: Final = 1.0  # what an event may take, of a publisher that is heard for the first time
-SETTLE_SECONDS: Final = 3.0  # how long after the last event of a burst a publisher's mark may take
-QUICK_SECONDS: Final = 1.0  # receive() that fails sooner has not waited in vain
-QUICK_FAILURES_MAX: Final = 5  # in a row; after them everything begins anew, with another layer object
+REJOIN_SECONDS: Final = 30.0  # between two joins of the group: layers forget members, and lose their data
+PROBE_SECONDS: Final = 5.0  # a probe must arrive within this time
+PUBLISHERS_MAX: Final = 10_000  # publishers whose last number is remembered
+RESET_SECONDS: Final = 1.0  # the least time between two resets
+FIRST_SECONDS: Final = 1.0  # longest travel time of the first event heard from a publisher
+SETTLE_SECONDS: Final = 3.0  # a mark must arrive this long after the last event of a burst
+QUICK_SECONDS: Final = 1.0  # receive() that fails sooner did not just time out
+QUICK_FAILURES_MAX: Final = 5  # in a row; then all starts over, with another layer object
 
 
 class LayerListener:
-    """On its hub's loop, and as long as that. Begins with the hub's log, once the layer has let it in."""
+    """Lives on its hub's loop, as long as the hub. The hub's log begins once the group is joined."""
 
     def __init__(self, make_layer: MakeLayer, outage: Outage, hub: Hub) -> None:
         self.loop: asyncio.AbstractEventLoop = hub.loop
@@ -51,18 +51,18 @@ class LayerListener:
         self._position = 0
         self._listening_since = 0.0  # monotonic; 0 before the first time
         self._last: OrderedDict[str, int] = OrderedDict()  # publisher → number, the longest silent first
-        self._probe = ""  # the one that has not been heard yet
+        self._probe = ""  # sent and not heard yet
         self._lost_at = float("-inf")  # loop time of the last reset
         self._losing: asyncio.TimerHandle | None = None  # the next reset
         self._crowd_began = 0.0  # loop time
         self._crowd = 0  # events heard within a second from then
-        self._crowd_min = 0  # so many may have filled the channel
-        self._unsettled: dict[str, float] = {}  # publisher → loop time by which its mark is due
-        self.unreadable: int = 0  # messages that were passed over
-        # In a context of its own: this is called while some request is handled, which must not live as long.
+        self._crowd_min = 0  # this many may have filled the channel
+        self._unsettled: dict[str, float] = {}  # publisher → loop time when its mark is due
+        self.unreadable: int = 0  # messages that were skipped
+        # In a context of its own, so that the request being handled does not live as long.
         self._task = Context().run(self.loop.create_task, self._run())
         self._task.add_done_callback(lambda _: outage.forget(self))
-        self._deltas: asyncio.Task[None] | None = None  # hears of jobs, once somebody watches one
+        self._deltas: asyncio.Task[None] | None = None  # hears deltas, once somebody watches a job
 
     def stop(self) -> None:
         """From any thread."""
@@ -94,7 +94,7 @@ class LayerListener:
                     self._begin(layer)
                 else:
                     await self._rejoin(layer, channel)
-            except Exception as error:  # a layer raises whatever its server's library does
+            except Exception as error:  # layers raise any exception of their server's library
                 self._outage.fails(self, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
@@ -110,7 +110,7 @@ class LayerListener:
             await asyncio.sleep(pause)
 
     async def _receive(self, layer: Any, channel: str) -> Exception:
-        """Until it fails."""
+        """Receive until it fails. Returns the error."""
         rejoining = self.loop.create_task(self._rejoin_regularly(layer, channel))
         try:
             while True:
@@ -137,7 +137,7 @@ class LayerListener:
                 pause = usual
 
     async def _rejoin(self, layer: Any, channel: str) -> None:
-        """The probe goes first: it arrives if this process was still a member."""
+        """Send a probe, then join. The probe arrives if this process was still a member."""
         probe = secrets.token_hex(4)
         await within(LAYER_SECONDS, layer.group_send(GROUP, {"type": MESSAGE_TYPE, "probe": probe}))
         self._expect(probe)
@@ -151,7 +151,7 @@ class LayerListener:
     def _miss(self, probe: str, due_at: float) -> None:
         if self._probe != probe:
             return
-        if self.loop.time() > due_at + 1:  # the loop was busy, and may not have come to read it
+        if self.loop.time() > due_at + 1:  # the loop was busy, and may not have read it yet
             self._expect(probe)
         else:
             self._probe = ""
@@ -163,13 +163,13 @@ class LayerListener:
         self._listening_since = time.monotonic()
         if is_first:
             self._lose_now()
-        else:  # whatever was sent while nobody listened here
+        else:  # messages sent while nothing listened here are lost
             self._lose()
 
-    # What is missed
+    # Losses
 
     def _lose(self) -> None:
-        """Tell every client by a reset; at most once in RESET_SECONDS."""
+        """Give every client a reset, at most once in RESET_SECONDS."""
         if self._losing is None:
             self._losing = self.loop.call_at(self._lost_at + RESET_SECONDS, self._lose_now, context=Context())
 
@@ -180,11 +180,11 @@ class LayerListener:
         self._hub.deliver(partial(self._hub.adopt, EventLog(self._epoch, self._position)))
 
     def _is_missed(self, publisher: str, before: int, since: float) -> bool:
-        """``before``: the number that should have been heard by now."""
+        """Whether a number was missed. ``before``: the number that should have been heard already."""
         last = self._last.get(publisher)
         if last is not None:
             return before > last
-        # Of one that is new here, nothing was missed if the one before was sent when nobody listened yet.
+        # From a new publisher nothing was missed if its event before was sent when nothing listened here yet.
         return before > 0 and since + FIRST_SECONDS < time.monotonic() - self._listening_since
 
     def _expect_mark(self, publisher: str) -> None:
@@ -207,7 +207,7 @@ class LayerListener:
         if self._unsettled:
             self.loop.call_later(1, self._settle, context=Context())
 
-    # What is heard
+    # Messages
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         try:
@@ -226,7 +226,7 @@ class LayerListener:
         is_mark = bool(message.get("mark"))
         event = None if is_mark else _event_of(message)
         is_missed = self._is_missed(publisher, number if is_mark else number - 1, float(message["since"]))
-        is_repeated = number <= self._last.get(publisher, 0)  # the layer's answer was lost, and it was sent again
+        is_repeated = number <= self._last.get(publisher, 0)  # sent again, because the layer's answer was lost
         self._last[publisher] = max(number, self._last.get(publisher, 0))
         self._last.move_to_end(publisher)
         if len(self._last) > PUBLISHERS_MAX:

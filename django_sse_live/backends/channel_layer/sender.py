@@ -1,4 +1,4 @@
-"""LayerSender: what this process broadcasts, on its way to the channel layer. Knows nothing of listeners."""
+"""LayerSender: this process's events on their way to the channel layer. Listeners are unknown here."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from .layer import DELTAS_GROUP, GROUP, LAYER_SECONDS, MESSAGE_TYPE, RETRY_SECON
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-WAITING_EVENTS_MAX: Final = 1_000  # that the layer has not taken yet; past it the newest are lost, and that is told
-MARK_SECONDS: Final = (1.0, 10.0, 60.0)  # how long after its last event a publisher says which number that had
+WAITING_EVENTS_MAX: Final = 1_000  # waiting for the layer; beyond it the newest are dropped, and clients get a reset
+MARK_SECONDS: Final = (1.0, 10.0, 60.0)  # how long after its last event a publisher repeats that one's number
 DELTAS_SECONDS: Final = 0.5
-BURST_EVENTS: Final = 50  # without a second's rest: they may have filled a listener's channel
-LAST_MARKS_PAUSES: Final = (0.25, 0.75)  # seconds; after such a burst a process that ends says its mark again
+BURST_EVENTS: Final = 50  # without a pause of a second: may have filled a listener's channel
+LAST_MARKS_PAUSES: Final = (0.25, 0.75)  # seconds; after a burst, a process that exits repeats its mark
 
 
 class LayerSender:
-    """What this process broadcasts, in order. One task, on a loop of its own in a thread of its own: most callers have
-    no loop, or one that ends soon. enqueue() from any thread, also where it interrupts itself (a finalizer, a signal
-    handler): numbers are given by the task alone."""
+    """This process's events, in order. One task sends them, on its own loop in its own thread, since most callers have
+    no loop, or one that ends soon. enqueue() may be called from any thread, and may interrupt itself (a finalizer, a
+    signal handler): only the task gives numbers."""
 
     def __init__(self, make_layer: MakeLayer, outage: Outage) -> None:
         self.dropped: int = 0
-        self.is_slow: bool = False  # somebody has waited in vain since the layer last took an event
+        self.is_slow: bool = False  # a caller has waited in vain since the layer last took an event
         self._make_layer = make_layer
         self._outage = outage
         self._publisher = secrets.token_hex(6)
         self._pid = os.getpid()
         self._waiting: deque[tuple[Event, Future[None]]] = deque()
-        self._skips_number = False  # an event was dropped: its number will be missed
-        self._lock = threading.RLock()  # around the start of the thread
+        self._skips_number = False  # an event was dropped, so its number stays unused
+        self._lock = threading.RLock()  # guards the start of the thread
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        # Of the task:
+        # Touched by the task alone:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._layer: Any = None
         self._news: asyncio.Event = asyncio.Event()
-        self._is_sending = True  # it will look at what waits without being woken
-        self._sequence = 0  # of the newest event that the layer has taken
-        self._sent_at = 0.0  # monotonic; when it was
-        self._burst = 0  # events sent since the last second without one
+        self._is_sending = True  # the task will look at the queue by itself
+        self._sequence = 0  # of the last event that the layer has taken
+        self._sent_at = 0.0  # monotonic time of that event
+        self._burst = 0  # events sent since the last pause of a second
         self._exit = ExitWork(self._end_process, lambda: self._thread is not None or bool(self._waiting))
 
     @property
@@ -64,7 +64,7 @@ class LayerSender:
         return threading.current_thread() is self._thread
 
     def enqueue(self, event: Event) -> Future[None]:
-        """Done when the layer has taken it, or when it is dropped."""
+        """Queue an event. The future is done once the layer has taken it, or it is dropped."""
         self._exit.watch_signals()
         sent: Future[None] = Future()
         if len(self._waiting) >= WAITING_EVENTS_MAX or not self._is_started():
@@ -77,13 +77,13 @@ class LayerSender:
         return sent
 
     def send_deltas(self, event: Event) -> None:
-        """Of jobs: beside the events, whose order and numbers they have no part in; given up where it takes long."""
+        """Send deltas of jobs apart from events, without order and numbers. Given up if it takes long."""
         message = {"type": MESSAGE_TYPE, "channels": list(event.channels), "event": event.type, "data": event.payload}
         if not self._is_started() or self._thread is None or self.is_this_thread:
             return
         until = time.monotonic() + DELTAS_SECONDS
         while self._layer is None and time.monotonic() < until:
-            time.sleep(0.005)  # the thread begins
+            time.sleep(0.005)  # until the thread has begun
         loop = self._loop
         if loop is None or self._outage.is_on:
             return
@@ -97,12 +97,12 @@ class LayerSender:
     async def _send_deltas(self, message: dict[str, Any]) -> None:
         try:
             await self._layer.group_send(DELTAS_GROUP, message)
-        except Exception as error:  # a layer raises whatever its server's library does
+        except Exception as error:  # layers raise any exception of their server's library
             logger.debug("The channel layer does not take deltas of jobs: %r", error)
 
     def _is_started(self) -> bool:
-        """Whether what is put among the waiting is sent: by the thread, or by one that the next event starts, where for
-        now the process has as many threads as it may have."""
+        """Whether queued events will be sent: by the thread, or, if the process may have no more threads now, by one
+        that the next event starts."""
         if self._thread is not None or self._is_closed or are_threads_green():
             return self._thread is not None and not self._is_closed
         with self._lock:
@@ -115,7 +115,7 @@ class LayerSender:
                     if is_interpreter_ending(error):
                         self._is_closed = True
                         return False
-                    self._outage.fails(self, error)  # what waits is sent with the next event
+                    self._outage.fails(self, error)  # queued events are sent with the next one
         return True
 
     def _drop(self) -> None:
@@ -133,7 +133,7 @@ class LayerSender:
             pass
 
     def _run_loop(self) -> None:
-        asyncio.run(self._run())  # ends what layers keep for a loop, too
+        asyncio.run(self._run())  # also ends what layers keep for a loop
 
     # On the loop
 
@@ -146,7 +146,7 @@ class LayerSender:
             while self._waiting and not self._is_closed:
                 await self._send_first()
             self._is_sending = False
-            if not self._waiting:  # looked at again, for what came before that was said
+            if not self._waiting:  # checked again: an event may have been queued before that was set
                 await self._rest()
 
     async def _send_first(self) -> None:
@@ -175,8 +175,8 @@ class LayerSender:
             sent.set_result(None)
 
     async def _rest(self) -> None:
-        """Until there is something to send. Meanwhile the last number is said, for those who missed it and would wait
-        for the next to notice: as often as it takes, where the layer does not answer."""
+        """Wait until there is something to send. Meanwhile repeat the last number, so that listeners notice a lost last
+        event; again if the layer does not answer."""
         for seconds in MARK_SECONDS:
             if self._sequence and await self._has_news(self._sent_at + seconds - time.monotonic()):
                 return
@@ -197,12 +197,13 @@ class LayerSender:
         return await self._send({"seq": self._sequence, "mark": True})
 
     async def _send(self, message: dict[str, Any]) -> bool:
-        """Whether the layer has taken it. ``since``: seconds since the event before was taken."""
+        """Send a message. False if the layer does not take it. ``since``: seconds since the layer took the event
+        before."""
         since = round(time.monotonic() - self._sent_at, 3) if self._sent_at else 0.0
         whole = {"type": MESSAGE_TYPE, "from": self._publisher, "since": since, **message}
         try:
             await within(LAYER_SECONDS, self._layer.group_send(GROUP, whole))
-        except Exception as error:  # a layer raises whatever its server's library does
+        except Exception as error:  # layers raise any exception of their server's library
             self._outage.fails(self, error)
             return False
         self._outage.works(self)
@@ -211,10 +212,10 @@ class LayerSender:
     # The end
 
     def _end_process(self) -> None:
-        self._is_started()  # where no thread could be, so far
+        self._is_started()  # if no thread could be started so far
         if self._send_rest(LAYER_SECONDS):
             self._say_last_number()
-            if self._burst >= BURST_EVENTS:  # the channels that it has filled took no mark: perhaps once they are read
+            if self._burst >= BURST_EVENTS:  # full channels took no mark: they may once they are read
                 for pause in LAST_MARKS_PAUSES:
                     time.sleep(pause)
                     self._say_last_number()

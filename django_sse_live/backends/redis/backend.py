@@ -1,9 +1,9 @@
-"""RedisStreamsBackend: one Redis stream for every worker of every machine; exact resume across workers and restarts.
+"""RedisStreamsBackend: one Redis stream for every worker of every machine, with exact resume across workers and
+restarts.
 
-The stream's ids, behind the stream's epoch, are the events' ids. The epoch is a key of its own, made with the stream
-and lost with it: by it a stream that was lost and begun anew is known. What workers tell each other of the present
-moment, and what is written to jobs, go through short streams of their own. How all are read: reader.py; how they are
-written: outbox.py and deltas.py.
+The ids of events are the stream's epoch and the stream's ids. The epoch is a key of its own, made with the stream and
+lost with it, so that a stream that was lost and made anew is noticed. Presence, worker reports and deltas of jobs have
+short streams of their own. How all of them are read: reader.py; how they are written: outbox.py, deltas.py.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "URL": "redis://localhost:6379/0",
-    "READ_URL": None,  # where workers read, if not there: a replica of it
-    "STREAM": "sse_live",  # the stream's key, and the root of the others
-    "MAXLEN": 100_000,  # entries that Redis keeps, at least: what a client can resume from …
-    "MAXBYTES": 256 * 1024 * 1024,  # … unless they are larger than this together; None: whatever they are
-    "BUFFER_EVENTS": 10_000,  # while Redis is away, each process that broadcasts keeps this many …
-    "BUFFER_BYTES": 16 * 1024 * 1024,  # … or this much
-    "BUFFER_FULL": "drop_oldest",  # or "drop_newest"; either way clients are told by a reset
-    "EXIT_SECONDS": 5,  # how long a process that ends waits for Redis to take what is in the buffer
+    "READ_URL": None,  # where workers read, if elsewhere: a replica
+    "STREAM": "sse_live",  # the stream's key, and the root of the other keys
+    "MAXLEN": 100_000,  # entries that Redis keeps at least, from which clients resume …
+    "MAXBYTES": 256 * 1024 * 1024,  # … unless they are larger together; None: no limit
+    "BUFFER_EVENTS": 10_000,  # while Redis is away, each publishing process keeps this many …
+    "BUFFER_BYTES": 16 * 1024 * 1024,  # … or this many bytes
+    "BUFFER_FULL": "drop_oldest",  # or "drop_newest"; clients get a reset either way
+    "EXIT_SECONDS": 5,  # a process that exits waits this long for Redis to take the buffer
 }
-TESTS_SUFFIX: Final = ":tests:"  # in the name of a stream of a process that runs tests
+TESTS_SUFFIX: Final = ":tests:"  # in the stream's name in test processes
 
 
 class _Parts:
-    """What belongs to one process: connections, threads, locks, numbers."""
+    """What one process has: connections, threads, locks, numbers."""
 
     def __init__(self, options: Mapping[str, Any], server: RedisServer, read_server: RedisServer) -> None:
         self.pid: int = os.getpid()
@@ -77,9 +77,12 @@ class _Parts:
 
 
 class RedisStreamsBackend(Backend):
-    """OPTIONS are those of DEFAULTS. Connections of a process: one that sends, from its first broadcast on; one that
-    sends what is written to jobs, where there are any; one for each hub, which reads; and for a moment one that reads
-    history, or that asks for a position where no hub is."""
+    """OPTIONS: see DEFAULTS.
+
+    Connections of a process: one that sends events, from the first broadcast on; one that sends deltas of jobs, if
+    there are any; one reader for each hub; and for moments one that reads history, or asks for a position in a process
+    without a hub.
+    """
 
     reaches_other_processes = True
     resumes_on_other_workers = True
@@ -99,14 +102,14 @@ class RedisStreamsBackend(Backend):
 
     @classmethod
     def options_in_tests(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A stream whose keys are gone when this process ends."""
+        """A stream whose keys are deleted when this process ends."""
         name = options.get("STREAM", DEFAULTS["STREAM"])
         own = f"{TESTS_SUFFIX}{os.getpid()}"
         return options if str(name).endswith(own) else {**options, "STREAM": f"{name}{own}"}
 
     @property
     def _parts(self) -> _Parts:
-        """Asked for at each use: a fork that Python is not told of (uWSGI's) has copied those of its parent."""
+        """Asked for at each use: a fork without Python's hooks (uWSGI's) has copied its parent's parts."""
         if self._of_process.pid != os.getpid():
             self._of_process = _Parts(self._options, self._server, self._read_server)
         return self._of_process
@@ -144,7 +147,7 @@ class RedisStreamsBackend(Backend):
         parts = self._parts
         outbox = parts.outbox
         outbox.watch_signals()
-        parcel = outbox.enqueue(event)  # here, so that the order is that of the calls
+        parcel = outbox.enqueue(event)  # in this thread, to keep the order of the calls
         if outbox.is_quick:
             outbox.send(parcel)
             return
@@ -155,7 +158,8 @@ class RedisStreamsBackend(Backend):
         except RuntimeError:  # the interpreter is shutting down
             outbox.send(parcel)
         else:
-            await asyncio.shield(asyncio.wrap_future(sending))  # it has its place in the order: it is sent in any case
+            # it has its place in the order, so it is sent even after a cancellation
+            await asyncio.shield(asyncio.wrap_future(sending))
 
     # Reading
 
@@ -165,7 +169,7 @@ class RedisStreamsBackend(Backend):
         hub.begin_filling()
         add_hub(hub)
         reader = Reader(parts.stream, parts.decoder, hub)
-        # In a context of its own: this is called while some request is handled, which must not live as long.
+        # In a context of its own, so that the request being handled does not live as long.
         reader.task = Context().run(hub.loop.create_task, reader.run())
         parts.readers.append(reader)
         parts.histories[hub] = History(parts.stream, parts.decoder, hub)
@@ -186,14 +190,14 @@ class RedisStreamsBackend(Backend):
 
     def known_position(self) -> str | None:
         parts = self._parts
-        parts.outbox.watch_signals()  # asked for by the main thread at each request
+        parts.outbox.watch_signals()  # the main thread calls this at each request
         for reader in parts.readers:
             if reader.known_id is not None and not reader.is_over:
                 return reader.known_id
         return None
 
     def position(self) -> str:
-        """Where a hub of this process has got to, or what Redis says."""
+        """The position of a hub of this process, or else Redis's."""
         return self.known_position() or self._parts.position.ask()
 
     def _forget_stream(self) -> None:

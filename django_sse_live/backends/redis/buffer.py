@@ -1,7 +1,7 @@
-"""Buffer: events that wait for Redis, within bounds. Not thread-safe: the outbox's lock is around it.
+"""Buffer: events that wait for Redis, within bounds. Not thread-safe: the outbox's lock guards it.
 
-What is given up is told: a control event stands in its place, by which every client gets a reset. Control events of
-ours, such as revocations, are not given up.
+A control event takes the place of dropped events, and gives every client a reset. This package's own control events,
+such as revocations, are not dropped.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ...hub.control import LOST_EVENTS
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-KEPT_CONTROL_EVENTS_MAX: Final = 1_000  # control events that a full buffer does not give up
+KEPT_CONTROL_EVENTS_MAX: Final = 1_000  # control events that a full buffer still keeps
 
 WhenFull = Literal["drop_oldest", "drop_newest"]
 
 
 class Parcel:
-    """An event on its way. It is numbered when it is first sent."""
+    """An event on its way. It gets its number when it is first sent."""
 
     __slots__ = ("event", "number", "is_sent")
 
@@ -36,15 +36,15 @@ class Parcel:
 
     @property
     def is_of_now(self) -> bool:
-        """Whether it is worth nothing later."""
+        """Whether it is a presence or worker report, worthless later."""
         return self.event.type.startswith(NOW_PREFIX)
 
 
 class Buffer:
-    """In order: first the control events saved from it when it was full, then the others."""
+    """Events in order: first the control events kept from a full buffer, then the others."""
 
     def __init__(self, *, max_events: int, max_bytes: int, when_full: WhenFull) -> None:
-        self.dropped: int = 0  # events given up, since the start
+        self.dropped: int = 0  # events dropped since the start
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._when_full = when_full
@@ -60,7 +60,7 @@ class Buffer:
         return len(self._parcels) > self._max_events // 2 or self._bytes > self._max_bytes // 2
 
     def put(self, parcel: Parcel) -> None:
-        """At the end; past the bounds something is given up."""
+        """Append an event. Beyond the bounds, something is dropped."""
         self._append(parcel)
         while len(self._parcels) > self._max_events or self._bytes > self._max_bytes:
             if self._drop_oldest() if self._when_full == "drop_oldest" else self._drop_newest():
@@ -70,7 +70,7 @@ class Buffer:
         return self._kept.popleft() if self._kept else self._pop()
 
     def _drop_oldest(self) -> bool:
-        """Whether nothing more can be done."""
+        """Drop the oldest event. True if nothing more can be dropped."""
         marker = self._pop() if self._parcels[0].event.type == LOST_EVENTS else None
         oldest = self._pop()
         if oldest.is_control and len(self._kept) < KEPT_CONTROL_EVENTS_MAX:

@@ -1,6 +1,5 @@
-"""DeltaSender: the deltas of jobs, on their way to a stream of their own. What cannot be sent now is dropped: the cache
-has it too. Knows nothing of events, whose outbox has a connection of its own.
-"""
+"""DeltaSender: deltas of jobs on their way to a stream of their own. Those that cannot be sent at once are dropped: the
+cache has their text. Events have their own connection, in the outbox."""
 
 from __future__ import annotations
 
@@ -19,11 +18,11 @@ from .stream import RedisStream
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 ANSWER_SECONDS: Final = 0.5
-RETRY_SECONDS: Final = 1.0  # after a failure, before the next attempt
-DELTAS_MAX: Final = 20_000  # entries …
-DELTAS_MS: Final = 10_000  # … and their age, by Redis's own clock; both are bounds of what is kept at least
+RETRY_SECONDS: Final = 1.0  # pause after a failure
+DELTAS_MAX: Final = 20_000  # entries kept at least, …
+DELTAS_MS: Final = 10_000  # … and their age by Redis's clock
 
-# KEYS: stream. ARGV: length, milliseconds, entry. A Redis before 6.2 trims by length alone.
+# KEYS: stream. ARGV: length, milliseconds, entry. Redis before 6.2 can only trim by length.
 _ADD: Final = """
 local now = redis.call('TIME')
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'event', ARGV[3])
@@ -35,7 +34,7 @@ assert FIELD == b"event"
 
 
 class DeltaSender:
-    """From any thread: one sends at a time."""
+    """Methods may be called from any thread; one sends at a time."""
 
     def __init__(self, stream: RedisStream) -> None:
         self._stream = stream
@@ -48,7 +47,7 @@ class DeltaSender:
         with self._lock:
             if time.monotonic() < self._again_at:
                 return
-            for _ in range(2):  # a connection that was idle for long may have been closed
+            for _ in range(2):  # an idle connection may have been closed
                 is_fresh = self._client is None
                 try:
                     if self._client is None:

@@ -1,8 +1,7 @@
-"""An event as an entry of a Redis stream, and back; and which entries have been seen.
+"""An event as an entry of a Redis stream, and back; and which entries were read before.
 
-An entry has one field, ``event``: a line of JSON that says what the event is and who sent it; a line with its patch,
-where it has one; and below it the payload as it goes to the browsers. Whatever stands in the stream is read; what is
-not ours is passed over.
+An entry has one field, ``event``: a line of JSON that describes the event and its sender; a line with its patch, if it
+has one; then the payload as browsers get it. Foreign entries in the stream are skipped.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from ...events import Event, make_position, received_event
 from ..unreadable import MALFORMED, Unreadable
 
 FIELD: Final = b"event"
-LOOKBACK_ENTRIES: Final = 100  # read before the place where a reader begins, to know the publishers' last numbers
-PUBLISHERS_MAX: Final = 10_000  # of whom the last number is remembered
-HEAD_MAX_BYTES: Final = 64 * 1024  # of the line that describes an event: 50 channels of 200 characters have room
+LOOKBACK_ENTRIES: Final = 100  # read before a reader's start, to learn the last number of each publisher
+PUBLISHERS_MAX: Final = 10_000  # publishers whose last number is remembered
+HEAD_MAX_BYTES: Final = 64 * 1024  # of the line that describes an event: enough for 50 channels of 200 characters
 NUMBER_MAX: Final = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One of ours. ``number``: each publisher counts its own, in the order of the stream, without a gap."""
+    """An event's entry. ``number``: each publisher counts its entries, in the stream's order, without gaps."""
 
     event: Event
     publisher: str
@@ -44,7 +43,7 @@ def encode_entry(event: Event, publisher: str, number: int) -> bytes:
 
 
 def read_id(entry_id: bytes) -> int:
-    """The position that stands for a Redis id: ``b"1764150000000-3"``."""
+    """The position of a Redis id such as ``b"1764150000000-3"``."""
     milliseconds, _, sequence = entry_id.partition(b"-")
     return make_position(int(milliseconds), int(sequence))
 
@@ -54,13 +53,14 @@ def write_id(position: int) -> str:
 
 
 class Decoder:
-    """From what Redis says to entries. One for a backend and process, from any thread."""
+    """Makes entries of Redis's answers. One for each backend and process, for any thread."""
 
     def __init__(self) -> None:
         self.unreadable: Unreadable = Unreadable("Of the SSE stream in Redis, entry")
 
     def decode(self, raw: tuple[bytes, dict[bytes, bytes]], epoch: str, *, is_of_now: bool = False) -> Entry | None:
-        """None for what is not ours, or is malformed in whatever way. ``is_of_now``: of the other stream."""
+        """The entry; None if it is foreign or malformed. ``is_of_now``: from the stream of presence and worker
+        reports."""
         entry_id, fields = raw
         try:
             entry = _decode(fields)
@@ -91,16 +91,16 @@ def _decode(fields: dict[bytes, bytes]) -> Entry:
 
 
 class Seen:
-    """Up to which number each publisher's entries have been read. ``before``: what had been read before the stream went
-    back; that it is missing now is known already."""
+    """The last number read of each publisher. ``before``: what was read before the stream went back; its loss is known
+    already."""
 
     def __init__(self, before: Seen | None = None) -> None:
-        self._last: OrderedDict[str, int] = OrderedDict()  # publisher → number; the longest silent first
+        self._last: OrderedDict[str, int] = OrderedDict()  # publisher → number, the longest silent first
         self._told: dict[str, int] = dict(before._last) if before is not None else {}
 
     def look(self, entry: Entry) -> Literal["next", "repeated", "gap"]:
-        """What an entry is after those before it. Repeated: it was sent again, because its first answer was lost.
-        A gap: something of this publisher is missing before it."""
+        """Compare an entry with those before it. "repeated": sent again because Redis's first answer was lost. "gap":
+        an earlier entry of this publisher is missing."""
         last = self._last.get(entry.publisher)
         if last is not None and entry.number <= last:
             return "repeated"

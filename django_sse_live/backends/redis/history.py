@@ -1,7 +1,7 @@
-"""History: what a client missed that its worker's log no longer has, read from Redis. Bounded in every way.
+"""History: missed events that the worker's log no longer has, read from Redis. Bounded in every way.
 
-The stream is read backward from where the log begins, once for all clients: one that comes back after a longer break
-goes on where the reading for another ended. The place beyond which nothing is read is remembered.
+The stream is read backward from where the log begins, once for all clients: a client with a longer break goes on where
+the reading for another ended. The position beyond which nothing can be had is remembered.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from .stream import RedisStream
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-SCAN_ENTRIES_MAX: Final = 50_000  # further back nobody is taken: a reset is cheaper for both sides
+SCAN_ENTRIES_MAX: Final = 50_000  # no client is taken further back: a reset is cheaper
 SCAN_BYTES_MAX: Final = 16 * 1024 * 1024
-REPLAY_BYTES_MAX: Final = 4 * 1024 * 1024  # what one client is sent of it at the most
-FRAME_BYTES: Final = 200  # about what an event has on the wire besides its data
+REPLAY_BYTES_MAX: Final = 4 * 1024 * 1024  # one client is sent at most this much
+FRAME_BYTES: Final = 200  # rough size of an event on the wire without its data
 CHUNK_ENTRIES: Final = 100  # in one answer: about 3 ms of the loop
-READ_AHEAD_ENTRIES: Final = 1_000  # read past where the log begins: it lets go of them while a client is being served
+READ_AHEAD_ENTRIES: Final = 1_000  # read beyond where the log begins: the log may evict them while a client is served
 ANSWER_SECONDS: Final = 2.0
-WAIT_SECONDS: Final = 2.0  # how long one client waits for it; then a reset
-WAITING_MAX: Final = 1_000  # clients that wait; the next are told by a reset
-READ_KEPT_SECONDS: Final = 60.0  # what was read serves others for this long after the last
+WAIT_SECONDS: Final = 2.0  # a client waits this long, then gets a reset
+WAITING_MAX: Final = 1_000  # clients that wait; further ones get a reset
+READ_KEPT_SECONDS: Final = 60.0  # what was read serves other clients this long after the last use
 
 
 class History:
-    """Of one hub; touched on its loop alone."""
+    """The history of one hub; touched on its loop alone."""
 
     def __init__(self, stream: RedisStream, decoder: Decoder, hub: Hub) -> None:
         self._stream = stream
         self._decoder = decoder
         self._hub = hub
-        self._waiting: dict[asyncio.Future[None], int] = {}  # who waits, and after which position it wants to read
+        self._waiting: dict[asyncio.Future[None], int] = {}  # waiting clients, and the position they want to read after
         self._task: asyncio.Task[None] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._asking = asyncio.Lock()
@@ -49,21 +49,21 @@ class History:
 
     def _clear(self, epoch: str) -> None:
         self._epoch = epoch
-        self._floor = 0  # nothing before it can be had; remembered as long as the epoch
+        self._floor = 0  # nothing before it can be had; kept as long as the epoch
         self._drop()
 
     def _drop(self) -> None:
-        self._low = self._high = 0  # everything after one and up to the other is in _channels
-        self._is_whole = False  # nothing ever was before
-        self._ahead = 0  # entries to be read forward before the next backward
+        self._low = self._high = 0  # _channels has everything after the first, up to the second
+        self._is_whole = False  # nothing was ever before _low
+        self._ahead = 0  # entries to read forward before the next backward read
         self._count = self._bytes = 0
         self._channels: dict[str, deque[Event]] = {}
         self._own: dict[str, deque[Entry]] = {}  # publisher → its entries between the two
-        self._repeated: set[int] = set()  # positions of those of them that stand in the stream before, too
+        self._repeated: set[int] = set()  # positions of those that an earlier entry repeats
 
     async def read(self, channels: tuple[str, ...], after: int) -> list[Event] | None:
-        """The events of these channels after that position, and the first of those that the hub's log has; None if not
-        all of them are there, or they are too many. HistoryUnavailable if Redis does not answer."""
+        """The events of these channels after that position, with the first of those in the hub's log. None if some are
+        gone, or they are too many. Raises HistoryUnavailable if Redis does not answer."""
         if not self._covers(after):
             if self._is_beyond(after) or len(self._waiting) >= WAITING_MAX:
                 return None
@@ -85,8 +85,8 @@ class History:
         return self._select(channels, after)
 
     async def has_reached(self, position: int) -> bool:
-        """Whether the stream has got that far: an id beyond its last one is of another life of it. True if Redis does
-        not answer."""
+        """Whether the stream has got that far. An id beyond its last one belongs to an earlier stream. True if Redis
+        does not answer."""
         async with self._asking:
             try:
                 last = await asyncio.wait_for(self._stream.last_on_primary(), ANSWER_SECONDS)
@@ -124,16 +124,16 @@ class History:
                     if size > REPLAY_BYTES_MAX:
                         return None
             found.append(missed[::-1])
-        # Past the edge of the log, which goes on while this is being sent.
+        # With the log's first events, which it may evict while this is sent.
         found.append(list(log.read(channels, max(after, until))))
         return list({event.position: event for event in merge(*found, key=lambda event: event.position)}.values())
 
     def _expire(self) -> None:
         self._forgetting = None
-        if self._task is None:  # else it is needed, and expires later
+        if self._task is None:  # otherwise it is in use, and expires later
             self._drop()
 
-    # What is read for all who wait
+    # Reading for all waiting clients
 
     async def _serve(self) -> None:
         client: Client = None
@@ -155,7 +155,8 @@ class History:
             await aclose_client(client)
 
     async def _read_on(self, client: Client) -> None:
-        """One more answer: forward, past where the log begins now, or backward to where somebody wants to begin."""
+        """Read one more answer: forward, past where the log begins now, or backward, to where a client wants to
+        begin."""
         stream, log = self._stream, self._hub.log
         if not self._high:
             self._high, self._low = log.evicted_to, log.evicted_to + 1
@@ -178,7 +179,7 @@ class History:
         began = self._hub.loop.time()
         if is_forward:
             if is_behind and (not raws or read_id(raws[0][0]) != self._high):
-                self._drop()  # something may have been trimmed in between
+                self._drop()  # entries between may have been trimmed
                 return
             for raw in raws:
                 if read_id(raw[0]) > self._high:
@@ -195,10 +196,10 @@ class History:
                 info = await stream.info(client)
                 self._is_whole = info is not None and stream.is_complete(info)
                 self._floor = max(self._low, 1)
-        await asyncio.sleep(self._hub.loop.time() - began)  # half of the loop's time is for others
+        await asyncio.sleep(self._hub.loop.time() - began)  # leaves half of the loop's time to others
 
     def _add_older(self, raw: Any) -> bool:
-        """False if nobody is taken further back."""
+        """Add older entries. False if nothing further back can be had."""
         position = read_id(raw[0])
         self._count += 1
         self._bytes += sum(map(len, raw[1].values()))

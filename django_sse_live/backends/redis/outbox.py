@@ -1,11 +1,11 @@
 """Outbox: from publish() to the Redis stream, in order and once, whether Redis is there or not.
 
-While Redis answers quickly, the publishing thread sends, under one lock, and waits for the answer for SEND_SECONDS at
-the most. When that fails the event goes to a bounded buffer, and one thread, which may wait longer, connects again and
-sends the buffer. So a save never waits for a connection.
+While Redis answers quickly, the publishing thread sends, under one lock, and waits at most SEND_SECONDS for the answer.
+If that fails, the event goes to a bounded buffer. One thread, which may wait longer, connects again and sends the
+buffer. So a save never waits for a connection.
 
-Where Redis goes on with less than it had acknowledged (a failover, a restart from an older state), what is missing is
-sent again. How an event whose answer was lost is added once: stream_writer.py.
+If Redis loses acknowledged events (a failover, a restart from an older state), they are sent again. stream_writer.py
+says how an event whose answer was lost is added only once.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from .stream_writer import BATCH_EVENTS, StreamWriter
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-SEND_SECONDS: Final = 0.05  # what a save may wait for an answer
-NEAR_SECONDS: Final = 0.02  # a server whose answers take longer is written to by the thread alone
-FLUSH_SECONDS: Final = 2.0  # what the thread may wait for one
+SEND_SECONDS: Final = 0.05  # a save waits this long for an answer
+NEAR_SECONDS: Final = 0.02  # if answers take longer, only the thread sends
+FLUSH_SECONDS: Final = 2.0  # the thread waits this long for an answer
 RETRY_SECONDS: Final = (0.05, 1.0)  # the thread's first and longest pause between two attempts
-CONFIRM_SECONDS: Final = 1.0  # how often the thread asks whether what was acknowledged is still there
+CONFIRM_SECONDS: Final = 1.0  # between two checks that acknowledged events are still there
 NEAR_TRIES: Final = 3
-NEAR_AGAIN_SECONDS: Final = 5.0  # after which a server that was too far is tried again
+NEAR_AGAIN_SECONDS: Final = 5.0  # before a server that was too far is tried again
 
 
 class Outbox:
-    """One per process. send() from any thread; every attribute is changed under the lock alone, but for the waiting
-    line, to which anyone may append. In the order of sending: unanswered, buffer, waiting."""
+    """The outbox of one process. send() may be called from any thread. Attributes are changed under the lock alone,
+    except the waiting line, to which any thread may append. Order of sending: unanswered, buffer, waiting."""
 
     def __init__(
         self, stream: RedisStream, *, max_events: int, max_bytes: int, when_full: WhenFull, exit_seconds: float
@@ -49,16 +49,16 @@ class Outbox:
         self._exit_seconds = exit_seconds
         self._writer = StreamWriter(stream)
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)  # something was sent, or could not be
+        self._changed = threading.Condition(self._lock)  # something was sent, or failed
         self._must_look = threading.Event()  # the thread has something to do
         self._waiting: deque[Parcel] = deque()
         self._is_sending = False
-        self._client: Client = None  # set while publishers send: nothing waits for the thread then
-        self._address: object = None  # of that client's server, where it can move
+        self._client: Client = None  # set while publishers send by themselves
+        self._address: object = None  # of that client's server, if it may move
         self._is_away = False  # an attempt has failed since the buffer was last empty: nobody waits for the thread
-        self._is_far = False  # the thread sends though Redis is there
+        self._is_far = False  # Redis is there, but too slow: the thread sends
         self._near_again_at = 0.0  # monotonic
-        self._unanswered: list[Parcel] = []  # numbered
+        self._unanswered: list[Parcel] = []  # sent, with numbers, without an answer yet
         self._buffer = Buffer(max_events=max_events, max_bytes=max_bytes, when_full=when_full)
         self._recent = Recent()
         self._thread: threading.Thread | None = None
@@ -76,24 +76,24 @@ class Outbox:
 
     @property
     def is_quick(self) -> bool:
-        """Whether send() would do no more than put the event into the buffer. While the thread sends, it also waits
-        where the buffer fills faster than that: nothing is given up while Redis takes it."""
+        """Whether send() only puts the event into the buffer. While the thread sends, send() also waits if the buffer
+        fills faster than it empties: nothing is dropped while Redis takes events."""
         if self._client is not None:
             return False
         return self._is_away or (self._is_far and not self._buffer.is_half_full)
 
     def enqueue(self, event: Event) -> Parcel:
-        """Take a place in the order, without waiting for anything; to be followed by send()."""
+        """Take a place in the order, without waiting. To be followed by send()."""
         parcel = Parcel(event)
         self._waiting.append(parcel)
         return parcel
 
     def send(self, parcel: Parcel) -> None:
-        """Send it, and whatever waits before it; or leave it to the thread."""
+        """Send this event and those before it, or leave them to the thread."""
         self.watch_signals()
         with self._lock:
             if self._is_sending:
-                return  # this very thread, interrupted by a signal handler or a finalizer: the loop below goes on
+                return  # this thread, interrupted by a signal handler or a finalizer: the loop below goes on
             self._is_sending = True
             try:
                 while self._waiting:
@@ -101,11 +101,11 @@ class Outbox:
             finally:
                 self._is_sending = False
             if not (parcel.is_sent or self.is_quick or self._is_closed):
-                # A connection is being made. A process that ends right after this should have sent its event.
+                # The thread is connecting. The event should be sent even if the process ends right after this call.
                 self._changed.wait_for(lambda: parcel.is_sent or self.is_quick, SEND_SECONDS)
 
     def close(self) -> None:
-        """Give what is there a moment to get out, then stop."""
+        """Give queued events a moment to be sent, then stop."""
         self._exit.cancel()
         self._end(0.5)
         with self._lock:
@@ -115,7 +115,7 @@ class Outbox:
         self._must_look.set()
         self._stream.outage.forget(self)
 
-    # What publishers do, under the lock
+    # Publishers, under the lock
 
     def _send_waiting(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_EVENTS))]
@@ -123,7 +123,7 @@ class Outbox:
         if client is None:
             for parcel in batch:
                 if self._is_away and parcel.is_of_now:
-                    parcel.is_sent = True  # when Redis is back, that moment is over
+                    parcel.is_sent = True  # it is worthless once Redis is back
                 else:
                     self._buffer.put(parcel)
         else:
@@ -137,7 +137,8 @@ class Outbox:
         self._start_thread()
 
     def _stop_direct(self, error: Exception) -> None:
-        """The thread sends. It makes a connection that was closed again at once; a server without an answer is away."""
+        """Let the thread send from now on. It reconnects at once after a closed connection; a server that does not
+        answer counts as away."""
         logger.debug("Sending to Redis is left to the thread: %r", error)
         client, self._client = self._client, None
         self._is_away = self._is_away or not isinstance(error, redis.ConnectionError)
@@ -154,10 +155,10 @@ class Outbox:
         except RuntimeError:  # the interpreter is shutting down: _end() sends it
             self._thread = None
 
-    # What the thread does
+    # The thread
 
     def _run(self, until: float | None = None) -> None:
-        """Until nothing is left to do. ``until``: a monotonic time, where the thread that ends the process does it."""
+        """Work until nothing is left. ``until``: a monotonic time limit, in the thread that ends the process."""
         client: Client = None
         is_near = False
         pause, longest = RETRY_SECONDS
@@ -183,7 +184,7 @@ class Outbox:
                 if not self._must_look.wait(CONFIRM_SECONDS):
                     self._confirm(client)
                 self._must_look.clear()
-            except Exception as error:  # this thread must not end while something waits for it
+            except Exception as error:  # the thread must not end while events wait for it
                 close_client(client)
                 client = None
                 if self._fail(error) and not isinstance(error, UNAVAILABLE):
@@ -199,13 +200,13 @@ class Outbox:
             self._changed.notify_all()
 
     def _open(self) -> tuple[Client, bool]:
-        """A client, and whether publishers may have it. What was not answered before is given more time."""
+        """A client, and whether publishers may use it. Events without an answer get more time."""
         if not self._unanswered and (near := self._open_near()) is not None:
             return near, True
         return self._connect(FLUSH_SECONDS), False
 
     def _open_near(self) -> Client:
-        """A client whose answers a save can wait for; None if they take too long."""
+        """A client that answers fast enough for a save to wait; None if it is too slow."""
         if self._is_closed or time.monotonic() < self._near_again_at:
             return None
         client: Client = None
@@ -224,11 +225,12 @@ class Outbox:
 
     def _connect(self, answer_seconds: float) -> Client:
         server = self._stream.server
-        self._address = server.address() if server.may_move else None  # asked first: it may move while this connects
+        # asked before connecting, since it may move meanwhile
+        self._address = server.address() if server.may_move else None
         return server.connect(answer_seconds)
 
     def _is_empty(self, near: Client) -> bool:
-        """If nothing has come meanwhile: Redis is back, and from now on publishers send, where it is near."""
+        """Whether nothing is left. Redis is then back, and publishers send by themselves if it is near."""
         with self._lock:
             if self.buffered:
                 self._must_look.set()
@@ -240,7 +242,7 @@ class Outbox:
         return True
 
     def _is_over(self) -> bool:
-        """Whether there is nothing to send and nothing to confirm. Then the next that is sent starts another thread."""
+        """Whether there is nothing to send or to confirm. The next event then starts another thread."""
         with self._lock:
             if (self._client is None and self.buffered) or (not self._is_closed and self._recent.forget_old()):
                 return False
@@ -254,7 +256,7 @@ class Outbox:
         return self._stream.outage.fails(self, error)
 
     def _confirm(self, client: Client) -> None:
-        """Whether the server written to is still the right one, and still has what it acknowledged."""
+        """Check that the server is still the right one, and still has what it acknowledged."""
         with self._lock:
             if not self._recent.forget_old():
                 return
@@ -280,8 +282,8 @@ class Outbox:
                     self._stop_direct(error)
 
     def _reconcile(self, client: Client) -> None:
-        """What was acknowledged lately, and is not there, is sent again. Nothing, where everything is gone: that is a
-        stream begun anew, and its readers tell their clients."""
+        """Send again what was acknowledged lately and is missing. If everything is gone, nothing is sent: the stream
+        was made anew, and its readers give their clients a reset."""
         if not self._recent:
             return
         last = self._writer.last_number(client)
@@ -294,25 +296,25 @@ class Outbox:
         logger.info("Redis goes on with less than it had acknowledged: %d broadcasts are sent again.", len(missing))
 
     def _next_batch(self) -> bool:
-        """What was under way when the last attempt failed, else the next that are waiting."""
+        """Take the batch whose last attempt failed, or the next waiting events. False if there are none."""
         with self._lock:
             while self._buffer and len(self._unanswered) < BATCH_EVENTS:
                 self._unanswered.append(self._buffer.take())
             return bool(self._unanswered)
 
     def _write(self, client: Client) -> None:
-        """Send the unanswered, in order."""
+        """Send the unanswered events, in order."""
         if any(parcel.is_of_now for parcel in self._unanswered):
             now = [parcel for parcel in self._unanswered if parcel.is_of_now]
             self._unanswered = [parcel for parcel in self._unanswered if not parcel.is_of_now]
-            for parcel in now:  # never again, whatever comes of it
+            for parcel in now:  # never sent twice, whatever happens
                 parcel.is_sent = True
             self._writer.add_now(client, now)
         while self._unanswered:
             self._add(client, self._writer.next_batch(self._unanswered))
 
     def _add(self, client: Client, batch: list[Parcel]) -> None:
-        """One batch; all of it or nothing, so that the numbers in the stream only grow."""
+        """Add one batch, all of it or nothing, so that the numbers in the stream only grow."""
         sizes = self._writer.add(client, batch)
         with self._lock:
             for parcel, size in zip(batch, sizes, strict=True):
@@ -326,11 +328,11 @@ class Outbox:
 
     @property
     def _must_ask_at_exit(self) -> bool:
-        """Whether what was just acknowledged may have been by one that is no longer the master."""
+        """Whether a former master may have given the last acknowledgements."""
         return self._stream.server.may_move and bool(self._recent)
 
     def _end(self, seconds: float | None = None) -> None:
-        """Wait until everything is sent, but not for ever; what is lost is said."""
+        """Wait until everything is sent, within a limit. Lost events are logged."""
         until = time.monotonic() + (self._exit_seconds if seconds is None else seconds)
         with self._lock:
             if not self._is_sending:
@@ -344,6 +346,6 @@ class Outbox:
             if self._thread is not None:
                 self._changed.wait_for(lambda: not self.buffered, max(0.0, until - time.monotonic()))
         if self.buffered and self._thread is None and not self._is_closed:
-            self._run(until)  # no thread could be started: this one does its work
+            self._run(until)  # no thread could be started: this one does the work
         if self.buffered:
             logger.error("%d SSE broadcasts are lost: Redis was not back before this process ended.", self.buffered)

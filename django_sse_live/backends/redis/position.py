@@ -1,4 +1,4 @@
-"""Position: where the Redis stream is, asked by a process that has no hub to know it from."""
+"""Position: the head of the Redis stream, for a process without a hub."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from .stream import RedisStream
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-ASK_SECONDS: Final = 1.0  # what a page may wait for the answer
-PAUSE_SECONDS: Final = 5.0  # after which a server that did not answer is asked again
+ASK_SECONDS: Final = 1.0  # a page waits this long for the answer
+PAUSE_SECONDS: Final = 5.0  # before a server that did not answer is asked again
 
 
 class Position:
-    """From any thread. One asks at a time; while Redis is away, pages wait for one of them and not for each other."""
+    """Methods may be called from any thread. One thread asks at a time, so while Redis is away pages wait for one
+    answer."""
 
     def __init__(self, stream: RedisStream) -> None:
         self._stream = stream
@@ -31,8 +32,8 @@ class Position:
         self._ask_again_at = 0.0  # monotonic; 0 while Redis answers
 
     def ask(self) -> str:
-        """What Redis says. While it is away: an older position, which makes a stream begin too early rather than too
-        late; where there is none, an id that makes it begin with a reset."""
+        """Redis's answer. While Redis is away, an older position: the stream then begins too early, never too late.
+        Without one, an id that gives the stream a reset."""
         with self._lock:
             if time.monotonic() >= self._ask_again_at and (self._ask_again_at or not self._stream.outage.is_on):
                 try:

@@ -1,8 +1,8 @@
-"""Reader: what one hub hears of the Redis stream. One task on the hub's loop, with one connection.
+"""Reader: brings the Redis stream to one hub. One task on the hub's loop, with one connection.
 
-It fills the hub's log from the stream's tail, then hands on what is added. With each read, and over each new
-connection, Redis is asked whether what was read before is still there: then nothing was missed. Where the stream is not
-the one it was, the log is filled anew and every client is told by a reset.
+It fills the hub's log from the stream's tail, then hands on new entries. With each read, and over each new connection,
+it checks that the last entry read is still there: then nothing was missed. If the stream is another one, the log is
+filled anew, and every client gets a reset.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from .stream import FIRST_LINE, RedisStream
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-BLOCK_MS: Final = 2_000  # how long Redis holds a read back when there is nothing new
-ANSWER_SECONDS: Final = 5.0  # a server that has not answered by then is gone; more than BLOCK_MS
+BLOCK_MS: Final = 2_000  # Redis holds a read this long if there is nothing new
+ANSWER_SECONDS: Final = 5.0  # a server without an answer by then is gone; more than BLOCK_MS
 READ_ENTRIES: Final = 100  # in one answer: about 3 ms of the loop
 RETRY_SECONDS: Final = (0.05, 1.0)  # first and longest pause between two attempts, shortened at random by up to half
-MOVED_SECONDS: Final = 1.0  # how often Sentinel is asked whether this is still the master
-FILL_SLICE_EVENTS: Final = 500  # events put into a log before the loop may do something else
+MOVED_SECONDS: Final = 1.0  # between two questions to Sentinel for the master
+FILL_SLICE_EVENTS: Final = 500  # added to a log before the loop does other work
 
 
 class _Broken(Exception):
-    """The stream is not the one that was read before: it was lost, replaced, or trimmed past what was read."""
+    """The stream is not the one that was read before: lost, replaced, or trimmed past the last entry read."""
 
 
 class Reader:
-    """Touched on the hub's loop alone, but for ``known_id``."""
+    """Touched on the hub's loop alone, except ``known_id``."""
 
     def __init__(self, stream: RedisStream, decoder: Decoder, hub: Hub) -> None:
-        self.known_id: str | None = None  # up to where the hub has been handed everything; read by any thread
+        self.known_id: str | None = None  # the hub was handed every event up to it; read by any thread
         self.task: asyncio.Task[None] | None = None
         self._stream = stream
         self._decoder = decoder
         self._hub = hub
-        self._epoch = ""  # none: nothing has been read yet
+        self._epoch = ""  # empty: nothing was read yet
         self._position = 0  # of the last entry read
-        self._first_line: bytes | None = None  # of that entry; None: it was not in the stream any more
-        self._must_look = True  # whether that entry is still there; the connection is another
+        self._first_line: bytes | None = None  # of that entry; None: it was no longer in the stream
+        self._must_look = True  # a new connection: check that this entry is still there
         self._seen = Seen()
-        self._now_position = -1  # as _position, in the stream of what is worth nothing later; -1: not asked for yet
-        self._deltas_position = -1  # the same, in that of jobs
-        self._has_read = False  # over the last connection
-        self._address: object = None  # of its server, where that can move
+        self._now_position = -1  # the same in the stream of presence and worker reports; -1: not known yet
+        self._deltas_position = -1  # the same in the stream of jobs
+        self._has_read = False  # over this connection
+        self._address: object = None  # of its server, if it may move
         self._look_again_at = 0.0  # loop time
 
     @property
@@ -99,18 +99,18 @@ class Reader:
             pause = min(2 * pause, longest)
 
     async def _read(self) -> None:
-        """Over one client, until it breaks."""
+        """Read over one client until it breaks."""
         server = self._stream.read_server
         if server.may_move:
             self._address = await server.aaddress()
         client = await server.aconnect(ANSWER_SECONDS, self._look_first)
         try:
-            if self._now_position < 0:  # before any stream opens here, and asks who else is there
+            if self._now_position < 0:  # before any stream opens here and asks for the other workers
                 last = await client.xrevrange(self._stream.now_name, count=1)
                 self._now_position = read_id(last[0][0]) if last else 0
                 last = await client.xrevrange(self._stream.deltas_name, count=1)
                 self._deltas_position = read_id(last[0][0]) if last else 0
-            # A cancellation may be lost in the client library, and the next read would begin.
+            # The client library may lose a cancellation: checked before the next read.
             while not self.is_over and not await self._has_moved():
                 try:
                     if not self._epoch:
@@ -146,7 +146,7 @@ class Reader:
             return False
 
     async def _look(self, client: Client) -> None:
-        """Whether reading may go on where it ended."""
+        """Check that reading may go on where it ended."""
         stream = self._stream
         self._must_look = False
         async with client.pipeline(transaction=False) as pipeline:
@@ -179,12 +179,12 @@ class Reader:
                 count=READ_ENTRIES,
                 block=BLOCK_MS,
             )
-            # After the entries: nothing of another stream gets past it, and nothing is trimmed before it is read.
+            # After the entries, so that entries of another stream, or trimmed ones, cannot get past it.
             pipeline.get(stream.epoch_key)
             pipeline.eval(FIRST_LINE, 1, stream.name, write_id(self._position))
             answer, epoch, first_line = await pipeline.execute()
         if self._must_look:
-            return  # over another connection than before: perhaps of another server
+            return  # over another connection, perhaps to another server
         self._compare(epoch)
         await self._check(client, first_line)
         found = dict(answer or ())
@@ -198,7 +198,7 @@ class Reader:
         for raw in [*now, *deltas]:
             entry = self._decoder.decode(raw, self._epoch, is_of_now=True)
             if entry is not None:
-                entry.event.position = 0  # it has none among the others
+                entry.event.position = 0  # it has no position among the events
                 self._hub.deliver(entry.event)
 
     def _hand_on(self, raw: Any) -> None:
@@ -208,32 +208,32 @@ class Reader:
             what = self._seen.look(entry)
             if what == "gap" and entry.event.type != LOST_EVENTS:
                 logger.warning("Events of a publisher are missing in the SSE stream: every client is told by a reset.")
-                # Up to this event itself, since the one missing may have stood right before it.
+                # At this event's own position: the missing one may have been right before it.
                 self._hub.deliver(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}", position=self._position))
             if what != "repeated":
                 self._hub.deliver(entry.event)
         self.known_id = format_id(self._epoch, self._position)
 
     async def _look_for_what_was_read(self, client: Client) -> None:
-        """What was read last is not in the stream. Returns where nothing can have been missed."""
+        """Called if the last entry read is not in the stream. Returns if nothing can have been missed."""
         stream, at = self._stream, write_id(self._position)
         if stream.read_server is not stream.server and await stream.primary_has(at, self._first_line or b""):
             raise redis.ConnectionError("the replica has less than was read from it, and less than its primary")
         info = await stream.info(client)
         if info is not None and not info["length"] and read_id(info["last-generated-id"]) == self._position:
-            return  # all was trimmed, and nothing was added since
+            return  # everything was trimmed, and nothing was added since
         first = info and info["first-entry"]
         if not first or read_id(first[0]) < self._position:
-            # What was read is not there: a failover or a crash took it, and ids may have gone back.
+            # A failover or a crash has lost entries that were read, and ids may have gone back.
             await stream.begin_epoch(self._epoch)
             raise _Broken("goes on with less than was read")
         raise _Broken("was trimmed past what was read")
 
-    # The beginning, and each one after the stream was another
+    # First fill, and each new stream
 
     async def _fill(self, client: Client) -> None:
-        """Another log, from the stream's tail. Control events in it have been obeyed long ago; where a hub goes on
-        after a break it obeys those that it has not seen."""
+        """Fill another log from the stream's tail. A new hub ignores the control events in it, which are long past; a
+        hub that goes on after a break obeys those that it has not seen."""
         hub = self._hub
         epoch = await self._ask_epoch(client)
         raws, floor, last, is_complete = await self._read_tail(client)
@@ -264,21 +264,21 @@ class Reader:
         revocations = await self._read_revocations(client, epoch)
         self._epoch, self._position, self._seen = epoch, last, seen
         self._first_line = _first_line(raws[-1]) if raws and read_id(raws[-1][0]) == last else None
-        hub.deliver(partial(hub.adopt, log, revocations))  # behind what is in the inbox
+        hub.deliver(partial(hub.adopt, log, revocations))  # after what is in the inbox
         for event in late:
             hub.deliver(event)
         self.known_id = format_id(epoch, last)
         self._stream.epoch = epoch
 
     async def _read_revocations(self, client: Client, epoch: str) -> Revocations | None:
-        """Asked after the tail was read: what is added from then on comes as an entry. None where these commands are
-        not allowed."""
+        """The kept revocations, asked for after the tail was read: later ones come as entries. None if these commands
+        are not allowed."""
         if not self._hub.keeps_history:
             return None
         stream = self._stream
         try:
             found = {field: id async for field, id in client.hscan_iter(stream.revoked_key, count=1000)}
-            # After the others: what was let go of meanwhile is before it.
+            # Last: revocations dropped meanwhile are before it.
             since = (await client.hget(stream.revoked_key, "since") or b"").decode()
             if not since.startswith(f"{epoch}:"):
                 since, found = await stream.begin_keeping(epoch), {}
@@ -295,7 +295,7 @@ class Reader:
         self._hub.set_clock(1000 * int(seconds) + int(microseconds) / 1000)
 
     async def _ask_epoch(self, client: Client) -> str:
-        """The stream's epoch; made, if there is none."""
+        """The stream's epoch; made if there is none."""
         pause, longest = RETRY_SECONDS
         while True:
             epoch = await client.get(self._stream.epoch_key)
@@ -303,12 +303,12 @@ class Reader:
                 return epoch.decode()  # type: ignore[no-any-return]
             await self._stream.begin_epoch()
             if self._stream.read_server is not self._stream.server:
-                await asyncio.sleep(pause)  # a replica hears of it a little later
+                await asyncio.sleep(pause)  # a replica gets it a little later
                 pause = min(2 * pause, longest)
 
     async def _read_tail(self, client: Client) -> tuple[list[Any], int, int, bool]:
-        """(entries, oldest first; a position after which nothing is missing; the stream's last position; whether
-        nothing has ever been before the entries)."""
+        """The last entries, oldest first; a position after which they are complete; the stream's last position; whether
+        nothing was ever before them."""
         settings = live_settings()
         info = await self._stream.info(client)
         if info is None:

@@ -1,6 +1,6 @@
-"""Recent: what Redis has acknowledged lately, in case it goes on with less than that.
+"""Recent: what Redis has acknowledged lately, in case it loses some of it.
 
-Not thread-safe: the outbox's lock is around it.
+Not thread-safe: the outbox's lock guards it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from .buffer import Parcel
 
-RECENT_SECONDS: Final = 15.0  # longer than two masters can be there at once
+RECENT_SECONDS: Final = 15.0  # longer than two masters can exist at once
 RECENT_EVENTS_MAX: Final = 5_000
 RECENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
@@ -29,7 +29,7 @@ class Recent:
         self._bytes += size
 
     def above(self, number: int) -> list[Parcel]:
-        """Those with a greater number."""
+        """The events with a greater number."""
         return [parcel for _, _, parcel in self._parcels if parcel.number > number]
 
     def clear(self) -> None:
@@ -37,7 +37,7 @@ class Recent:
         self._bytes = 0
 
     def forget_old(self) -> bool:
-        """Let go of what is old or too much. Whether anything is left."""
+        """Drop what is old or too much. False if nothing is left."""
         parcels, oldest = self._parcels, time.monotonic() - RECENT_SECONDS
         while parcels and (
             parcels[0][0] < oldest or len(parcels) > RECENT_EVENTS_MAX or self._bytes > RECENT_BYTES_MAX

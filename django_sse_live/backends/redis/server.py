@@ -1,7 +1,7 @@
-"""RedisServer: from a URL to redis-py's clients. The only file that knows where they lead and how they are made.
+"""RedisServer: from a URL to redis-py's clients. Only this file knows how they are made.
 
-Each client is of one server and does nothing twice: its users decide what is sent again, and when, since
-a repeated XADD is a doubled event. Sentinels and clusters are asked when a client is made.
+A client belongs to one server and never retries: its users decide what is sent again, since a repeated XADD is a second
+event. Sentinels and clusters are asked when a client is made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ except ImportError as _error:
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-# What a server that is away, paused, loading, full, failing over or wrongly configured raises in redis-py.
+# Raised by redis-py for a server that is away, paused, loading, full, failing over or wrongly configured.
 UNAVAILABLE: Final = (RedisError, RedisClusterException, OSError)
 
 CONNECT_SECONDS: Final = 2.0
@@ -38,7 +38,7 @@ EXAMPLES: Final = (
     '"redis://localhost:6379/0", "rediss://user:password@host:6380/0", "unix:///run/redis.sock", '
     '"redis+sentinel://host1:26379,host2:26379/mymaster" or "redis+cluster://host1:6379,host2:6379"'
 )
-# Options of a URL's query that are decided here.
+# Options of a URL's query that may not be set, since they are set here.
 OWN_OPTIONS: Final = frozenset(
     {
         *("protocol", "decode_responses", "health_check_interval", "socket_timeout", "socket_connect_timeout"),
@@ -47,24 +47,24 @@ OWN_OPTIONS: Final = frozenset(
 )
 
 Address = tuple[str, int]
-Client = Any  # redis.Redis or redis.asyncio.Redis; which of them, the method that made it says
+Client = Any  # redis.Redis or redis.asyncio.Redis, depending on the method that made it
 
 
 class RedisServer:
-    """Where the stream lives. Touches the network only in the methods that say so. From any thread."""
+    """Where the stream is. Only methods that say so use the network. From any thread."""
 
     def __init__(self, url: Any, key: str, *, option: str = "URL") -> None:
         self._option = option  # the key of OPTIONS, for error messages
-        self._key = key  # in a cluster, the server is the one that has this key
+        self._key = key  # in a cluster, the server is the one with this key
         match = re.match(r"(rediss?|unix|rediss?\+sentinel|rediss?\+cluster)://([^/?#]*)(.*)", str(url), re.DOTALL)
         if not isinstance(url, str) or match is None:
             raise self._bad_url(url)
         scheme, _, kind = match[1].partition("+")
         self._scheme: str = scheme
         self._kind: str = kind  # "", "sentinel" or "cluster"
-        self._nodes: list[Address] = []  # of a cluster, those that were there last
+        self._nodes: list[Address] = []  # of a cluster, as last seen
         try:
-            # Several hosts are no authority that urlsplit() knows.
+            # urlsplit() cannot parse several hosts.
             parts = urlsplit(f"{scheme}://host{match[3]}")
             query = [(name, value) for name, value in parse_qsl(parts.query) if name not in OWN_OPTIONS]
             self._credentials, at, self._where = str(match[2]).rpartition("@")
@@ -80,24 +80,24 @@ class RedisServer:
             raise self._bad_url(url, error) from error
 
     def __str__(self) -> str:
-        """Where it is, without a password."""
+        """The address, without a password."""
         return ",".join(f"{host}:{port}" for host, port in self._hosts) or self._where or self._path
 
     @property
     def may_move(self) -> bool:
-        """Whether another server may become the right one while the old one still answers."""
+        """Whether another server may take over while this one still answers."""
         return self._kind == "sentinel"
 
     def connect(self, answer_seconds: float) -> Client:
-        """A client of one connection, connected. Each answer is waited for that long. Raises one of UNAVAILABLE."""
+        """A connected client of one connection, with this timeout for each answer. Raises one of UNAVAILABLE."""
         address = self.address() if self._kind else None
         return redis.Redis.from_url(
             self._url(address), **_options(answer_seconds, Retry), single_connection_client=True
         )
 
     async def aconnect(self, answer_seconds: float, when_connected: Callable[[], None] | None = None) -> Client:
-        """The asyncio client for the running loop. It connects when it is first used, and again where it finds its
-        connection closed before a command; ``when_connected`` is told of each."""
+        """The asyncio client for the running loop. It connects on first use, and again if its connection is found
+        closed before a command; ``when_connected`` is called each time."""
         address = await self.aaddress() if self._kind else None
 
         async def connected(connection: Any) -> None:
@@ -110,7 +110,7 @@ class RedisServer:
         )
 
     def address(self) -> Address | None:
-        """Which server is the right one now, as Sentinel or the cluster says. Touches the network."""
+        """The address of the right server, as Sentinel or the cluster tells. Uses the network."""
         if self._kind == "sentinel":
             sentinel = self._sentinel(redis.Sentinel, Retry)
             try:
@@ -166,9 +166,9 @@ class RedisServer:
         )
 
     def _read_sentinel_url(self, query: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
-        """``redis+sentinel://user:password@host:port,host:port/name?db=0``: credentials and database are the master's;
-        those of the Sentinels are ``sentinel_username`` and ``sentinel_password`` in the query. TLS, and the query's
-        ``ssl_…``, hold for both. Gives the path and the query of the master."""
+        """``redis+sentinel://user:password@host:port,host:port/name?db=0``: credentials and database are the master's.
+        ``sentinel_username`` and ``sentinel_password`` in the query are the Sentinels'. TLS and the query's ``ssl_…``
+        hold for both. Returns the path and the query of the master."""
         self._master = unquote(self._path.strip("/"))
         if not self._master or not self._hosts[0][0]:
             raise ValueError("the Sentinels' hosts and the master's name are needed")
@@ -186,7 +186,8 @@ class RedisServer:
         )
 
     def _of_cluster(self, cluster: Any) -> Address:
-        """Where the key lives; and the cluster's nodes are remembered, since those of the URL may be gone one day."""
+        """The server that has the key. The cluster's nodes are remembered, since those of the URL may be gone one
+        day."""
         node = cluster.get_node_from_key(self._key)
         if node is None:
             raise redis.ConnectionError(f"No server of the cluster has the slot of {self._key!r}.")
@@ -212,7 +213,8 @@ async def aclose_client(client: Client) -> None:
 
 
 def _options(answer_seconds: float, retry_class: Any) -> dict[str, Any]:
-    """Of every client: RESP2, answers of one shape whatever the version of server and library; and no second try."""
+    """Options of every client: RESP2, so that answers look the same in all versions of server and library; no
+    retries."""
     return {
         "protocol": 2,
         "socket_timeout": answer_seconds,
@@ -222,6 +224,6 @@ def _options(answer_seconds: float, retry_class: Any) -> dict[str, Any]:
 
 
 def _read_hosts(hosts: str, port: int) -> list[Address]:
-    """``host:1,[::1]:2,host``: the last with the port given here."""
+    """``host:1,[::1]:2,host``: ``port`` is the default."""
     parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
     return [(part.hostname or "", part.port or port) for part in parts]

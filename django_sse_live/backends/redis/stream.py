@@ -1,4 +1,4 @@
-"""RedisStream: the stream and the keys beside it, as every part of the backend sees them."""
+"""RedisStream: the stream and its other keys, as every part of the backend knows them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Final
 from ..outage import Outage
 from .server import UNAVAILABLE, Client, RedisServer
 
-# Begins a lineage where there is the one given, or none, and gives the one there is then. KEYS: epoch, stream. ARGV:
-# the lineage before ("": none), the new one. Redis lets a script that has trimmed something write, though it is full.
+# Sets the new epoch if the current one is as given, and returns the epoch then. KEYS: epoch, stream. ARGV: the expected
+# epoch ("": none), the new one. A full Redis lets a script write if it has trimmed something first.
 SET_EPOCH: Final = """
 if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then
   redis.pcall('XTRIM', KEYS[2], 'MAXLEN', '~', 1000000000)
@@ -19,9 +19,9 @@ if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then
 end
 return redis.call('GET', KEYS[1])
 """
-# What was revoked, kept apart from events: a hash of conditions and the newest id that they were sent with, and a
-# sorted set of the same by time. "since" is the id after which all are there. The first reader of a lineage begins it;
-# publishers write nothing before that. KEYS: hash, set, stream. ARGV: lineage.
+# Revocations are kept apart from events: a hash of conditions and the newest id that they were sent with, and a sorted
+# set of the same by time. "since" is the id after which they are complete. The first reader of an epoch creates it;
+# publishers write nothing before that. KEYS: hash, set, stream. ARGV: epoch.
 BEGIN_KEEPING: Final = """
 local since = redis.call('HGET', KEYS[1], 'since') or ''
 if string.sub(since, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':' then
@@ -32,8 +32,8 @@ if string.sub(since, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':' then
 end
 return since
 """
-# The first line of an entry, by which it is known: another may have got its id, in a stream that was deleted. Not by
-# XRANGE, which would send all of it. KEYS: stream. ARGV: id.
+# The first line of an entry, which identifies it: in a stream that was deleted and made anew, another entry may have
+# its id. XRANGE would send the whole entry. KEYS: stream. ARGV: id.
 FIRST_LINE: Final = """
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 return found and string.match(found[2][2], '^[^\\n]*')
@@ -42,21 +42,21 @@ return found and string.match(found[2][2], '^[^\\n]*')
 
 @dataclass(slots=True)
 class RedisStream:
-    """What the parts of one backend share. Nothing in it belongs to a process but the outage."""
+    """What the parts of one backend share. Only the outage belongs to a process."""
 
-    name: str  # of the stream's key
+    name: str  # the stream's key
     server: RedisServer
     read_server: RedisServer
     max_length: int
     max_bytes: int
     outage: Outage
-    epoch: str = ""  # of the stream, once somebody has asked for it
+    epoch: str = ""  # of the stream, once it was asked for
     epoch_key: str = field(init=False)
-    now_name: str = field(init=False)  # the stream of what is worth nothing later
-    deltas_name: str = field(init=False)  # the stream of what is written to jobs
+    now_name: str = field(init=False)  # the stream of presence and worker reports
+    deltas_name: str = field(init=False)  # the stream of jobs' deltas
     revoked_key: str = field(init=False)
     revoked_times_key: str = field(init=False)
-    root: str = field(init=False)  # of the other keys: in a cluster, all of them live on one server
+    root: str = field(init=False)  # of the other keys: a cluster keeps all of them on one server
 
     def __post_init__(self) -> None:
         self.root = self.name if re.search(r"\{[^}]+\}", self.name) else f"{{{self.name}}}"
@@ -67,7 +67,7 @@ class RedisStream:
         self.revoked_times_key = f"{self.root}:revoked_times"
 
     async def info(self, client: Client) -> dict[str, Any] | None:
-        """XINFO STREAM, by an asyncio client; None while there is no stream."""
+        """XINFO STREAM, by an asyncio client; None if there is no stream."""
         try:
             return await client.xinfo_stream(self.name)  # type: ignore[no-any-return]
         except UNAVAILABLE as error:
@@ -76,22 +76,23 @@ class RedisStream:
             raise
 
     def is_complete(self, info: dict[str, Any]) -> bool:
-        """Whether a stream still has every entry that was ever added to it, since it was made. It may have been made
-        anew under the old epoch, if it was deleted alone: an id that is older than its first entry tells."""
+        """Whether the stream has every entry added since it was made. The stream may have been deleted alone and made
+        anew under the old epoch; an id older than its first entry then shows the loss."""
         if "entries-added" in info:  # Redis 7
             return bool(info["entries-added"] == info["length"])
         return bool(info["length"] < self.max_length)
 
     def epoch_command(self, before: str = "") -> tuple[Any, ...]:
-        """The arguments of eval() that begin a lineage; nothing happens if there is another than the one before."""
+        """The arguments of eval() for a new epoch; nothing happens if the current one is not ``before``."""
         return SET_EPOCH, 2, self.epoch_key, self.name, before, secrets.token_hex(4)
 
     async def begin_epoch(self, before: str = "") -> None:
-        """On the primary; readers may be connected to a replica."""
+        """Begin a new epoch, on the primary: readers may use a replica."""
         await self._on_primary("eval", *self.epoch_command(before))
 
     async def begin_keeping(self, epoch: str) -> str:
-        """The id after which all that was revoked is kept; from now on, where there is none of this lineage."""
+        """Begin to keep revocations, unless that was done in this epoch. Returns the id after which they are
+        complete."""
         keys = self.revoked_key, self.revoked_times_key, self.name
         return (await self._on_primary("eval", BEGIN_KEEPING, 3, *keys, epoch)).decode()  # type: ignore[no-any-return]
 
@@ -99,7 +100,7 @@ class RedisStream:
         return bool(await self._on_primary("eval", FIRST_LINE, 1, self.name, entry_id) == first_line)
 
     async def last_on_primary(self) -> list[Any]:
-        """The newest entry, in a list; an empty one where there is none."""
+        """A list of the newest entry, or of nothing."""
         return await self._on_primary("xrevrange", self.name, count=1)  # type: ignore[no-any-return]
 
     async def _on_primary(self, method: str, *arguments: Any, **options: Any) -> Any:

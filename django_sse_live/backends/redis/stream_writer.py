@@ -1,6 +1,6 @@
-"""StreamWriter: how batches of events are added to the Redis stream, so that none stands in it twice.
+"""StreamWriter: adds batches of events to the Redis stream, none of them twice.
 
-Knows nothing of when, and of what is done where Redis does not answer: outbox.py.
+When, and what to do if Redis does not answer, is outbox.py's part.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .stream import RedisStream
 
 BATCH_EVENTS: Final = 100  # in one round trip
 BATCH_BYTES: Final = 512 * 1024
-# Of the stream of what is worth nothing later: what a worker missed there, it asks for again.
+# Of the stream of presence and worker reports: a worker asks again for what it missed there.
 NOW_ENTRIES_MAX: Final = 500
 
-# Adds the entries that are not there yet: those above the publisher's last number. Gives their ids, "" for the others.
-# KEYS: stream, number. ARGV: its greatest length, its greatest size in bytes (0: not measured now), whether room is to
-# be made first, the first entry's number, the entries. The number is kept for a day after the publisher's last event.
-# What the entries revoke is kept besides, where somebody keeps it (BEGIN_KEEPING): KEYS[3] and KEYS[4]; ARGV[5]: how
-# many milliseconds; ARGV[6]: JSON, [place of the entry, conditions] for each; where events were given up, conditions
-# are "", since a revocation may have been among them. What is let go of moves the since.
-# XTRIM is allowed in a Redis that is full, and so is what a script writes after it: new events push out old ones.
+# Adds the entries above the publisher's last number, and returns their ids, "" for the others. KEYS: stream, number.
+# ARGV: greatest length, greatest size in bytes (0: do not measure now), whether to make room first, the first entry's
+# number, the entries. The number is kept for a day after the publisher's last event. Revocations in the entries are
+# kept apart, if a reader has begun to keep them (BEGIN_KEEPING): KEYS[3] and KEYS[4]; ARGV[5]: for how many
+# milliseconds; ARGV[6]: JSON, [index of the entry, conditions] for each; "" as conditions if events were dropped, since
+# a revocation may be among them. Dropping a revocation moves "since". A full Redis allows XTRIM, and whatever a script
+# writes after it: new events push out old ones.
 ADD: Final = """
 local most, size = tonumber(ARGV[1]), tonumber(ARGV[2])
 if size > 0 then
@@ -86,18 +86,19 @@ return ids
 
 
 class StreamWriter:
-    """One publisher. Events are numbered when they are first sent; the number of the last one stands in Redis beside
-    the stream, changed together with it. One thread at a time."""
+    """One publisher. Events get their numbers when they are first sent. Redis has the number of the last one beside the
+    stream, and changes both together. One thread at a time."""
 
     def __init__(self, stream: RedisStream) -> None:
         self._stream = stream
         self._publisher = secrets.token_hex(6)
         self._number_key = f"{stream.root}:{self._publisher}"
         self._number = 0
-        self._unmeasured_bytes = stream.max_bytes  # sent since the stream's size was last looked at; at first, do
+        # sent since the stream was last measured; the limit, so that it is measured first
+        self._unmeasured_bytes = stream.max_bytes
 
     def next_batch(self, parcels: Sequence[Parcel]) -> list[Parcel]:
-        """The first of these that are sent in one round trip, numbered."""
+        """The first of these, as many as one round trip takes, numbered."""
         batch: list[Parcel] = []
         size = 0
         for parcel in parcels[:BATCH_EVENTS]:
@@ -111,11 +112,11 @@ class StreamWriter:
         return batch
 
     def last_number(self, client: Client) -> int:
-        """Of this publisher's events, the number of the last one that Redis has."""
+        """The number of this publisher's last event in Redis."""
         return int(client.get(self._number_key) or 0)
 
     def add(self, client: Client, batch: Sequence[Parcel]) -> list[int]:
-        """All of these, which have numbers, or none. Those that were not there yet get their ids. Gives the sizes."""
+        """Add all of these numbered events, or none. Those that were not there get their ids. Returns their sizes."""
         stream = self._stream
         entries = [encode_entry(parcel.event, self._publisher, parcel.number) for parcel in batch]
         sizes = [len(entry) for entry in entries]
@@ -137,7 +138,7 @@ class StreamWriter:
         return sizes
 
     def add_now(self, client: Client, parcels: Sequence[Parcel]) -> None:
-        """To the stream of what is worth nothing later."""
+        """Add to the stream of presence and worker reports."""
         for parcel in parcels:
             entry = encode_entry(parcel.event, self._publisher, 0)
             try:
@@ -148,7 +149,7 @@ class StreamWriter:
 
 
 def _revocations(batch: Sequence[Parcel]) -> str:
-    """For ADD."""
+    """The revocations of a batch, as ADD takes them."""
     kept = [
         (place, json.dumps(event.data, sort_keys=True) if event.type in ENDS else "")
         for place, event in enumerate((parcel.event for parcel in batch), 1)
