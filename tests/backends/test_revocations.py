@@ -156,6 +156,22 @@ class TestRedis:
         before = hub.log.head
         assert concerns(await begun(make()), EVE, before)
 
+    @pytest.mark.parametrize("field", ["[" * 100_000, b"\xff", "[]", "7"], ids=["deep", "bytes", "list", "number"])
+    async def test_nonsense_among_them_keeps_no_worker_from_starting(self, make: Any, client: Any, field: Any) -> None:
+        hub = await begun(make())
+        client.hset("{sse_live}:revoked", field, f"{int(time.time() * 1000)}-0")
+        before = hub.log.head
+        assert concerns(await begun(make()), EVE, before)
+
+    @pytest.mark.parametrize("name", ["revoked", "revoked:times"])
+    async def test_a_key_of_another_type_holds_back_no_event(self, make: Any, client: Any, name: str) -> None:
+        backend = make()
+        hub = await begun(backend)
+        keys = {"revoked": backend.stream.revoked_key, "revoked:times": backend.stream.revoked_times_key}
+        client.set(keys[name], "of somebody else")
+        await publish(backend, hub, _revocation(user_pk="1"))
+        assert backend.is_available and not backend.buffered
+
 
 class TestBounds:
     def test_who_is_forgotten_makes_older_tickets_useless(self, monkeypatch: pytest.MonkeyPatch) -> None:

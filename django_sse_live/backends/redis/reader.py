@@ -23,6 +23,7 @@ from ...hub.hub import Hub
 from ...hub.log import EventLog
 from ...hub.recent_ends import Revocations
 from ..cancellation import within
+from ..unreadable import MALFORMED
 from .entries import LOOKBACK_ENTRIES, Decoder, Seen, read_id, write_id
 from .server import UNAVAILABLE, Client, aclose_client
 from .stream import FIRST_LINE, RedisStream
@@ -284,7 +285,7 @@ class Reader:
                 since, found = await stream.begin_keeping(epoch), {}
             await self._set_clock(client)
             found.pop(b"since", None)
-            ends = [(read_id(id), json.loads(conditions)) for conditions, id in found.items()]
+            ends = [(read_id(id), _conditions(text)) for text, id in found.items()]
             return Revocations(read_id(since.partition(":")[2].encode()), ends)
         except (redis.ResponseError, ValueError) as error:
             logger.info("Redis does not say what has been revoked, so that no ticket is good: %s", error)
@@ -333,6 +334,14 @@ class Reader:
         if not entries:
             return [], last, last, False
         return entries[::-1], read_id(entries[-1][0]) - 1, last, self._stream.is_complete(info)
+
+
+def _conditions(text: bytes) -> Any:
+    """Of what was revoked; none of them where they are malformed in whatever way, which is then anybody's."""
+    try:
+        return json.loads(text)
+    except MALFORMED:
+        return {}
 
 
 def _first_line(raw: Any) -> bytes:

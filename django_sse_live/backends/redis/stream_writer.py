@@ -68,7 +68,8 @@ if type(since) == 'string' then
     end
   end
   local old = redis.pcall('ZRANGEBYSCORE', KEYS[4], '-inf', latest - tonumber(ARGV[5]), 'WITHSCORES', 'LIMIT', 0, 100)
-  if #old == 0 and redis.pcall('ZCARD', KEYS[4]) > {most} then
+  local count = redis.pcall('ZCARD', KEYS[4])
+  if #old == 0 and type(count) == 'number' and count > {most} then
     old = redis.pcall('ZRANGE', KEYS[4], 0, 99, 'WITHSCORES')
   end
   for i = 1, #old, 2 do
