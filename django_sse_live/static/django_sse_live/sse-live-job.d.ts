@@ -4,7 +4,7 @@ export type Job = {
     state: JobState;
     text: string;
     /**
-     * from 0 to 1; undefined where nobody knows
+     * from 0 to 1; undefined if unknown
      */
     progress?: number;
     /**
@@ -12,11 +12,11 @@ export type Job = {
      */
     label?: string;
     /**
-     * what it ended with
+     * of a finished job
      */
     result?: any;
     /**
-     * why it failed, for the visitor
+     * of a failed job, for the visitor
      */
     error?: string;
 };
@@ -32,19 +32,18 @@ declare const SSELiveJobElement_base: {
 };
 /**
  * `<sse-live-job job="5f…"><sse-live src="/events/" token="…" channels="sse.job.5f…" hidden></sse-live>…</sse-live-job>`: a job, as
- * `{% sse_live_job %}` draws it. Its parts are what has `data-job`: `text`, `progress` (a <progress>), `label`, `status`, `error` and
- * `stop` (a button); it may lack any. An event `sse:job` bubbles from it whenever something has changed, with `detail = {type, data}`,
- * whose data is a {@link Job}. It sets `state`, and takes the inner <sse-live> out when nothing more can come.
+ * `{% sse_live_job %}` draws it. Its parts have `data-job`: `text`, `progress` (a <progress>), `label`, `status`, `error` and `stop`
+ * (a button); each may be missing. After each change an event `sse:job` bubbles from it, with `detail = {type, data}`, whose data is
+ * a {@link Job}. It sets `state`, and removes the inner <sse-live> when nothing more can come.
  *
- * Attributes: `job`, its id; `may-stop`; and words: one for each state, `text-running` and so on, and `text-unstopped` for a Stop
- * that did not get through.
+ * Attributes: `job`, its id; `may-stop`; words for each state, `text-running` and so on, and `text-unstopped` for a failed Stop.
  */
 export declare class SSELiveJobElement extends SSELiveJobElement_base {
     #private;
     /** @type {Job} */ job: Job;
     connectedCallback(): void;
     /**
-     * Asks for an end; gives the state after it. Rejects with an `SSELiveError` where that is refused, or no answer comes.
+     * Stops the job, and returns the state after that. Rejects with an `SSELiveError` if it is refused, or no answer comes.
      * @returns {Promise<JobState>}
      */
     stop(): Promise<JobState>;
@@ -52,7 +51,7 @@ export declare class SSELiveJobElement extends SSELiveJobElement_base {
     handleEvent({ type, target, detail }: any): void;
 }
 /**
- * `live.job()`: a job for scripts, which shows nothing. `remove()` ends it.
+ * `live.job()`: a job for scripts, an element that shows nothing. `remove()` ends it.
  * @param {import("./sse-live.js").SSELive} live a stream of the same url
  * @param {string} token
  * @param {string} id

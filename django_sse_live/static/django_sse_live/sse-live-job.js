@@ -1,50 +1,49 @@
-// <sse-live-job>: the text and progress of one long piece of work, how it stands, and a button that stops it.
-// Knows the frame `sse.job` and the <sse-live> within, through which it hears; nothing of streams, or of what the text means.
+// <sse-live-job>: the text, the progress and the state of one long piece of work, and a button that stops it.
+// It knows the frame `sse.job` and the <sse-live> inside it, which brings the frames. Streams and the text's meaning are unknown here.
 //
-// - A frame brings a piece of the text and where that begins, in UTF-16 code units. What lies below the length is known already;
-//   where a piece lies beyond it, the whole is asked for. So it does not matter how often or from where a piece comes.
-// - What is shown are the element's descendants, as the server drew them; text is set as text. Whoever changes them meanwhile,
-//   such as a morph with an older state, has them put right before anybody sees it.
+// - A frame brings a piece of the text and its offset in UTF-16 code units. What is below the known length is dropped; if a piece
+//   begins beyond it, the whole text is asked for. So it does not matter how often a piece comes, or from where.
+// - The element's descendants show the job, as the server drew them; text is set as text. If other code changes them, such as a
+//   morph with an older state, they are corrected before anybody sees it.
 
 /** @typedef {"running" | "finished" | "failed" | "cancelled" | "expired" | "lost"} JobState */
 /**
- * @typedef {object} Job what is known of it
+ * @typedef {object} Job a job, as far as it is known
  * @property {string} id
  * @property {JobState} state
  * @property {string} text
- * @property {number} [progress] from 0 to 1; undefined where nobody knows
+ * @property {number} [progress] from 0 to 1; undefined if unknown
  * @property {string} [label] what is being done
- * @property {any} [result] what it ended with
- * @property {string} [error] why it failed, for the visitor
+ * @property {any} [result] of a finished job
+ * @property {string} [error] of a failed job, for the visitor
  *
- * @typedef {Job & {job: string, n: number, offset: number, length: number}} Told what a frame says
+ * @typedef {Job & {job: string, n: number, offset: number, length: number}} Told the content of a frame
  */
 
-/** What is missing is asked for after so long, in ms, if it has not come by itself; then after twice as long, and so on. */
+/** Missing text is asked for after this wait, in ms, unless it comes by itself; then after twice as long, and so on. */
 const ASK_MS = 500;
 
-/** No ends: who is lost may come back. */
+/** States that are no end: a lost job may come back. */
 const OPEN = /run|lost/;
-/** More may come: after `cancelled`, what was written before its writer heard of it. */
+/** States after which text may come: a cancelled job's writer may have written before it knew. */
 const UNSETTLED = /run|lost|canc/;
 
 /**
  * `<sse-live-job job="5f…"><sse-live src="/events/" token="…" channels="sse.job.5f…" hidden></sse-live>…</sse-live-job>`: a job, as
- * `{% sse_live_job %}` draws it. Its parts are what has `data-job`: `text`, `progress` (a <progress>), `label`, `status`, `error` and
- * `stop` (a button); it may lack any. An event `sse:job` bubbles from it whenever something has changed, with `detail = {type, data}`,
- * whose data is a {@link Job}. It sets `state`, and takes the inner <sse-live> out when nothing more can come.
+ * `{% sse_live_job %}` draws it. Its parts have `data-job`: `text`, `progress` (a <progress>), `label`, `status`, `error` and `stop`
+ * (a button); each may be missing. After each change an event `sse:job` bubbles from it, with `detail = {type, data}`, whose data is
+ * a {@link Job}. It sets `state`, and removes the inner <sse-live> when nothing more can come.
  *
- * Attributes: `job`, its id; `may-stop`; and words: one for each state, `text-running` and so on, and `text-unstopped` for a Stop
- * that did not get through.
+ * Attributes: `job`, its id; `may-stop`; words for each state, `text-running` and so on, and `text-unstopped` for a failed Stop.
  */
 export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
   /** @type {Job} */ job = { id: "", state: "running", text: "" };
-  /** The revision of the state; and whether the text is the server's, not what was drawn. */ #n = -1;
+  /** The revision of the state. The next: whether the text is the server's, not only what was drawn. */ #n = -1;
   #isExact = false;
   /** @type {any} */ #stream;
   #isStopping = false;
-  /** Why it could not be stopped. */ #refusal = "";
-  /** The wait before what is missing is asked for. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  /** Why Stop failed. */ #refusal = "";
+  /** The wait before missing text is asked for. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   #askMs = ASK_MS;
   #observer = new MutationObserver(() => this.#begin());
 
@@ -55,7 +54,7 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
   }
 
   /**
-   * Asks for an end; gives the state after it. Rejects with an `SSELiveError` where that is refused, or no answer comes.
+   * Stops the job, and returns the state after that. Rejects with an `SSELiveError` if it is refused, or no answer comes.
    * @returns {Promise<JobState>}
    */
   async stop() {
@@ -88,7 +87,7 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
     } else if (target.closest("[data-job=stop]")) this.stop().catch(() => {});
   }
 
-  /** Or goes on, where something else has changed the element; also as that of another job. */
+  /** Begins, goes on after other code has changed the element, or begins with another job. */
   #begin() {
     const id = this.getAttribute("job") ?? "";
     if (this.job.id !== id) {
@@ -117,7 +116,7 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
       job.text = known + text.slice(known.length - offset);
       this.#isExact = true;
     }
-    // 0: the server's cache has lost what it knew.
+    // 0: the server's cache has lost the job.
     if (OPEN.test(job.state) ? !n || n >= this.#n : n >= this.#n && !OPEN.test(state)) {
       Object.assign(job, { state, progress, label, result, error });
       this.#n = n;
@@ -127,7 +126,7 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
     this.#change();
   }
 
-  /** Something is missing. It may come by itself, so it is asked for later. */
+  /** Text is missing. It may come by itself, so it is asked for later. */
   #lag() {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
@@ -166,7 +165,7 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
       const part = this.#part(name);
       const known = part?.textContent;
       if (!part || known === words) continue;
-      // Appended: what was there stays selected, and is not laid out anew.
+      // Appended, so that the text before stays selected, and is not laid out again.
       if (part.firstChild?.length === known.length && words.startsWith(known)) part.firstChild.appendData(words.slice(known.length));
       else part.textContent = words;
       part.hidden = !words;
@@ -175,7 +174,7 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
     if (bar && this.#n >= 0) {
       if (progress === undefined) bar.removeAttribute("value");
       else bar.value = progress;
-      // How far it came is worth knowing where it failed.
+      // A failed job still shows how far it came.
       bar.hidden = state !== "running" && (state === "finished" || progress === undefined);
     }
     if (stop) {
@@ -189,11 +188,11 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
   }
 }
 
-/** How a stream is reached: its attributes. */
+/** The attributes that say how to reach a stream. */
 const WAY = /src$|^csrf|^share|^with/;
 
 /**
- * `live.job()`: a job for scripts, which shows nothing. `remove()` ends it.
+ * `live.job()`: a job for scripts, an element that shows nothing. `remove()` ends it.
  * @param {import("./sse-live.js").SSELive} live a stream of the same url
  * @param {string} token
  * @param {string} id
@@ -211,7 +210,7 @@ export function watch(live, token, id) {
   job.setAttribute("job", id);
   job.hidden = true;
   job.append(stream);
-  // Not in the body, which others may exchange for that of another page.
+  // Not in the body, which other code may replace by another page's.
   document.documentElement.append(job);
   return job;
 }

@@ -1,6 +1,6 @@
 export type State = import("./sse-live.js").State;
 /**
- * Draws the light into an element, and gives what shows a state there, or the words of the present one anew.
+ * Draws the light into an element. Returns a function that shows a state there, or the current state's words again.
  * @param {HTMLElement} host
  * @returns {(state: State) => void}
  */

@@ -1,11 +1,11 @@
-// The light of <sse-live>, and its words: drawn into the element, and read out. Loaded unless the element is hidden.
-// Knows the four states; nothing of streams.
+// The status light of <sse-live> and its words: drawn into the element, and read out. Loaded unless the element is hidden.
+// It knows the four states; streams are unknown here.
 
 /** @typedef {import("./sse-live.js").State} State */
 
 /**
- * Looks are the page's: these are defaults for the custom properties, and the parts are `light` and `text`. The light is full,
- * half or empty, so that it can be told without colour.
+ * The page decides the looks: these are defaults of the custom properties; the parts are `light` and `text`. The light is full,
+ * half or empty, so that its state shows without colour.
  */
 const STYLE = `
 :host { display: inline-block }
@@ -24,14 +24,14 @@ const STYLE = `
 @keyframes wait { to { opacity: .35 } }
 `;
 
-/** A break that is over sooner than this, in ms, is not read out. */
+/** A shorter break, in ms, is not read out. */
 const ANNOUNCE_MS = 5_000;
 
 /** @type {Record<State, string>} */
 const WORDS = { connecting: "Connecting…", connected: "Live", reconnecting: "Reconnecting…", disconnected: "Disconnected" };
 
 /**
- * Draws the light into an element, and gives what shows a state there, or the words of the present one anew.
+ * Draws the light into an element. Returns a function that shows a state there, or the current state's words again.
  * @param {HTMLElement} host
  * @returns {(state: State) => void}
  */

@@ -1,11 +1,11 @@
-// What a lost connection says: that the server refused it, and why; or that the path cuts what idles. Loaded at the first loss, and
-// by a page that stays: when it is needed the site may be down.
+// Why a connection was lost: the server refused it, or the network path cuts idle connections. Loaded at the first loss, or earlier
+// by a page that stays open, since the site may be down when it is needed.
 
-/** A question why the stream was refused gets no longer than this, in ms. */
+/** Time limit, in ms, of the request that asks why a stream was refused. */
 const QUESTION_MS = 10_000;
 
 /**
- * Why was a stream refused? EventSource does not say. The reason is `refused` where that is no word of our server.
+ * Asks why a stream was refused, which EventSource does not tell. The reason is `refused` if the answer is not django-sse-live's.
  * @param {string} url
  * @param {boolean} [withCredentials] also to another origin
  * @returns {Promise<{reason: string, status?: number, isFinal?: boolean, waitMs?: number}>}
@@ -29,16 +29,16 @@ export async function refusal(url, withCredentials) {
   return { reason: isTemporary ? "unavailable" : "lost", waitMs: waitMs > 0 ? waitMs * (1 + Math.random() / 4) : undefined };
 }
 
-/** To the developer. @type {Record<string, string>} */
+/** Texts for the developer. @type {Record<string, string>} */
 const HINTS = {
   buffered: "No word from the stream yet: is it buffered? docs/deploy/proxies.md",
   cached: "Reloaded, and still too old: is this page cached?",
   streams: "Five streams over HTTP/1.1: six stop the site. Let tabs share one: share=True",
 };
-/** Which were given, for each stream. @type {WeakMap<object, Set<string>>} */
+/** The hints given for each stream. @type {WeakMap<object, Set<string>>} */
 const given = new WeakMap();
 
-/** Once for each stream. @param {string} name in HINTS @param {object} live @param {Pick<Console, "warn"> | null} [logger] */
+/** Logs a hint once for each stream. @param {string} name in HINTS @param {object} live @param {Pick<Console, "warn"> | null} [logger] */
 export function hint(name, live, logger) {
   /** @type {any} */ const [navigation] = performance.getEntriesByType?.("navigation") ?? [];
   const names = given.get(live) ?? new Set();
@@ -48,19 +48,19 @@ export function hint(name, live, logger) {
 }
 
 /**
- * What a path does to silence, as long as it is the same network. The rule:
+ * How long a network path lets a connection be silent. It holds for one network. The rule:
  *
- * 1. A connection that breaks after a silence of at least 3 s, longer than any that it had borne, was perhaps cut for it.
- *    Two in a row after about the same silence (within 15 %) were: that is the path's limit, and three quarters of it are
- *    asked for.
- * 2. A connection that falls silent without breaking counts as cut after two thirds of its interval: the path forgot it,
- *    nobody knows when. So two in a row halve the interval.
+ * 1. A connection that breaks after a silence of at least 3 s, its longest so far, was perhaps cut for it. Two in a row after
+ *    about the same silence (within 15 %) certainly were: that is the path's limit, and heartbeats are asked for at three
+ *    quarters of it.
+ * 2. A connection that falls silent without breaking counts as cut after two thirds of its heartbeat interval: the path
+ *    forgot it at an unknown time. So two in a row halve the interval.
  */
 export class Path {
-  /** The silence at which it cuts. */ limitMs = Infinity;
-  /** After what silence the last connection was perhaps cut. */ #suspectMs = 0;
+  /** The silence after which it cuts, in ms. */ limitMs = Infinity;
+  /** The silence before the last connection was perhaps cut. */ #suspectMs = 0;
 
-  /** @param {number} silentMs the silence before the connection broke @param {number} borneMs the longest that it had borne */
+  /** @param {number} silentMs the silence before the connection broke @param {number} borneMs its longest silence before that */
   broke(silentMs, borneMs) {
     if (silentMs < 3_000 || silentMs < 0.9 * borneMs) return;
     const isAgain = Math.abs(silentMs - this.#suspectMs) <= 0.15 * this.#suspectMs;

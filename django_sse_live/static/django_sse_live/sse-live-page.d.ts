@@ -14,7 +14,7 @@ declare class Channel {
     postMessage(message: any): void;
     close(): void;
 }
-/** What `shared()` takes as `means`. */
+/** The `means` of `shared()`. */
 export declare const means: {
     locks: any;
     BroadcastChannel: typeof Channel;

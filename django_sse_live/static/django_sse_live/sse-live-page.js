@@ -1,9 +1,9 @@
-// Locks and channels that reach no farther than this page: its elements share one stream by them, as tabs do by the browser's.
-// What sse-live-share.js uses of Web Locks (https://w3c.github.io/web-locks/) and BroadcastChannel, and no more.
+// Locks and channels within one page: its elements share one stream with them, as tabs do with the browser's own.
+// Only what sse-live-share.js uses of Web Locks (https://w3c.github.io/web-locks/) and BroadcastChannel.
 
 /** @typedef {{name: string, grant: () => void, lose: () => void}} Request */
 
-/** Of each name, the one who holds it, and those who wait. @type {Map<string, Request[]>} */
+/** For each name, the request that holds it, then those that wait. @type {Map<string, Request[]>} */
 const lines = new Map();
 /** @type {Set<Channel>} */
 const channels = new Set();
@@ -76,5 +76,5 @@ class Channel {
   close() { channels.delete(this); }
 }
 
-/** What `shared()` takes as `means`. */
+/** The `means` of `shared()`. */
 export const means = { locks: /** @type {any} */ ({ request, query }), BroadcastChannel: Channel };

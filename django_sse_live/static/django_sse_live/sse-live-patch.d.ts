@@ -18,9 +18,9 @@ export type Root = {
 /**
  * Brings the page up to date with a frame: one that has a patch, or a `reset`.
  * @param {{patch?: Patch}} frame
- * @param {string} id its position
- * @param {Host} host where it came from
- * @param {() => Promise<typeof import("./sse-live-refresh.js")>} load the file that fetches
+ * @param {string} id the frame's position
+ * @param {Host} host the element that got it
+ * @param {() => Promise<typeof import("./sse-live-refresh.js")>} load loads sse-live-refresh.js
  */
 export declare function patch({ patch }: {
     patch?: Patch;

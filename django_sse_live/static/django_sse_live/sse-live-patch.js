@@ -1,17 +1,17 @@
-// Changes the page as the server says. <sse-live> loads this file when the first patch comes, or the first reset of a page with
-// regions. Knows a patch's wire form and the page; nothing of streams, of fetching, or of what the page shows.
+// Applies patches: changes of the page that the server sends. <sse-live> loads this file at the first patch, or at the first reset of
+// a page with regions. It knows a patch's wire form and the page. Streams, fetching and the page's meaning are unknown here.
 //
-// - A patch names an element by its id, and says what becomes of it. It may touch that element, its children, the siblings among
-//   which it is put, and what has the id of something it brings and stands elsewhere.
-// - A region is an element with an id and `data-sse-live`: it can be taken from the page as the server draws it now.
-// - What the visitor has in hand (`isHeld`) is never detached: what is around it changes. It goes when the new markup has no place
-//   for it, and by `remove`. What says the same already is not touched at all.
-// - The patches of the last minute are kept, for what comes into the page later and was rendered before them.
+// - A patch names an element by its id, and an action. It may change that element, its children, the siblings where it is put, and
+//   elements elsewhere whose id it brings.
+// - A region is an element with an id and `data-sse-live`. It can be taken from a freshly fetched page.
+// - An element that the visitor is using (`isHeld`) is never detached: the page changes around it. It goes if the new markup has no
+//   place for it, or by `remove`. Elements whose content stays the same are not touched at all.
+// - The patches of the last minute are kept, for elements that come into the page later and were rendered before them.
 
-/** Patches are kept for so long, in ms, and so many. */
+/** Patches are kept for this long, in ms. The next: at most this many. */
 const JOURNAL_MS = 60_000;
 const JOURNAL = 500;
-/** How long what is new is marked so, in ms. */
+/** How long a new element is marked as new, in ms. */
 const NEW_MS = 1_000;
 
 const REGION = "[data-sse-live][id]";
@@ -19,7 +19,7 @@ const EMPTY = "data-sse-live-empty";
 const NEW = "data-sse-live-new";
 const CONTROL = "input, textarea, select";
 const KEEP = "[data-sse-live-keep], sse-live";
-/** A browser that knows no popovers is forgiving inside of `:is`. */
+/** Inside `:is`, a browser ignores `:popover-open` if it does not know it. */
 const HELD = `:is(${KEEP}, details[open], dialog[open], :popover-open)`;
 const TOKEN = "[name=csrfmiddlewaretoken]";
 
@@ -31,7 +31,7 @@ const TOKEN = "[name=csrfmiddlewaretoken]";
  */
 
 /**
- * Nothing that stands in it runs, loads or is upgraded.
+ * A document in which nothing runs, loads or is upgraded.
  * @type {Document}
  */
 const inert = document.implementation.createHTMLDocument("");
@@ -41,13 +41,13 @@ const rules = { createHTML: (html) => html };
 /** @type {typeof rules} */
 const policy = /** @type {any} */ (window).trustedTypes?.createPolicy("sse-live", rules) ?? rules;
 
-/** A form's `id` may be a control of that name. @param {any} node @returns {string} */
+/** By the attribute, since a form's `id` property may be a control of that name. @param {any} node @returns {string} */
 const idOf = (node) => node.getAttribute?.("id") ?? "";
 
-/** What says nothing of an element's content: attributes, and where. */
+/** Attributes that do not count as content, and the elements where they do not. */
 const MUTE = [["autofocus"], ["nonce"], [NEW], ["value", TOKEN], ["hidden", `[${EMPTY}]`]];
 
-/** A node's markup, as far as it says something. @param {Node} node */
+/** A node's markup without what does not count as content. @param {Node} node */
 function markup(node) {
   const box = inert.createElement("div");
   box.append(inert.importNode(node, true));
@@ -56,7 +56,7 @@ function markup(node) {
   return box.innerHTML;
 }
 
-/** Takes the focus from nobody, and has the page's own token in its forms. @template {ParentNode} T @param {T} root */
+/** Prepares new markup: it takes no focus, and its forms get the page's own CSRF token. @template {ParentNode} T @param {T} root */
 function prepared(root) {
   for (const each of root.querySelectorAll("[autofocus]")) each.removeAttribute("autofocus");
   /** @type {HTMLInputElement | null} */
@@ -65,20 +65,20 @@ function prepared(root) {
   return root;
 }
 
-/** Markup that is to stand in `parent`. @param {string} html @param {Element} parent */
+/** Parses markup for a place in `parent`. @param {string} html @param {Element} parent */
 function parsed(html, parent) {
-  /** A template takes rows and cells as well. @type {any} */
+  /** A template, which takes table rows and cells too. @type {any} */
   const box = inert.createElementNS(parent.namespaceURI, parent instanceof HTMLElement ? "template" : parent.localName);
   box.innerHTML = policy.createHTML(html);
   return prepared(box.content ?? box);
 }
 
-// ---- what the visitor has in hand
+// ---- what the visitor is using
 
 /** @param {any} control */
 const contentOf = ({ value, checked, options = [] }) => [value, checked, ...[...options].map((each) => each.selected)].join();
 
-/** Whether a control holds something else than what the server put there. @param {Element} control */
+/** Whether the visitor has changed a control. @param {Element} control */
 function isChanged(control) {
   const form = document.createElement("form");
   const copy = form.appendChild(control.cloneNode(true));
@@ -86,7 +86,7 @@ function isChanged(control) {
   return contentOf(copy) !== contentOf(control);
 }
 
-/** Focus; what was typed, chosen, opened, scrolled or selected; and what the page says is to be kept. @param {Element} element */
+/** Whether the visitor is using an element: focused, typed, chosen, opened, scrolled or selected; or the page says to keep it. @param {Element} element */
 function isHeld(element) {
   if (element === document.activeElement || element.matches(HELD)) return true;
   if (element.matches(CONTROL)) return isChanged(element);
@@ -97,15 +97,15 @@ function isHeld(element) {
 /** @param {any} node @returns {boolean} */
 const holds = (node) => node.matches && node.ownerDocument === document && [node, ...node.querySelectorAll("*")].some(isHeld);
 
-/** By the first thing in it that has an id, or a name. @param {string} name @returns {(node: any) => any} */
+/** The key of a node by its first descendant with an id, or a name. @param {string} name @returns {(node: any) => any} */
 const byFirst = (name) => (node) => {
   const first = node.matches(`[${name}]`) ? node : node.querySelector(`[${name}]`);
   return first?.getAttribute(name);
 };
 
 /**
- * How a node is known again in other markup, the surest way first: by what it says, by its id; then, where it has none, by what
- * is in it, and by its place among its like. A control may change its id.
+ * Keys that find a node again in other markup, the surest first: its content, its id; without an id, an id or a name in it, and its
+ * place among similar nodes. A control may change its id.
  * @type {((node: any) => any)[]}
  */
 const KEYS = [
@@ -114,13 +114,13 @@ const KEYS = [
     .map((by) => (/** @type {any} */ node) => node.matches?.(`:not([id]), ${CONTROL}`) && by(node)),
 ];
 
-// ---- how the page becomes what other markup is
+// ---- changing the page into other markup
 
-/** What takes the place of `old`, which says something else: itself, where it must not be detached. @param {any} old @param {any} fresh */
+/** The node that replaces `old`: `old` itself, changed, if it must not be detached. @param {any} old @param {any} fresh */
 function renewed(old, fresh) {
   if (old.matches(`${CONTROL}, ${KEEP}, [contenteditable]`) && isHeld(old)) return old;
-  // An element without an id is mere structure: it stays for the sake of those in it that have one.
-  // So does what holds a <details>, which the visitor may have closed.
+  // An element without an id is only structure: it stays if it holds elements with one.
+  // So does an element with a <details>, which the visitor may have closed.
   const stays = holds(old) || old.matches("details") || old.querySelector(idOf(old) ? "details" : "details, [id]");
   if (stays && old.nodeName === fresh.nodeName) return become(old, fresh);
   return holds(old) ? old : fresh;
@@ -135,7 +135,7 @@ function become(old, fresh) {
 }
 
 /**
- * Makes `nodes` the children of `parent`: its own stay as they are, others take the place of those that they stand for.
+ * Makes `nodes` the children of `parent`. Its own children among them stay as they are; the others replace the children they match.
  * @param {any} parent @param {any[]} nodes
  */
 function fill(parent, nodes) {
@@ -157,7 +157,7 @@ function fill(parent, nodes) {
   for (const node of [...parent.childNodes]) if (!children.includes(node)) node.remove();
   let next = parent.firstChild;
   for (const node of children) {
-    // What is held stays where it is, and what comes after it is put there.
+    // A held node stays where it is, and later nodes are put after it.
     if (node !== next && (node.parentNode !== parent || !holds(node))) parent.insertBefore(node, next);
     next = node.nextSibling;
   }
@@ -176,11 +176,11 @@ function fill(parent, nodes) {
 /** @param {any} list */
 const rowsOf = (list) => [...list.children].filter((row) => !row.hasAttribute(EMPTY));
 
-/** Does what a patch says, in the page, a part of it, or an answer. @param {Patch} patch @param {Root} root @returns {any} */
+/** Applies a patch to the page, a part of it, or a fetched page. @param {Patch} patch @param {Root} root @returns {any} */
 function perform({ action, target, html = "", id, from }, root) {
   if (action === "reset") for (const { id } of root.querySelectorAll(REGION)) page.wanted.add(id);
   const element = root.getElementById(target);
-  // What has left for an element that is not there is gone.
+  // An element that was moved to a missing target is removed.
   if (!element) return from && perform({ action: "remove", target: /** @type {string} */ (id) }, root);
   if (action === "refresh") return page.wanted.add(target);
   /** @type {any} */
@@ -196,11 +196,11 @@ function perform({ action, target, html = "", id, from }, root) {
   });
   const ids = nodes.map(idOf);
   const children = [...list.childNodes].filter((node) => node === element || !ids.includes(idOf(node) || "-"));
-  // Of a list itself, the place among its children is -1.
+  // A list's index among its own children is -1.
   const at = action === "append" ? children.length : children.indexOf(element) + (/prepend|after/.test(action) ? 1 : 0);
   children.splice(at, /replace|remove/.test(action) ? 1 : 0, ...nodes);
 
-  // A table says for its body at how many rows the page cuts it.
+  // A table has the limit of rows for its body.
   const limit = +list.closest("[data-sse-live-limit], :not(tbody)").getAttribute("data-sse-live-limit") || Infinity;
   const before = rowsOf(list).length;
   fill(list, action === "update" ? [...content.childNodes] : children);
@@ -208,27 +208,27 @@ function perform({ action, target, html = "", id, from }, root) {
   if (/prepend|before/.test(action)) rows.reverse();
   const over = /replace|update/.test(action) ? 0 : rows.length - limit;
   for (const each of rows.filter((row, index) => index < over && !holds(row))) each.remove();
-  // What follows in a list that was cut, or says that there is nothing, only the server knows.
+  // Only the server knows the next row of a limited list, or the text of an empty one.
   const region = action === "remove" && (before >= limit || !list.children.length) && list.closest(REGION);
   if (region) page.wanted.add(region.id);
   for (const each of ids.length ? ids.map((id) => root.getElementById(id)) : [list]) announce(each);
 }
 
-/** In an answer nobody listens. @param {Element | null | undefined} element */
+/** Tells the page that an element has changed. In a fetched page nothing listens. @param {Element | null | undefined} element */
 function announce(element) {
   element?.dispatchEvent(new CustomEvent("sse:patched", { bubbles: true, detail: { id: page.position } }));
 }
 
-// ---- what is remembered
+// ---- memory
 
-/** Up to where a region was fetched. @type {WeakMap<any, string>} */
+/** The position at which a region was fetched. @type {WeakMap<any, string>} */
 const positions = new WeakMap();
 /** The patches of the last minute. @type {Set<Entry>} */
 const journal = new Set();
-/** What the file that fetches is lent. @type {import("./sse-live-refresh.js").Page} */
+/** What sse-live-refresh.js gets from this file. @type {import("./sse-live-refresh.js").Page} */
 const page = /** @type {any} */ ({ wanted: new Set(), positions, journal, perform, become, prepared, announce, policy, isChanged });
 
-/** Looks for regions that others bring into the page: they may have been rendered before the patches of the last minute. */
+/** Looks for regions that other code brings into the page, perhaps rendered before the patches of the last minute. */
 const observer = page.observer = new MutationObserver((records) => {
   const isAdded = (/** @type {Element} */ element) =>
     records.some(({ addedNodes }) => [...addedNodes].some((node) => node.contains(element)));
@@ -236,7 +236,7 @@ const observer = page.observer = new MutationObserver((records) => {
   const getElementById = (/** @type {string} */ id) => querySelectorAll(`[id="${CSS.escape(id)}"]`)[0];
   for (const { patch } of querySelectorAll(REGION)[0] ? journal : []) {
     perform(patch, { getElementById, querySelectorAll });
-    // What has taken the place of what came has come too.
+    // Nodes that replaced an added node are added too.
     records.push(...observer.takeRecords());
   }
   refresh();
@@ -249,9 +249,9 @@ async function refresh() {
 /**
  * Brings the page up to date with a frame: one that has a patch, or a `reset`.
  * @param {{patch?: Patch}} frame
- * @param {string} id its position
- * @param {Host} host where it came from
- * @param {() => Promise<typeof import("./sse-live-refresh.js")>} load the file that fetches
+ * @param {string} id the frame's position
+ * @param {Host} host the element that got it
+ * @param {() => Promise<typeof import("./sse-live-refresh.js")>} load loads sse-live-refresh.js
  */
 export function patch({ patch = { action: "reset" } }, id, host, load) {
   const { isAtOrBefore } = /** @type {any} */ (host.live).constructor;

@@ -2,7 +2,7 @@ export type Host = import("./sse-live.js").SSELiveElement;
 export type Entry = import("./sse-live-patch.js").Entry;
 export type Page = {
     /**
-     * where the last frame came from
+     * the element that got the last frame
      */
     host: Host;
     /**
@@ -10,7 +10,7 @@ export type Page = {
      */
     position: string;
     /**
-     * whether it is a reset that nobody has answered yet
+     * whether it is a reset without a fetch yet
      */
     isReset: boolean;
     /**
@@ -18,11 +18,11 @@ export type Page = {
      */
     load: () => Promise<typeof import("./sse-live-refresh.js")>;
     /**
-     * the regions that are to be fetched, by id
+     * ids of the regions to fetch
      */
     wanted: Set<string>;
     /**
-     * up to where a region was fetched
+     * the position at which a region was fetched
      */
     positions: WeakMap<Element, string>;
     /**
@@ -30,7 +30,7 @@ export type Page = {
      */
     journal: Set<Entry>;
     /**
-     * looks for regions that are not of our making
+     * looks for regions that other code adds
      */
     observer: MutationObserver;
     perform: (patch: Entry["patch"], root: Document) => any;
@@ -42,5 +42,5 @@ export type Page = {
     };
     isChanged: (control: Element) => boolean;
 };
-/** Fetches what is wanted, soon. @param {Page} lent */
+/** Fetches the wanted regions, soon. @param {Page} lent */
 export declare function refresh(lent: Page): void;

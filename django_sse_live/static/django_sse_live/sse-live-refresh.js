@@ -1,20 +1,20 @@
-// Fetches the page as the server draws it now, and has its regions taken from it. Loaded at the first reset of a page with regions,
-// or at the first `refresh`. Knows when to ask and what an answer is worth; nothing of how a region is taken.
+// Fetches the page anew and updates its regions from the answer. Loaded at the first reset of a page with regions, or at the first
+// `refresh`. It knows when to fetch, and what an answer is good for; sse-live-patch.js knows how to update a region.
 //
-// One fetch at a time; what is asked for meanwhile is one more. What an answer is worth:
-//   the page                               its regions are taken, with the patches that it does not know; one that it lacks stays
-//   the page of an earlier position        from a cache, or a worker that lags: asked for once more past every cache, then taken
-//   no network, 408, 425, 429, 5xx, 15 s   asked for again, with the stream's waits
-//   another status, a redirect elsewhere   nothing changes but that the page is stale, and says so, until a later fetch succeeds
-// A visitor who has gone elsewhere meanwhile gets the regions of that page, or, where the element is gone, nothing.
+// One fetch at a time; requests during a fetch make one more. What becomes of an answer:
+//   the page                               its regions are used, with the patches that are newer; a region that it lacks stays
+//   the page of an earlier position        from a cache, or a worker that lags: fetched once more past every cache, then used
+//   no network, 408, 425, 429, 5xx, 15 s   fetched again, after the stream's waits
+//   another status, a redirect elsewhere   the page is marked as stale until a later fetch succeeds
+// If the visitor has gone to another page meanwhile, that page's regions are updated; without an element there, nothing is.
 
-/** A fetch gets no longer than this, in ms. */
+/** Time limit of a fetch, in ms. */
 const FETCH_MS = 15_000;
-/** Pages that all fetch because of one event spread that over no less than this, in ms. */
+/** Pages that fetch because of one event spread their fetches over at least this, in ms. */
 const SPREAD_MS = 300;
-/** For so long after a click, a choice or a submit, in ms, a refresh is taken for what comes of it. */
+/** A refresh this soon after a click, a choice or a submit, in ms, counts as its result, and is not delayed. */
 const ACT_MS = 3_000;
-/** The waits before it is asked for again: those of the stream, in ms. */
+/** The first wait before another fetch, in ms, as the stream's. */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 30_000;
 const RETRY_GROWTH = 1.5;
@@ -24,15 +24,15 @@ const CONTROL = "input, textarea, select";
  * @typedef {import("./sse-live.js").SSELiveElement} Host
  * @typedef {import("./sse-live-patch.js").Entry} Entry
  *
- * @typedef {object} Page what sse-live-patch.js lends
- * @property {Host} host where the last frame came from
+ * @typedef {object} Page what sse-live-patch.js passes
+ * @property {Host} host the element that got the last frame
  * @property {string} position of that frame
- * @property {boolean} isReset whether it is a reset that nobody has answered yet
+ * @property {boolean} isReset whether it is a reset without a fetch yet
  * @property {() => Promise<typeof import("./sse-live-refresh.js")>} load this file
- * @property {Set<string>} wanted the regions that are to be fetched, by id
- * @property {WeakMap<Element, string>} positions up to where a region was fetched
+ * @property {Set<string>} wanted ids of the regions to fetch
+ * @property {WeakMap<Element, string>} positions the position at which a region was fetched
  * @property {Set<Entry>} journal the patches of the last minute
- * @property {MutationObserver} observer looks for regions that are not of our making
+ * @property {MutationObserver} observer looks for regions that other code adds
  * @property {(patch: Entry["patch"], root: Document) => any} perform
  * @property {(old: Element, fresh: Element) => Element} become
  * @property {(fresh: Element) => Element} prepared
@@ -46,11 +46,11 @@ let page;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 let isFetching = false;
-/** Fetches that failed, one after the other. */
+/** Failed fetches in a row. */
 let failures = 0;
-/** What a final answer has left as it was: the next fetch, whatever it is for, is for it too. @type {string[]} */
+/** Regions that a final answer left unchanged: the next fetch includes them. @type {string[]} */
 let refused = [];
-/** When the visitor did something last. This file may have been loaded because of it. */
+/** When the visitor last did something, which may be why this file was loaded. */
 let actedAt = navigator.userActivation?.isActive ? performance.now() : -Infinity;
 for (const type of ["click", "change", "submit"]) addEventListener(type, () => { actedAt = performance.now(); }, { capture: true });
 
@@ -58,7 +58,7 @@ document.addEventListener("visibilitychange", () => {
   if (page.wanted.size && !timer) fetchWanted();
 });
 
-/** Fetches what is wanted, soon. @param {Page} lent */
+/** Fetches the wanted regions, soon. @param {Page} lent */
 export function refresh(lent) {
   const { isReset, host } = page = lent;
   page.isReset = false;
@@ -77,7 +77,7 @@ function fetchIn(ms) {
   if (page.wanted.size && !isFetching) timer ??= setTimeout(fetchWanted, ms);
 }
 
-/** Once for each reset: a page that came by a reload and is reset at once came from a cache, or begins too far back. */
+/** Once for each reset: a page that was just reloaded and gets a reset came from a cache, or begins too far back. */
 function mayReload() {
   const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
   const isAgain = page.host.live?.stats.connects === 1 && navigation.type === "reload";
@@ -85,12 +85,12 @@ function mayReload() {
   return !isAgain && !isTyped;
 }
 
-/** The visitor's page, without the place in it. */
+/** The page's url without the fragment. */
 const here = () => location.href.split("#")[0];
 
 async function fetchWanted() {
   timer = undefined;
-  if (isFetching || document.hidden || !page.wanted.size) return;  // the end of that fetch asks again, and so does a page that is seen
+  if (isFetching || document.hidden || !page.wanted.size) return;  // called again when that fetch ends, or the page is shown
   const { host, position } = page;
   const regions = [...new Set([...page.wanted, ...refused])];
   const url = here();
@@ -108,7 +108,7 @@ async function fetchWanted() {
     if (typeof answer === "number") sayStale(host, answer);
     else if (answer) take(regions, answer, position, began);
   }
-  // What was asked for meanwhile.
+  // Regions that were asked for meanwhile.
   if (hasActed() && !timer) fetchWanted();
   else fetchIn(spreadMs());
 }
@@ -131,12 +131,12 @@ const positionOf = (answer) => answer.querySelector("sse-live")?.getAttribute("l
 /** @param {string} id @param {string} other */
 const isAtOrBefore = (id, other) => /** @type {any} */ (page.host.live)?.constructor.isAtOrBefore(id, other);
 
-/** Whether an answer stands before what it was asked for because of, or is of another epoch. @param {Document} answer @param {string} position */
+/** Whether an answer is older than the position that caused the fetch, or of another epoch. @param {Document} answer @param {string} position */
 const isOlder = (answer, position) => position && positionOf(answer) && !isAtOrBefore(position, positionOf(answer));
 
 /**
- * The page; or the status of an answer that is final; or null where it may be asked for again.
- * @param {string} url @param {string} position what it is asked for because of
+ * Fetches the page. Returns it; or the status of a final answer; or null if it may be fetched again.
+ * @param {string} url @param {string} position which caused the fetch
  */
 async function ask(url, position) {
   /** @type {RequestInit} */
@@ -146,7 +146,7 @@ async function ask(url, position) {
   try {
     let answer;
     for (const href of [url, pastCaches.href]) {
-      // A redirect to another site looks like no network, unless it is not followed.
+      // A redirect to another site looks like a network error, unless it is not followed.
       const response = await fetch(href, options).catch(() => fetch(href, { ...options, redirect: "manual" }));
       const { status, ok, redirected } = response;
       if (!ok || redirected && new URL(response.url).pathname !== pastCaches.pathname) {
@@ -162,9 +162,9 @@ async function ask(url, position) {
 }
 
 /**
- * Takes regions from an answer, after that was told what it does not know yet.
+ * Updates regions from an answer, after newer patches were applied to that.
  * @param {string[]} regions @param {Document} answer
- * @param {string} position what it was asked for because of @param {number} began when
+ * @param {string} position which caused the fetch @param {number} began when it began
  */
 function take(regions, answer, position, began) {
   const { wanted, journal, observer, positions, perform, become, prepared, announce } = page;
@@ -173,7 +173,7 @@ function take(regions, answer, position, began) {
   for (const { patch, id, at } of journal) {
     if (!isAtOrBefore(id, shown) && (isAtOrBefore(shown, id) || at >= began)) perform(patch, answer);
   }
-  // Another answer of this kind would lack the same again.
+  // Another answer of this kind would be just as old.
   if (isOlder(answer, position)) wanted.clear();
   for (const region of before) wanted.add(region);
   for (const id of regions) {

@@ -16,15 +16,14 @@ export type Means = {
     BroadcastChannel: new (name: string) => any;
 };
 /**
- * An `EventSource` for {@link SSELive}'s options that shares one connection between the tabs of this origin. Where the
- * browser has no Web Locks or no BroadcastChannel (they need https or localhost), or denies them, it is the browser's own
- * `EventSource`.
+ * An `EventSource` for {@link SSELive}'s options, with one connection for all tabs of this origin. It is the browser's own
+ * `EventSource` if Web Locks or BroadcastChannel are missing (they need https or localhost) or denied.
  *
  * @param {SSELiveClass} Live
  * @param {object} options
- * @param {string} options.group tabs share within a group: a name that is different for each user
- * @param {string[]} [options.channels] what the token of this tab grants; those in its url need not be repeated
- * @param {Means} [options.means] other locks and channels than the browser's
+ * @param {string} options.group the name of the tabs that share: different for each user
+ * @param {string[]} [options.channels] that this tab's token grants; those in its url need not be repeated
+ * @param {Means} [options.means] locks and channels other than the browser's
  * @returns {typeof EventSource}
  */
 export declare function shared(Live: SSELiveClass, { group, channels, means }: {
@@ -33,11 +32,11 @@ export declare function shared(Live: SSELiveClass, { group, channels, means }: {
     means?: Means;
 }): typeof EventSource;
 /**
- * What makes the one connection of an element's tabs, where it has `share`, or of it and the other elements of its page with the
- * same stream, which go on by it too. Nothing for an element that is the only one.
+ * The `EventSource` of an element that shares its connection: with other tabs if it has `share`, else with the page's other elements
+ * of the same stream, which switch to it too. Undefined for a single element.
  * @param {SSELiveClass} Live
  * @param {HTMLElement} host
- * @param {() => Promise<{means: Means}>} load what is needed where the browser's means reach too far
+ * @param {() => Promise<{means: Means}>} load loads locks and channels within one page
  * @returns {Promise<typeof EventSource | undefined>}
  */
 export declare function join(Live: SSELiveClass, host: HTMLElement, load: () => Promise<{

@@ -1,12 +1,12 @@
-// One connection for all tabs: an EventSource whose stream is held by one tab and handed on to the others.
-// Knows Web Locks and BroadcastChannel; knows SSELive only as what keeps the one real stream alive.
+// One connection for all tabs: an EventSource whose stream one tab holds and passes on to the others.
+// It knows Web Locks and BroadcastChannel; SSELive keeps the one real stream alive.
 //
-// Every tab is a member. Whoever holds the lock is the leader too: it keeps one stream, for the union of what the members
-// ask for, and a buffer of what came. A member says hello with its position; the leader answers with the frames after it,
-// from the buffer or by going back with the stream, and from then on the member hears each frame as it comes. When the
-// leader goes, the lock passes on, and everyone says hello to the next one. Members drop what they have had already, so
-// that every doubt is settled by sending once more: nothing is lost, and nothing is heard twice. Who cannot share, where the
-// browser refuses it or the channels of all are more than a stream may have, is told to open a stream of its own.
+// Every tab is a member. The one that holds the lock is also the leader: it keeps one stream, for the channels of all members, and a
+// buffer of its frames. A member says hello with its position. The leader answers with the frames after it, from the buffer or by
+// going back with the stream; from then on the member gets each frame as it comes. When the leader goes, the lock passes on, and
+// all members say hello to the next one. In doubt a frame is sent again, and members drop the ones they know: nothing is lost, and
+// nothing is heard twice. A member that cannot share is told to open its own stream: the browser denies sharing, or all members'
+// channels together are too many for one stream.
 
 /** @typedef {import("./sse-live.js").SSELive} SSELive */
 /** @typedef {typeof import("./sse-live.js").SSELive} SSELiveClass */
@@ -14,34 +14,33 @@
 /** @typedef {{frame: any, id: string}} Sent */
 /** @typedef {{locks: Pick<LockManager, "request" | "query">, BroadcastChannel: new (name: string) => any}} Means */
 
-/** A leader that does not answer a hello for this long hangs: its lock is taken from it. */
+/** A leader that does not answer a hello within this time, in ms, hangs: another tab takes its lock. */
 const ANSWER_MS = 5_000;
-/** A member without a stream asks again this often, in case that its leader hangs. */
+/** A member without a stream asks again this often, in ms, in case its leader hangs. */
 const ASK_AGAIN_MS = 15_000;
-/** A new leader waits no longer than this for the members to say hello. */
+/** A new leader waits at most this long, in ms, for the members' hellos. */
 const ROLL_CALL_MS = 1_000;
-/** A leader opens its stream so many times without a wait, for members that come one after another; then once in so many ms. */
+/** A leader opens its stream this many times without a wait, for new members. The next: then once in this many ms. */
 const OPENS_AT_ONCE = 5;
 const REOPEN_MS = 3_000;
-/** What a leader keeps for tabs that come late. */
+/** Frames that a leader keeps for tabs that come late. */
 const BUFFER_FRAMES = 1_000;
 
-/** The answers to a request that is for too much: too many channels, too long a url. */
+/** Statuses that mean too many channels, or too long a url. */
 const TOO_MUCH = new Set([400, 414, 431]);
 
-/** What each tab asks for itself; all other parameters of the url must be the same for tabs to share. */
+/** The url's parameters that may differ between tabs that share. */
 const OWN_PARAMETERS = new Set(["channel", "token", "last_event_id", "heartbeat"]);
 
 /**
- * An `EventSource` for {@link SSELive}'s options that shares one connection between the tabs of this origin. Where the
- * browser has no Web Locks or no BroadcastChannel (they need https or localhost), or denies them, it is the browser's own
- * `EventSource`.
+ * An `EventSource` for {@link SSELive}'s options, with one connection for all tabs of this origin. It is the browser's own
+ * `EventSource` if Web Locks or BroadcastChannel are missing (they need https or localhost) or denied.
  *
  * @param {SSELiveClass} Live
  * @param {object} options
- * @param {string} options.group tabs share within a group: a name that is different for each user
- * @param {string[]} [options.channels] what the token of this tab grants; those in its url need not be repeated
- * @param {Means} [options.means] other locks and channels than the browser's
+ * @param {string} options.group the name of the tabs that share: different for each user
+ * @param {string[]} [options.channels] that this tab's token grants; those in its url need not be repeated
+ * @param {Means} [options.means] locks and channels other than the browser's
  * @returns {typeof EventSource}
  */
 export function shared(Live, { group, channels = [], means }) {
@@ -60,11 +59,11 @@ export function shared(Live, { group, channels = [], means }) {
 }
 
 /**
- * What makes the one connection of an element's tabs, where it has `share`, or of it and the other elements of its page with the
- * same stream, which go on by it too. Nothing for an element that is the only one.
+ * The `EventSource` of an element that shares its connection: with other tabs if it has `share`, else with the page's other elements
+ * of the same stream, which switch to it too. Undefined for a single element.
  * @param {SSELiveClass} Live
  * @param {HTMLElement} host
- * @param {() => Promise<{means: Means}>} load what is needed where the browser's means reach too far
+ * @param {() => Promise<{means: Means}>} load loads locks and channels within one page
  * @returns {Promise<typeof EventSource | undefined>}
  */
 export async function join(Live, host, load) {
@@ -95,12 +94,12 @@ class SharedEventSource {
   #channels;
   #withCredentials;
   #position;
-  /** The latest leader heard of: what an earlier one says, woken from a long sleep, does not count any more. */ #term = 0;
-  /** Which of its streams this member has been let into. */ #stream = "";
+  /** The latest leader's term: what an earlier leader says, perhaps after a long sleep, is ignored. */ #term = 0;
+  /** The leader's stream that this member is in. */ #stream = "";
   /** @type {Leader | null} */ #leader = null;
   #ended = new AbortController();
   #isPresent = false;
-  /** The present wait for the lead, and how to end the lead itself. */ #turn = new AbortController();
+  /** Ends the wait for the lead. The next: ends the lead itself. */ #turn = new AbortController();
   /** @type {() => void} */ #resign = () => {};
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #answerTimer;
 
@@ -124,7 +123,7 @@ class SharedEventSource {
     this.name = `sse-live:${JSON.stringify([group, this.#url.origin + this.#url.pathname, common])}`;
     this.bus = new BroadcastChannel(this.name);
     this.bus.onmessage = (/** @type {any} */ { data }) => this.#hear(data);
-    // Held for as long as this tab lives, so that a leader can tell who still does: it must be held before any hello.
+    // Held while this tab lives, which tells leaders that it does: so it must be held before any hello.
     this.#hold(`${this.name}/${this.#id}`, () => {
       this.#isPresent = true;
       this.#queue();
@@ -144,7 +143,7 @@ class SharedEventSource {
   get #isClosed() { return this.readyState === SharedEventSource.CLOSED; }
 
   /**
-   * Holds a lock until this source is closed, or `whenHeld`'s argument is called, or it is stolen.
+   * Holds a lock until this source is closed, `whenHeld`'s argument is called, or the lock is stolen.
    * @param {string} name
    * @param {(release: () => void) => void} whenHeld
    * @param {LockOptions} options
@@ -157,7 +156,7 @@ class SharedEventSource {
     })).catch(({ name }) => { if (name !== "AbortError") this.#stayAlone(); });
   }
 
-  /** Waits in line for the lead. With `steal`, takes it from one who hangs. */
+  /** Waits in line for the lead. With `steal`, takes it from a leader that hangs. */
   async #queue({ steal = false } = {}) {
     this.#turn.abort();
     const turn = this.#turn = new AbortController();
@@ -167,7 +166,7 @@ class SharedEventSource {
     };
     await this.#hold(this.name, whenHeld, steal ? { steal } : { signal: turn.signal });
     if (this.#isClosed || turn !== this.#turn) return;
-    // Taken for dead, or resigned.
+    // Another tab took this one for dead, or it resigned.
     this.#endLead();
     this.#queue();
   }
@@ -178,7 +177,7 @@ class SharedEventSource {
   }
 
   #lead() {
-    // Later than every leader before, in this tab's eyes and by the clock.
+    // Later than every leader this tab knows, and than the clock.
     const term = Math.max(Date.now(), this.#term) + Math.random();
     this.#leader = new Leader(this.#SSELive, this, term, this.#url, this.#withCredentials);
     this.#say({ type: "leader", term });
@@ -195,7 +194,7 @@ class SharedEventSource {
     clearTimeout(this.#answerTimer);
     const due = Date.now() + ANSWER_MS;
     this.#answerTimer = setTimeout(() => {
-      // Late? Then it was this tab that hung, and the answer may well be here.
+      // If the timer is late, this tab hung, and the answer may have arrived.
       if (Date.now() > due + ANSWER_MS) this.#hello();
       else this.#queue({ steal: true });
     }, ANSWER_MS);
@@ -268,7 +267,7 @@ class SharedEventSource {
     this.onmessage?.({ data: JSON.stringify(frame), lastEventId: id });
   }
 
-  /** @param {number} readyState @param {string} [reason] what the leader's stream was lost to */
+  /** @param {number} readyState @param {string} [reason] why the leader's stream was lost */
   #fail(readyState, reason) {
     const { onerror } = this;
     if (readyState === SharedEventSource.CLOSED) this.close();
@@ -277,12 +276,12 @@ class SharedEventSource {
     onerror?.({ reason });
   }
 
-  /** The page is to open a stream for this tab alone. */
+  /** Has the page open a stream for this tab alone. */
   #stayAlone() {
     this.onerror?.({ isAlone: true });
   }
 
-  /** Goes to the end of the line: timers of a hidden page run late, and another one is looked at. */
+  /** Goes to the end of the line: this page is hidden, where timers run late, and another one is visible. */
   yield() {
     this.#endLead();
     this.#resign();
@@ -292,33 +291,33 @@ class SharedEventSource {
   say(message) { this.#say(message); }
 }
 
-/** Tabs that hear the same by token need only one of their tokens. @param {string[]} channels */
+/** Equal for tabs whose tokens grant the same channels: one of their tokens is enough. @param {string[]} channels */
 const tokenKey = (channels) => JSON.stringify([...new Set(channels)].sort());
 
-/** How much members ask for: their channels, and the tokens for them. @param {Member[]} members */
+/** The number of the members' channels and tokens. @param {Member[]} members */
 const size = (members) => new Set(members.flatMap(({ channels }) => [...channels, tokenKey(channels)])).size;
 
 /** Holds the one stream. */
 class Leader {
   /** @type {Map<string, Member>} */ #members = new Map();
-  /** Those whose wishes the present stream was opened with. @type {Set<string>} */ #asked = new Set();
-  /** Members that have been let into the present stream. @type {Set<string>} */ #inside = new Set();
-  /** What those who live or did when the present stream was opened named. @type {Set<string>} */ #named = new Set();
-  /** The tokens of the present stream, for each set of channels. @type {Map<string, string[]>} */ #tokens = new Map();
-  /** How much the members of one stream may ask for together, as #size counts it: less than what was refused. */ #most = Infinity;
+  /** Ids of the members that the current stream was opened for. @type {Set<string>} */ #asked = new Set();
+  /** Ids of the members in the current stream. @type {Set<string>} */ #inside = new Set();
+  /** Channels named by living members, and by members at the current stream's opening. @type {Set<string>} */ #named = new Set();
+  /** The current stream's tokens, for each set of channels. @type {Map<string, string[]>} */ #tokens = new Map();
+  /** The most that one stream's members may ask for together, by size(): less than what was refused. */ #most = Infinity;
   /** @type {SSELive | null} */ #live = null;
   #stream = "";
   #streams = 0;
-  /** The `connected` frame of the present stream; null while there is none. @type {any} */ #connected = null;
+  /** The current stream's `connected` frame; null before it. @type {any} */ #connected = null;
   /** @type {Sent[]} */ #buffer = [];
-  /** The buffer holds every event after this position; and the last position that came. */ #floor = "";
+  /** The buffer has every event after this position. The next: the last position. */ #floor = "";
   #head = "";
-  /** The last id of the present connection, which a frame without one bears too. */ #lastId = "";
-  /** Where the stream was before it went back for somebody. */ #backFrom = "";
+  /** The last id of this connection, which EventSource repeats for a frame without one. */ #lastId = "";
+  /** Where the stream was before it went back for a member. */ #backFrom = "";
   #isClosed = false;
   #isOpening = false;
   #isStale = false;
-  /** Up to when its openings have used up the time, REOPEN_MS each; in ms of performance.now(). */ #usedUntil = 0;
+  /** The time used up by its openings, REOPEN_MS each; in ms of performance.now(). */ #usedUntil = 0;
   /** @type {(() => void) | null} */ #hearRollCall = null;
 
   /**
@@ -363,19 +362,19 @@ class Leader {
     else if (this.#connected) present.then(() => this.#admit(member));
   }
 
-  /** Opens the stream anew for a member that it does not cover, if one stream can serve it and those who live. @param {Member} member */
+  /** Opens the stream anew for a member that it does not cover, if one stream can serve all living members. @param {Member} member */
   #admit(member) {
     if (this.#isClosed || this.#isOpening || !this.#connected || this.#asked.has(member.id)) return;
     if (this.#fitting().includes(member)) this.#open();
   }
 
-  /** Whether the stream has what a member asked for; if it was asked for and not given, to ask again is no use. */
+  /** Whether the stream has what a member asks for, or was opened for it already: asking again would not help. */
   #covers(/** @type {Member} */ { id, channels, parameters }) {
     return this.#asked.has(id) || channels.every((channel) => this.#connected.channels.includes(channel))
       && (this.#tokens.has(tokenKey(channels)) || !parameters.some(([name]) => name === "token"));
   }
 
-  /** The members that one stream can serve, by their age; the others are sent away. The first is this tab's own. */
+  /** The members that one stream can serve, oldest first, this tab's own before all; the others are sent away. */
   #fitting() {
     /** @type {Member[]} */ const fitting = [];
     for (const member of this.#members.values()) {
@@ -388,7 +387,7 @@ class Leader {
     return fitting;
   }
 
-  /** Opens the stream, for those who are there: the one of before, if any, is another from now on. */
+  /** Opens a new stream for the members that are there, in place of the one before. */
   async #open() {
     if (this.#isOpening) return;
     this.#isOpening = true;
@@ -421,13 +420,13 @@ class Leader {
       this.#connected = null;
       if (TOO_MUCH.has(status) && members.length > 1) {
         this.#most = size(members) - 1;
-        this.#usedUntil = 0;  // no wait: with each opening there are fewer members
+        this.#usedUntil = 0;  // without a wait, since each opening has fewer members
         this.#open();
       } else this.#say(state === "disconnected" ? { type: "ended" } : { type: "lost", reason });
     });
   }
 
-  /** Who is there? Members of tabs that have gone are forgotten; those that have not said hello yet are waited for. */
+  /** Waits for the hellos of living tabs, and forgets the members of tabs that are gone. */
   async #rollCall() {
     const present = await this.#present();
     await new Promise((/** @type {any} */ resolve) => {
@@ -442,10 +441,10 @@ class Leader {
     this.#hearRollCall = null;
   }
 
-  /** The ids of the tabs that live; members that do not are forgotten. */
+  /** The ids of the living tabs. Other members are forgotten. */
   async #present() {
     const prefix = `${this.tab.name}/`;
-    const members = [...this.#members.keys()];  // whoever comes while the locks are asked for is not among them yet
+    const members = [...this.#members.keys()];  // a member that comes during the query is not among them
     const { held = [] } = await this.tab.locks.query();
     const present = new Set(held.flatMap(({ name = "" }) => name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
     for (const id of members) if (!present.has(id)) this.#members.delete(id);
@@ -453,13 +452,13 @@ class Leader {
   }
 
   /**
-   * The position that serves everyone. Where the members come from several epochs, the latest is the living one; those of
-   * the others get a reset.
+   * The position that serves all members. If they come from several epochs, the latest one counts; members of the others get a
+   * reset.
    * @param {Member[]} members
    */
   #earliest(members) {
     const positions = [this.#head, ...members.map(({ position }) => position)].filter(Boolean);
-    // 0 stands before the first event: a position, too. A stream that is opened without one begins after it.
+    // 0 is a position too, before the first event. A stream that is opened without a position begins after it.
     const milliseconds = (/** @type {string} */ id) => +(/:(\d+)-/.exec(id)?.[1] ?? -1);
     const latest = positions.reduce((a, b) => milliseconds(b) > milliseconds(a) ? b : a, "");
     return positions.reduce((a, b) => this.SSELive.isAtOrBefore(b, a) ? b : a, latest);
@@ -487,7 +486,7 @@ class Leader {
     const { type } = frame;
     if (type === "connected") return this.#nowConnected(frame, id);
     if (type === "goodbye") {
-      // The others need not know that a stream is renewed, only that it is over.
+      // Members need not know that a stream is renewed, only that it is over.
       if (frame.reconnect === false) this.#say({ type: "frame", frame, id: "" });
       return;
     }
@@ -495,7 +494,7 @@ class Leader {
       if (this.#backFrom) return this.#couldNotGoBack();
       this.#buffer = [];
       this.#floor = id;
-    } else if (id === this.#lastId) id = "";  // a snapshot's: not to be kept, and no position
+    } else if (id === this.#lastId) id = "";  // of a snapshot: not buffered, and no position
     else if (type !== "heartbeat") {
       this.#buffer.push({ frame, id });
       if (this.#buffer.length > BUFFER_FRAMES) this.#floor = /** @type {Sent} */ (this.#buffer.shift()).id;
@@ -510,8 +509,8 @@ class Leader {
   }
 
   /**
-   * Whether a frame is for every tab: one on a channel that is fixed by the url, or the user's own. Where the server does not
-   * say which those are, they are those that no tab named.
+   * Whether a frame is for every tab: its channel is fixed by the url, or the user's own. If the server does not tell those
+   * channels, they are the ones that no tab named.
    */
   #isForAll({ channels = /** @type {string[]} */ ([]) }) {
     const own = this.#connected?.own ?? [];
@@ -533,14 +532,14 @@ class Leader {
     }
   }
 
-  /** Each fresh token takes the place of the old one, where the server tells them apart. @param {any} frame */
+  /** Replaces old tokens by fresh ones, if the server tells which is which. @param {any} frame */
   #renewTokens({ token, tokens = token ? [token] : [] }) {
     if (tokens.length !== [...this.#tokens.values()].flat().length) return;
     const fresh = [...tokens];
     for (const [key, old] of this.#tokens) this.#tokens.set(key, fresh.splice(0, old.length));
   }
 
-  /** What a member takes from `connected`: the next stream is opened with those. @param {Member} member */
+  /** Gives a member its fresh tokens, with which the next stream is opened. @param {Member} member */
   #giveTokens(member) {
     const others = member.parameters.filter(([name]) => name !== "token");
     const tokens = this.#tokens.get(tokenKey(member.channels));
@@ -548,7 +547,7 @@ class Leader {
     member.parameters = [...others, ...tokens.map((token) => /** @type {[string, string]} */ (["token", token]))];
   }
 
-  /** Lets a member into the stream, with what it missed. @param {Member} member */
+  /** Lets a member into the stream, with the frames it missed. @param {Member} member */
   #welcome(member) {
     const { isAtOrBefore } = this.SSELive;
     const { id, position } = member;
@@ -562,12 +561,12 @@ class Leader {
       missed: missed.map((sent) => ({ ...sent, isForAll: this.#isForAll(sent.frame) })) });
   }
 
-  /** The stream went back for somebody, and what they missed is gone. That is for them to know, and for nobody else. */
+  /** The stream went back for members, but what they missed is gone: only they get a reset. */
   #couldNotGoBack() {
-    this.#stream = "";  // what follows comes once more, after the members that it is for were told
+    this.#stream = "";  // the frames that follow come again, after those members got their reset
     for (const member of this.#members.values()) {
       if (this.SSELive.isAtOrBefore(this.#backFrom, member.position)) continue;
-      // An id of no epoch: to be welcomed with a reset.
+      // An id of no epoch, which gets a reset.
       member.position = "gone";
     }
     this.#open();

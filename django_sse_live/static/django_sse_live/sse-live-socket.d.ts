@@ -31,13 +31,13 @@ export type Answer = {
 };
 /** Why a message has no answer. */
 export declare class SSELiveError extends Error {
-    /** For programs. */ error: string;
-    /** Of the answer; 0 where none came. */ status: number;
-    /** Whether the same message, with the same id, may fare better later. */ isTemporary: boolean;
-    /** The message's. */ id: string;
+    /** A word for programs. */ error: string;
+    /** The answer's; 0 without an answer. */ status: number;
+    /** Whether the same message, with the same id, may succeed later. */ isTemporary: boolean;
+    /** Of the message. */ id: string;
     name: string;
     /**
-     * @param {string} error as the server calls it; or `outcome_unknown`, `unreachable`, `queue_full`, `expired`, `closed`
+     * @param {string} error the server's word, or `outcome_unknown`, `unreachable`, `queue_full`, `expired`, `closed`
      * @param {object} [more]
      * @param {string} [more.detail] @param {number} [more.status] @param {boolean} [more.isTemporary] @param {string} [more.id]
      */
@@ -57,15 +57,15 @@ export declare class Sender {
     send(type: string, data: any, { channel, id, timeoutMs, queue }?: SendOptions): Promise<any>;
     /** The stream is over. @param {string} reason */
     end(reason: string): void;
-    /** The stream goes on over a WebSocket: beside the present connection, until that one is not needed any more. */
+    /** Moves the stream to a WebSocket, which opens beside the current connection until that one is no longer needed. */
     upgrade(): void;
-    /** It carries the stream now. @param {SocketSource} socket @param {any} frame */
+    /** The WebSocket carries the stream now. @param {SocketSource} socket @param {any} frame */
     opened(socket: SocketSource, { cookies }: any): void;
-    /** Whether an answer is still awaited over it. @param {SocketSource} socket */
+    /** Whether a WebSocket still owes an answer. @param {SocketSource} socket */
     isAwaited(socket: SocketSource): boolean;
-    /** Nothing more is sent over it; its answers may come. @param {SocketSource} socket */
+    /** Sends nothing more over a WebSocket; its answers may still come. @param {SocketSource} socket */
     left(socket: SocketSource): void;
-    /** No answers will come over it: what was unanswered is sent again, first. @param {SocketSource} socket */
+    /** A WebSocket is gone: its unanswered messages are sent again, first. @param {SocketSource} socket */
     lost(socket: SocketSource): void;
     /** @param {SocketSource} socket @param {Answer & {to: string, status?: number, retry?: number}} answer */
     answer(socket: SocketSource, { to, status, retry, ...said }: Answer & {
@@ -74,13 +74,13 @@ export declare class Sender {
         retry?: number;
     }): void;
     /**
-     * One ended by itself. Gives whether the stream is to go on without.
+     * A WebSocket ended by itself. Returns whether the stream goes on without WebSockets.
      * @param {boolean} wasOpen
      * @param {number} ageMs
      */
     broke(wasOpen: boolean, ageMs: number): boolean;
 }
-/** A WebSocket as SSELive knows an EventSource. */
+/** A WebSocket with the interface of an EventSource. */
 declare class SocketSource {
     #private;
     static CONNECTING: number;

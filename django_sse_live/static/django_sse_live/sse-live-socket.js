@@ -1,48 +1,48 @@
-// The way back: messages to the server, by POST or over a WebSocket, in order; the queue of those that cannot be sent now;
-// and the WebSocket as an EventSource, which carries the stream too.
-// Knows SSELive by what it shows; nothing of what messages mean.
+// Messages to the server, by POST or over a WebSocket, in order; the queue of those that cannot be sent now; and the WebSocket as an
+// EventSource, which carries the stream too.
+// It uses SSELive's public interface. The meaning of messages is unknown here.
 //
-// A message keeps its id however often it is sent, and the server handles an id once: whatever is in doubt is sent again.
+// A message keeps its id when it is sent again, and the server handles each id once. So in doubt a message is sent again.
 
 /** @typedef {import("./sse-live.js").SSELive} SSELive */
 /** @typedef {import("./sse-live.js").Options} Options */
 /** @typedef {import("./sse-live.js").Queue} Queue */
 /** @typedef {import("./sse-live.js").SendOptions} SendOptions */
-/** @typedef {{id: string, type: string, channel?: string, data: any, as: string, at: number}} Written what is kept in a storage */
+/** @typedef {{id: string, type: string, channel?: string, data: any, as: string, at: number}} Written a message in a storage */
 /**
  * @typedef {Written & {queue: Queue, size: number, timeoutMs: number, resolve: (data: any) => void, reject: (error: SSELiveError) => void,
  *   isFound: boolean, carrier: object | null, attempt: AbortController, isUnknown: boolean, failures: number,
- *   timer?: ReturnType<typeof setTimeout>}} Message `isFound`: in the storage, where a page before this one left it; `carrier`: what it is under way by
+ *   timer?: ReturnType<typeof setTimeout>}} Message `isFound`: left in the storage by an earlier page; `carrier`: what it is being sent by
  */
 /** @typedef {{error?: string, detail?: string, data?: any, csrf_token?: string}} Answer */
 
 const TIMEOUT_MS = 10_000;
-/** As the server takes them. */
+/** The server's limit. */
 const MESSAGE_MAX_BYTES = 64 * 1024;
-/** What waits to be sent or answered: so many messages, so many bytes of data, and so long. */
+/** Limits of unanswered messages: their number. The next two: their bytes of data, and how long they are kept. */
 const QUEUE_MESSAGES = 100;
 const QUEUE_BYTES = 1024 * 1024;
 const QUEUE_MS = 24 * 3_600_000;
-/** So many are under way over a WebSocket at once: half of what the server lets wait. */
+/** At most this many are under way over a WebSocket: half of what the server queues. */
 const UNDER_WAY = 20;
-/** The wait before a message is sent again, where the server says no other. */
+/** The wait before a message is sent again, unless the server tells another. */
 const RETRY_MS = 1_000;
 const MAX_RETRY_MS = 30_000;
-/** A handler that failed is asked so often, with a queue. */
+/** A queued message whose handler fails is sent this often. */
 const FAILURES = 3;
 
-/** A WebSocket that is not open after so long, in ms, never will be: something in between does not know it. */
+/** A WebSocket that is not open after this long, in ms, never will be: a proxy does not know WebSockets. */
 const OPEN_MS = 2_500;
-/** One that breaks within so long, in ms, breaks young; so often in a row, and there is no other. */
+/** A WebSocket that breaks within this time, in ms, breaks young. The next: after this many in a row, no other is opened. */
 const YOUNG_MS = 5_000;
 const YOUNG_BREAKS = 2;
-/** A WebSocket that is left waits so long, in ms, for the answers that it owes. */
+/** A WebSocket that is no longer used waits this long, in ms, for its open answers. */
 const LINGER_MS = 2_000;
 
 const POST = {};
 
 /**
- * What the browser may deny, such as a storage: undefined then.
+ * Runs what the browser may deny, such as using a storage. Undefined if it does.
  * @template T
  * @param {() => T} run
  */
@@ -58,16 +58,16 @@ export class SSELiveError extends Error {
   name = "SSELiveError";
 
   /**
-   * @param {string} error as the server calls it; or `outcome_unknown`, `unreachable`, `queue_full`, `expired`, `closed`
+   * @param {string} error the server's word, or `outcome_unknown`, `unreachable`, `queue_full`, `expired`, `closed`
    * @param {object} [more]
    * @param {string} [more.detail] @param {number} [more.status] @param {boolean} [more.isTemporary] @param {string} [more.id]
    */
   constructor(error, { detail = error, status = 0, isTemporary = false, id = "" } = {}) {
     super(detail);
-    /** For programs. */ this.error = error;
-    /** Of the answer; 0 where none came. */ this.status = status;
-    /** Whether the same message, with the same id, may fare better later. */ this.isTemporary = isTemporary;
-    /** The message's. */ this.id = id;
+    /** A word for programs. */ this.error = error;
+    /** The answer's; 0 without an answer. */ this.status = status;
+    /** Whether the same message, with the same id, may succeed later. */ this.isTemporary = isTemporary;
+    /** Of the message. */ this.id = id;
   }
 }
 
@@ -75,16 +75,16 @@ export class SSELiveError extends Error {
 export class Sender {
   #live;
   #options;
-  /** All that are not answered, in order. @type {Message[]} */ #messages = [];
-  /** The present WebSocket. @type {SocketSource | null} */ #socket = null;
+  /** The unanswered messages, in order. @type {Message[]} */ #messages = [];
+  /** The current WebSocket. @type {SocketSource | null} */ #socket = null;
   #Socket;
   #csrfToken;
   /** Waits in a row. */ #waits = 0;
-  /** The wait before anything is sent again. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
-  /** Whether the server told that wait. */ #isTold = false;
+  /** The wait before messages are sent again. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  /** Whether the server has set that wait. */ #isTold = false;
   #hasSent = false;
   #youngBreaks = 0;
-  /** Whether the present attempt to open a WebSocket goes on beside a stream that lives. */ #isTrial = false;
+  /** Whether a WebSocket is being opened beside a working stream. */ #isTrial = false;
   #ended = new AbortController();
 
   /** @param {SSELive} live @param {Options} options the stream's own, as they are now */
@@ -140,14 +140,14 @@ export class Sender {
   end(reason) {
     this.#ended.abort();
     clearTimeout(this.#timer);
-    // What is in the storage is the next page's; not so where this visitor may not be here any more.
+    // The next page sends what is in the storage, unless this visitor is no longer allowed here.
     if (!["closed", "token_expired"].includes(reason)) attempt(() => sessionStorage.removeItem(this.#key));
     const waiting = this.#messages.filter(({ carrier }) => !carrier);
     this.#messages = this.#messages.filter(({ carrier }) => carrier);
     for (const message of waiting) this.#refuse(message, "closed", { detail: reason, isTemporary: true });
   }
 
-  /** The stream is there, and says whose messages it takes. */
+  /** The stream is connected, and names the user whose messages it takes. */
   #connected() {
     const as = this.#live.sendsAs;
     for (const message of as ? [...this.#messages] : []) {
@@ -173,18 +173,18 @@ export class Sender {
     this.#pump();
   }
 
-  /** Sends what may be sent now. */
+  /** Sends the messages that may be sent now. */
   #pump() {
     if (this.#timer || this.#isOver) return;
     const carrier = this.#socket ?? POST;
     for (const message of [...this.#messages]) {
       if (message.carrier) continue;
-      // One at a time by POST, and of those that are sent again if need be: none may overtake another. At a change of carrier
+      // By POST, and of queued messages, only one is under way at a time, so that none overtakes another. At a change of carrier
       // the next waits until those under way are answered.
       const underWay = this.#messages.filter(({ carrier }) => carrier);
       const isAlone = carrier === POST || message.queue !== "none";
       if (underWay.length >= (isAlone ? 1 : UNDER_WAY) || underWay.some((other) => other.carrier !== carrier || other.queue !== "none")) return;
-      // Whose it is must be known.
+      // The user of a queued message must be known.
       if (message.queue !== "none" && (!message.as || message.as !== this.#live.sendsAs)) return;
       if (Date.now() - message.at > QUEUE_MS) {
         this.#settle(message, "expired");
@@ -216,7 +216,7 @@ export class Sender {
         status = answer.status;
         after = answer.headers.get("Retry-After") ?? "";
         said = await answer.json();
-      } catch { /* no network; or not our server's answer, but that of something in between */ }
+      } catch { /* no network, or the answer of a proxy */ }
       if (signal.aborted) return;
       if (said?.error !== "csrf" || !said.csrf_token || isLast) break;
       this.#csrfToken = said.csrf_token;
@@ -227,9 +227,9 @@ export class Sender {
 
   /**
    * @param {Message} message
-   * @param {number} status 0 where no answer of the server's came
+   * @param {number} status 0 without an answer of the server
    * @param {Answer} said
-   * @param {number} toldMs the wait, where the server tells it; NaN
+   * @param {number} toldMs the wait that the server tells, or NaN
    */
   #answered(message, status, { error = "unreachable", detail, data }, toldMs) {
     const isQueued = message.queue !== "none";
@@ -243,7 +243,7 @@ export class Sender {
     }
     const hasFailed = error === "server_error" && ++message.failures >= FAILURES;
     const isTemporary = !hasFailed && (status < 400 || [408, 425, 429].includes(status) || status >= 500 || error === "csrf" || error === "running");
-    // An answer may have been lost; but where there is no network, none is awaited.
+    // The answer may have been lost; without a network none was on its way.
     const isLost = !status && globalThis.navigator?.onLine !== false;
     if (isTemporary && !this.#isOver && (isQueued || isLost || error === "running")) return this.#waitFor(toldMs);
     this.#waits = 0;
@@ -251,7 +251,7 @@ export class Sender {
     this.#pump();
   }
 
-  /** @param {number} toldMs NaN for a wait of our own */
+  /** @param {number} toldMs NaN: choose the wait here */
   #waitFor(toldMs) {
     clearTimeout(this.#timer);
     this.#isTold = toldMs > 0;
@@ -259,7 +259,7 @@ export class Sender {
     this.#timer = setTimeout(() => this.#waitIsOver(), waitMs);
   }
 
-  /** No answer in time. @param {Message} message */
+  /** No answer came in time. @param {Message} message */
   #timeOut(message) {
     message.isUnknown ||= Boolean(message.carrier);
     message.attempt.abort();
@@ -288,12 +288,12 @@ export class Sender {
     this.#tell(message, { error, detail: reason.message, status: reason.status, isTemporary: reason.isTemporary });
   }
 
-  /** To the page, which may be another one than that which wrote the message. @param {Message} message @param {any} answer */
+  /** Tells the page, which may not be the one that wrote the message. @param {Message} message @param {any} answer */
   #tell({ id, type, channel }, answer) {
     this.#live.dispatchEvent(new MessageEvent("answer", { data: { to: id, type, channel, ...answer } }));
   }
 
-  // The storage, which another stream of this tab may write to
+  // The storage, which other streams of this tab may write to
 
   /** @returns {Written[]} */
   get #stored() {
@@ -322,10 +322,10 @@ export class Sender {
 
   get #noSocketKey() { return `sse-live:no-socket ${new URL(this.#live.url).origin}`; }
 
-  /** The stream goes on over a WebSocket: beside the present connection, until that one is not needed any more. */
+  /** Moves the stream to a WebSocket, which opens beside the current connection until that one is no longer needed. */
   upgrade() {
     const isGivenUp = this.#youngBreaks >= YOUNG_BREAKS || attempt(() => sessionStorage.getItem(this.#noSocketKey));
-    // One that is shared is not for this page alone.
+    // A shared stream does not belong to this page alone.
     const { EventSource } = this.#options;
     const isShared = Boolean(/** @type {any} */ (EventSource)?.reconnects);
     if (!globalThis.WebSocket || isGivenUp || isShared || EventSource === this.#Socket) return;
@@ -343,24 +343,24 @@ export class Sender {
     attempt(() => sessionStorage.setItem(this.#noSocketKey, "1"));
   }
 
-  /** It carries the stream now. @param {SocketSource} socket @param {any} frame */
+  /** The WebSocket carries the stream now. @param {SocketSource} socket @param {any} frame */
   opened(socket, { cookies }) {
     this.#socket = socket;
     this.#isTrial = false;
     if (!cookies) return;
-    // A WebSocket cannot bring them.
+    // A WebSocket cannot set cookies.
     fetch(this.#live.url, { method: "HEAD", cache: "no-store", credentials: this.#options.withCredentials ? "include" : "same-origin" }).catch(() => {});
   }
 
-  /** Whether an answer is still awaited over it. @param {SocketSource} socket */
+  /** Whether a WebSocket still owes an answer. @param {SocketSource} socket */
   isAwaited(socket) { return this.#messages.some(({ carrier }) => carrier === socket); }
 
-  /** Nothing more is sent over it; its answers may come. @param {SocketSource} socket */
+  /** Sends nothing more over a WebSocket; its answers may still come. @param {SocketSource} socket */
   left(socket) {
     if (this.#socket === socket) this.#socket = null;
   }
 
-  /** No answers will come over it: what was unanswered is sent again, first. @param {SocketSource} socket */
+  /** A WebSocket is gone: its unanswered messages are sent again, first. @param {SocketSource} socket */
   lost(socket) {
     this.left(socket);
     for (const message of this.#messages) {
@@ -381,13 +381,13 @@ export class Sender {
   }
 
   /**
-   * One ended by itself. Gives whether the stream is to go on without.
+   * A WebSocket ended by itself. Returns whether the stream goes on without WebSockets.
    * @param {boolean} wasOpen
    * @param {number} ageMs
    */
   broke(wasOpen, ageMs) {
     if (!wasOpen) {
-      // Beside a stream that lives, it is not the network. Otherwise the next stream that lives tries once more.
+      // Beside a working stream, the network is not the cause. Otherwise the next working stream tries again.
       if (this.#isTrial) this.#giveUp();
       this.#isTrial = false;
       return true;
@@ -399,7 +399,7 @@ export class Sender {
   }
 }
 
-/** A WebSocket as SSELive knows an EventSource. */
+/** A WebSocket with the interface of an EventSource. */
 class SocketSource {
   static CONNECTING = 0;
   static OPEN = 1;
@@ -414,7 +414,7 @@ class SocketSource {
   #lastEventId = "";
   #openedAt = 0;
   #isLeft = false;
-  /** Until it is open, then until it is closed. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  /** The time limit to open, then to close. @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
   /** @param {Sender} sender @param {string} url */
   constructor(sender, url) {
@@ -423,7 +423,7 @@ class SocketSource {
     address.protocol = address.protocol.replace("http", "ws");
     const socket = this.#socket = attempt(() => new WebSocket(address.href));
     this.#timer = setTimeout(() => this.#broke(), socket ? OPEN_MS : 0);
-    if (!socket) return;  // not allowed here
+    if (!socket) return;  // the browser does not allow it
     socket.onopen = () => {
       clearTimeout(this.#timer);
       this.readyState = SocketSource.OPEN;

@@ -1,48 +1,48 @@
-// One live stream from the server, kept alive: SSELive, and the <sse-live> element that shows how it fares.
-// Knows the wire of django-sse-live (its envelope form) and nothing of what the events mean.
+// SSELive, a live stream from the server that is kept alive, and the <sse-live> element that shows its state.
+// It knows the wire format of django-sse-live (the envelope form). The meaning of events is unknown here.
 /// <reference types="./sse-live-jsx.d.ts" preserve="true" />
 
 /**
- * The waits before a new connection, in ms: the first as it stands, where neither the server nor the page says another; later
- * ones anything up to a limit that grows.
+ * The waits before a new connection, in ms. This is the first, unless the server or the page sets another; later ones are random,
+ * up to a limit that grows.
  */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 30_000;
-/** By this factor: slow enough that a crowd is back soon after its server, spread over the while, with no long tail. */
+/** The growth of that limit. Slow, so that all pages are back soon after their server, spread over that time. */
 const GROWTH = 1.5;
-/** Until the server announces its own interval, in ms; and the stream is looked at no less often than this. */
+/** The heartbeat interval until the server tells its own, in ms. The stream is checked at least this often. */
 const HEARTBEAT_MS = 30_000;
-/** It is dead after so many intervals without a frame. */
+/** A stream is dead after this many intervals without a frame. */
 const DEAD = 2;
-/** What a frame may be late by before its interval counts as missed. */
+/** An interval counts as missed once a frame is late by this factor. */
 const LATE = 1.25;
-/** A connection that held this long worked, also if it said nothing; the waits begin anew after it. */
+/** A connection that held this long, in ms, worked, even if it was silent: the waits begin anew after it. */
 const STEADY_MS = 5_000;
-/** Timers that are longer than this fire at once. */
+/** The longest timer, in ms: longer ones fire at once. */
 const MAX_MS = 2 ** 31 - 1;
-/** A question for a token gets no longer than this, in ms. */
+/** Time limit of a request for a token, in ms. */
 const ASK_MS = 10_000;
-/** The longest wait after an answer that is no word of our server, in ms: a proxy during a deploy, say. */
+/** The longest wait after an answer that is not django-sse-live's, in ms: a proxy's during a deploy, for example. */
 const REFUSED_RETRY_MS = 60_000;
-/** A stream is renewed so long before the server will end it, in ms; or a quarter of its life, if that is less. */
+/** A stream is renewed this long before the server ends it, in ms, or a quarter of its life, if that is less. */
 const RENEW_MS = 10_000;
-/** A page that is still there so long after it was to be left, in ms, was not left. */
+/** A page that is still there this long after `beforeunload`, in ms, was not left. */
 const STAYED_MS = 2_000;
-/** A connection that has not said its first word after so long, in ms, is worth a word to the developer. */
+/** A connection without a first frame after this long, in ms, causes a hint to the developer. */
 const BUFFERED_MS = 20_000;
-/** So many streams of one browser are, too: with six, HTTP/1.1 has no connection left. */
+/** This many streams of one browser cause a hint too: with six, HTTP/1.1 has no connection left. */
 const MANY = 5;
-/** A page that begins to load within this time after it had a reset, in ms, is loaded because of that. */
+/** A page that begins to load within this time after a reset, in ms, was loaded because of it. */
 const RELOAD_MS = 15_000;
 
-/** Frames about the stream itself: their data is the whole frame, an event's is what was broadcast. */
+/** The types of frames about the stream itself. Their data is the whole frame; an event's is what was broadcast. */
 const CONTROL = /^(connected|heartbeat|reset|goodbye|sse\..*)$/;
 
 /**
- * Whether the event id `id` stands at or before `other`. Only ids of one epoch can be compared.
+ * Whether the event id `id` is at or before `other`. Only ids of one epoch can be compared.
  * @param {string} id
  * @param {string} other
- * @param {boolean} [isAcrossEpochs] by their times alone, which is as much as anyone can tell
+ * @param {boolean} [isAcrossEpochs] compare ids of different epochs by their times, as well as can be
  */
 export function isAtOrBefore(id, other, isAcrossEpochs = false) {
   const [a, b] = [id, other].map((each) => /^(.+):(\d+)-(\d+)$/.exec(each) ?? [0, NaN, 0, 0]);
@@ -50,7 +50,7 @@ export function isAtOrBefore(id, other, isAcrossEpochs = false) {
 }
 
 /**
- * A position after a frame: it never goes back, but for a reset.
+ * The position after a frame. Only a reset takes it back.
  * @param {string} position
  * @param {{type: string}} frame
  * @param {string} id the frame's; "" for one without
@@ -60,17 +60,17 @@ function moved(position, { type }, id) {
 }
 
 /**
- * What the browser may deny, such as a storage: undefined then.
+ * Runs what the browser may deny, such as using a storage. Undefined if it does.
  * @template T
  * @param {() => T} run
  */
 function attempt(run) {
-  try { return run(); } catch { /* denied, full, or not there: all goes on without it */ }
+  try { return run(); } catch { /* denied, full, or missing: not needed */ }
 }
 
 /**
- * What a page loads only if it needs it. The tag names these files, whose names may carry a hash, in `share-src` and so on; those
- * who write the element by hand have them beside this one. Literal, so that a bundler brings them along.
+ * Files that a page loads only if it needs them. The template tag names them in `share-src` and so on, perhaps with a hash. Without
+ * the tag they are beside this file. The urls are literal, so that bundlers find them.
  * @type {Record<string, () => URL>}
  */
 const FILES = {
@@ -83,14 +83,14 @@ const FILES = {
   socket: () => new URL("./sse-live-socket.js", import.meta.url),
   job: () => new URL("./sse-live-job.js", import.meta.url),
 };
-/** Those that are there, by their address. @type {Record<string, any>} */
+/** The loaded files, by url. @type {Record<string, any>} */
 const loaded = {};
 
 /**
  * @param {string} name in FILES
- * @param {string | null} [source] where it is, if not where an element of the page says, nor beside this one
+ * @param {string | null} [source] its url, if neither an element names it nor it is beside this file
  * @param {number[]} [waitsMs] before the file is asked for again
- * @param {string} [hash] a file that failed once is failed for good under its name, in some browsers
+ * @param {string} [hash] makes the url another one: some browsers never ask again for a module that failed
  * @returns {Promise<any>}
  */
 async function load(name, source, [waitMs, ...waitsMs] = [1_000, 5_000, 25_000], hash = "") {
@@ -109,62 +109,62 @@ async function load(name, source, [waitMs, ...waitsMs] = [1_000, 5_000, 25_000],
 /**
  * @typedef {"connecting" | "connected" | "reconnecting" | "disconnected"} State
  *
- * @typedef {object} Change what `statechange` carries
+ * @typedef {object} Change the data of `statechange`
  * @property {State} state
  * @property {State} previous
- * @property {string} reason `connected`, `lost`, `silent`, `offline`, `woke`, `unavailable`, `closed`, a goodbye's own, or why the
- * stream was refused: `token_expired`, `forbidden` and the like, as the server calls it; `refused` where it does not say
- * @property {number} [status] of the answer, where the server refused the stream
+ * @property {string} reason `connected`, `lost`, `silent`, `offline`, `woke`, `unavailable`, `closed`, the reason of a goodbye, or why
+ * the stream was refused: the server's word, such as `token_expired` or `forbidden`; `refused` without one
+ * @property {number} [status] of the answer, if the server refused the stream
  *
  * @typedef {object} Options
- * @property {string | (() => Promise<string>)} [token] a signed subscription, and the fresh one that each connection brings takes
- *   its place; or a function that is asked for one before each connection
- * @property {string} [lastEventId] the position after which events are wanted; by default, from now on
- * @property {Storage | null} [persist] `localStorage` or `sessionStorage`: keep the position there, so that the next page
- *   gets what was missed in between
- * @property {string} [persistKey] under which name; by default the url's path and its channels
- * @property {string[]} [channels] those that the token grants, for that name
- * @property {(data: any, event: MessageEvent) => void} [onReset] events were lost that cannot be had again:
- *   fetch the state anew
- * @property {(data: any, event: MessageEvent, frame: any) => void} [onEvent] called with every frame, whatever its type
+ * @property {string | (() => Promise<string>)} [token] a signed subscription, which each connection replaces by a fresh one; or a
+ *   function that returns one, called before each connection
+ * @property {string} [lastEventId] the position after which to begin; by default, now
+ * @property {Storage | null} [persist] `localStorage` or `sessionStorage`: keeps the position there, so that the next page gets the
+ *   events in between
+ * @property {string} [persistKey] the name there; by default the url's path and its channels
+ * @property {string[]} [channels] the channels that the token grants, for that name
+ * @property {(data: any, event: MessageEvent) => void} [onReset] called when events are lost for
+ *   good: fetch the state anew
+ * @property {(data: any, event: MessageEvent, frame: any) => void} [onEvent] called with every frame, of any type
  * @property {string | URL} [statsUrl] where `stats` are posted when the page is left, as JSON
- * @property {boolean | "path"} [adaptive] a visible page takes the server's own interval, a hidden one asks for four times that,
- *   both for less on a path that cuts what idles (see sse-live-loss.js); "path": whether the page is hidden does not matter;
- *   false: the server's interval always
+ * @property {boolean | "path"} [adaptive] true: a visible page uses the server's heartbeat interval, a hidden one four times
+ *   that, and both a shorter one on a path that cuts idle connections (see sse-live-loss.js); "path": hidden pages are not
+ *   different; false: always the server's interval
  * @property {boolean} [withCredentials] send cookies to another origin too
  * @property {"sse" | "websocket" | "auto"} [transport] "websocket": over a WebSocket, if one opens; "auto": from the first message
  *   on. "sse" by default
- * @property {Queue} [queue] of messages for which `send` names none
- * @property {string} [csrfToken] Django's, which messages by POST need; without one, the first costs one request more
- * @property {string} [socketSrc] where sse-live-socket.js is, if not beside this file
+ * @property {Queue} [queue] for messages whose `send` names none
+ * @property {string} [csrfToken] Django's, for messages by POST; without it, the first message costs one more request
+ * @property {string} [socketSrc] the url of sse-live-socket.js, if it is not beside this file
  * @property {number} [retryMs] the first wait before a new connection; by default the server's
  * @property {number} [maxRetryMs] the longest such wait
- * @property {boolean} [logEvents] a line at the console's level "info" for each event, not "debug"
+ * @property {boolean} [logEvents] logs each event at the level "info" instead of "debug"
  * @property {(Pick<Console, "info" | "warn"> & Partial<Pick<Console, "debug">>) | null} [logger] the console; null for silence
- * @property {typeof EventSource} [EventSource] one that sets its static `reconnects` comes back from an error by itself; where
- *   the error says `isAlone`, the browser's own takes its place
+ * @property {typeof EventSource} [EventSource] a replacement. With a static `reconnects` it recovers from errors by itself; an error
+ *   with `isAlone` makes the browser's own take its place
  *
- * @typedef {"none" | "memory" | "storage"} Queue of messages that cannot be sent now: none, one that ends with the page, or one that
- *   a reload of the page does not end
+ * @typedef {"none" | "memory" | "storage"} Queue for messages that cannot be sent now: none, one that ends with the page, or one that
+ *   survives a reload
  *
  * @typedef {object} SendOptions
- * @property {string} [channel] one that the page may hear
- * @property {number} [timeoutMs] for an answer; with a queue, for each attempt. 10,000 by default
+ * @property {string} [channel] a channel that the page may hear
+ * @property {number} [timeoutMs] for the answer; with a queue, for each attempt. 10,000 by default
  * @property {Queue} [queue]
- * @property {string} [id] that of a message whose outcome is unknown, to send it again: it is handled once
+ * @property {string} [id] of a message whose outcome is unknown, to send it again; it is handled only once
  */
 
 /**
  * A live stream. Dispatches each event of the stream as a `MessageEvent` of its type, with the decoded `data` and
- * the `lastEventId`; `stale`, where a reset came that a reload had not mended; and `statechange`, whose data is a {@link Change}.
+ * the `lastEventId`; `stale` for a reset that a reload did not mend; and `statechange`, whose data is a {@link Change}.
  *
  *     const live = new SSELive("/events/?channel=comments");
  *     live.on("new_comment", (comment) => show(comment));
  *
- * Two connections at the most: the present one, whose frames are heard, and the next one, of which nothing counts before its
- * first word. Then it is the present one, the old one is closed, and what both bring is heard once.
+ * It has at most two connections: the current one, whose frames are delivered, and the next one, which is not heard before its first
+ * frame. Then that becomes the current one, the old one is closed, and events that both bring are delivered once.
  *
- * | | present | next | timers |
+ * | | current | next | timers |
  * |---|---|---|---|
  * | `connecting`, `reconnecting`: opens | – | yes | watch |
  * | … waits, or asks for a token | – | – | retry |
@@ -173,11 +173,11 @@ async function load(name, source, [waitMs, ...waitsMs] = [1_000, 5_000, 25_000],
  * | `reconnecting`, since the browser says that it is offline | yes | now and then | watch, retry |
  * | `connected` | yes | – | watch, renewal |
  * | … renews its connection | yes | yes | watch |
- * | … the old one has ended as it had said | – | yes | watch, renewal: how long that is not shown |
- * | `disconnected`: refused by something in between | – | now and then | retry |
+ * | … the old one has ended as announced | – | yes | watch, renewal: until then the state does not change |
+ * | `disconnected`: refused by a proxy or the like | – | now and then | retry |
  * | `disconnected` for good | – | – | none |
  *
- * #connect() alone makes a connection and #shut() alone ends one; #become() alone changes the state, as a method's last step.
+ * Only #connect() makes a connection, and only #shut() ends one. Only #become() changes the state, as a method's last step.
  */
 export class SSELive extends EventTarget {
   static isAtOrBefore = isAtOrBefore;
@@ -186,45 +186,45 @@ export class SSELive extends EventTarget {
   /** @type {URL} */ #url;
   /** @type {Options} */ #options;
   /** @type {State} */ #state = "connecting";
-  /** The present connection. @type {EventSource | null} */ #source = null;
+  /** The current connection. @type {EventSource | null} */ #source = null;
   /** The next one. @type {EventSource | null} */ #next = null;
   #lastEventId;
-  /** What was delivered before this connection: its replay may overlap it. */ #delivered = "";
+  /** The last id delivered before this connection, whose replay may repeat it. */ #delivered = "";
   #clientId = "";
   #lastHeartbeat = 0;
   /** From performance.now() to ms since 1970. */ #offsetMs = 0;
   #heartbeatMs = HEARTBEAT_MS;
-  /** The server's own interval; 0 until it is known. */ #usualMs = 0;
-  /** The longest silence that this connection has borne. */ #borneMs = 0;
-  /** What is known of this network. @type {{limitMs: number} | undefined | any} */ #path;
+  /** The server's heartbeat interval; 0 until it is known. */ #usualMs = 0;
+  /** The longest silence that this connection has survived. */ #borneMs = 0;
+  /** The limit of this network's path. @type {{limitMs: number} | undefined | any} */ #path;
   /** The interval that this connection asked for; 0 for none. */ #askedMs = 0;
   /** Waits since the last connection that worked. */ #waits = 0;
-  /** The first wait that the server would have. */ #retryMs = RETRY_MS;
-  /** The server told us to wait until then: nothing but sleep cuts that short. */ #notBefore = 0;
+  /** The first wait, as the server wants it. */ #retryMs = RETRY_MS;
+  /** The server told this page to wait until then: only sleep cuts that short. */ #notBefore = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #retryTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #renewTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #monitorTimer;
   /** When that timer is due. */ #monitorDue = 0;
-  /** What `on` adds for each callback. @type {WeakMap<Function, EventListener>} */ #listeners = new WeakMap();
-  /** Aborted when the stream ends: takes the page's listeners off. */ #ended = new AbortController();
+  /** The listener that `on` adds for each callback. @type {WeakMap<Function, EventListener>} */ #listeners = new WeakMap();
+  /** Aborted when the stream ends: removes the listeners on the page. */ #ended = new AbortController();
   #stats = { connects: 0, reconnects: /** @type {Record<string, number>} */ ({}), events: 0, missedHeartbeats: 0,
     connectedMs: 0, lastRecoveryMs: 0, longestRecoveryMs: 0 };
-  /** When the present state began (never, if the page sleeps in it), why, and when the last loss was. */ #since = this.#now();
+  /** When the current state began (never, if the page sleeps in it). The next two: its reason, and when the last loss was. */ #since = this.#now();
   #reason = "";
   #lostAt = 0;
-  /** What sends messages, once it is needed. @type {Promise<any> | undefined} */ #sender;
+  /** Sends messages; loaded on first use. @type {Promise<any> | undefined} */ #sender;
   #sendsAs = "";
-  /** With which the stream goes on after a break, without being checked anew. */ #ticket = "";
-  /** Whether the file is there that the first connection needs. */ #isReady;
+  /** Resumes the stream after a break, without new checks. */ #ticket = "";
+  /** Whether the file that the first connection needs is loaded. */ #isReady;
 
-  /** Called at each `reset`: events were lost that cannot be had again, so fetch the state anew. */
+  /** Called at each `reset`: events are lost for good, so fetch the state anew. */
   onReset;
-  /** Over how many ms the pages of this worker are to spread what they all fetch because of one event, as the server said last. */
+  /** The time, in ms, over which this worker's pages spread a fetch that one event causes in all of them, as the server last said. */
   spreadMs = 0;
 
   /**
    * Connects at once.
-   * @param {string | URL} url the stream's, with its `channel` parameters if it has any
+   * @param {string | URL} url of the stream, with its `channel` parameters if it has any
    * @param {Options} [options]
    */
   constructor(url, options = {}) {
@@ -235,7 +235,7 @@ export class SSELive extends EventTarget {
     const persistKey = `sse-live:${pathname}?${[...searchParams.getAll("channel"), ...channels]}`;
     this.#options = { adaptive: true, logger: console, persistKey, ...options };
     if (typeof token === "string") searchParams.set("token", token);
-    // What was kept may be another page's position, and this page older than that.
+    // The stored position may be another page's, and newer than this page.
     const stored = this.#stored;
     this.#lastEventId = stored && (!lastEventId || isAtOrBefore(stored, lastEventId, true)) ? stored : lastEventId;
     this.onReset = onReset;
@@ -255,25 +255,25 @@ export class SSELive extends EventTarget {
   /** @returns {State} */
   get state() { return this.#state; }
 
-  /** When the last sign of life came, in ms since 1970; every frame is one. */
+  /** When the last frame of any type came, in ms since 1970. */
   get lastHeartbeat() { return Math.round(this.#lastHeartbeat); }
 
   /** The position up to which events have been delivered; "" before the first is known. */
   get lastEventId() { return this.#lastEventId; }
 
-  /** The server's name for the present connection. */
+  /** The server's id of the current connection. */
   get clientId() { return this.#clientId; }
 
-  /** Whether its connection may be others' too. */
+  /** Whether other tabs or elements may use its connection. */
   get isShared() { return !!(/** @type {any} */ (this.#options.EventSource)?.reconnects); }
 
   /** The stream's url, with the freshest token. */
   get url() { return this.#url.href; }
 
-  /** A digest of whom the server takes this page's visitor for; "" before it is known. */
+  /** A digest of the user that the server knows this page's visitor as; "" before it is known. */
   get sendsAs() { return this.#sendsAs; }
 
-  /** How the stream fared so far: times in ms, and reconnects counted by their reason. */
+  /** Figures of the stream so far: times in ms, and reconnects by reason. */
   get stats() {
     const { connectedMs } = this.#stats;
     return { ...structuredClone(this.#stats), connectedMs: Math.round(connectedMs + this.#connectedMs), heartbeatMs: this.#heartbeatMs };
@@ -282,7 +282,7 @@ export class SSELive extends EventTarget {
   /** How long this connection has held. */
   get #connectedMs() { return this.#state === "connected" ? Math.max(0, this.#now() - this.#since) : 0; }
 
-  /** In ms since 1970, and never back: a sleep counts, which performance.now() may leave out, and a clock set back does not. */
+  /** In ms since 1970, never going back. It counts sleep, which performance.now() may not, and ignores a clock that is set back. */
   #now() {
     const ms = performance.now();
     this.#offsetMs = Math.max(this.#offsetMs, Date.now() - ms);
@@ -302,7 +302,7 @@ export class SSELive extends EventTarget {
   /**
    * @template [T=any]
    * @param {string} type
-   * @param {(data: T, event: MessageEvent<T>) => void} callback what was given to `on`
+   * @param {(data: T, event: MessageEvent<T>) => void} callback as given to `on`
    */
   off(type, callback) {
     this.removeEventListener(type, this.#listener(callback));
@@ -317,10 +317,10 @@ export class SSELive extends EventTarget {
   }
 
   /**
-   * Sends a message, after those before it, and gives the answer's data. Rejects with an `SSELiveError`, whose `error`, `status` and
-   * `isTemporary` say why there is none; `outcome_unknown` where none came in time.
+   * Sends a message, after earlier ones, and returns the answer's data. Rejects with an `SSELiveError`, whose `error`, `status` and
+   * `isTemporary` tell why; `outcome_unknown` if no answer came in time.
    * @param {string} type
-   * @param {any} [data] anything that JSON can say
+   * @param {any} [data] anything that JSON can express
    * @param {SendOptions} [options]
    * @returns {Promise<any>}
    */
@@ -330,7 +330,7 @@ export class SSELive extends EventTarget {
   }
 
   /**
-   * A job to watch and to stop, for scripts: an element that shows nothing, says `sse:job`, and ends with its `remove()`.
+   * A job to watch and to stop, for scripts: an element that shows nothing, dispatches `sse:job`, and ends with its `remove()`.
    * @param {string} token @param {string} id
    * @returns {Promise<import("./sse-live-job.js").SSELiveJobElement>}
    */
@@ -344,7 +344,7 @@ export class SSELive extends EventTarget {
     });
   }
 
-  /** Goes on by another `EventSource`, without a break. @param {typeof globalThis.EventSource} EventSource */
+  /** Switches to another `EventSource`, without a break. @param {typeof globalThis.EventSource} EventSource */
   use(EventSource) {
     this.#options.EventSource = EventSource;
     if (this.#source || this.#next) this.#open();
@@ -354,8 +354,8 @@ export class SSELive extends EventTarget {
   close() { this.#end("closed"); }
 
   /**
-   * Watches for a stream that has fallen silent: looks at least every 30 s, and takes it for dead after two intervals
-   * without a frame. Every connection starts it by itself.
+   * Watches for a silent stream: checks at least every 30 s, and takes it for dead after two intervals without a frame. Every
+   * connection starts it by itself.
    */
   startHeartbeatMonitoring() {
     clearTimeout(this.#monitorTimer);
@@ -377,12 +377,12 @@ export class SSELive extends EventTarget {
     this.#monitorTimer = setTimeout(() => this.startHeartbeatMonitoring(), wait);
   }
 
-  /** To the developer, once. @param {string} name in HINTS of sse-live-loss.js */
+  /** Gives the developer a hint, once. @param {string} name in HINTS of sse-live-loss.js */
   #hint(name) {
     this.#loss(({ hint }) => hint(name, this, this.#options.logger));
   }
 
-  /** Opens the next connection, if anybody is to see what it brings. */
+  /** Opens the next connection, unless the page is prerendered or the stream is over. */
   async #open() {
     clearTimeout(this.#retryTimer);
     if (this.#isOver || /** @type {any} */ (globalThis.document)?.prerendering) return;
@@ -412,11 +412,11 @@ export class SSELive extends EventTarget {
     source.onmessage = (event) => this.#receive(source, event, askedMs);
     source.onerror = (event) => this.#broke(source, url.href, event);
     if (this.#source) return;
-    this.#lastHeartbeat = this.#now();  // so that a server which accepts and then says nothing is noticed too
+    this.#lastHeartbeat = this.#now();  // to notice a server that accepts and then stays silent
     this.startHeartbeatMonitoring();
   }
 
-  /** The interval to ask the server for, which holds it within its bounds and announces what is in force; 0 for its own. */
+  /** The heartbeat interval to ask for; 0 for the server's own. The server keeps it within bounds, and tells the result. */
   #wish() {
     const { adaptive } = this.#options;
     if (!adaptive || this.isShared) return this.#usualMs;
@@ -424,7 +424,7 @@ export class SSELive extends EventTarget {
     return Math.min(this.#usualMs * times, 0.75 * (this.#path?.limitMs ?? Infinity));
   }
 
-  /** @param {EventSource} source @param {MessageEvent} message @param {number} askedMs the interval that it was opened with */
+  /** @param {EventSource} source @param {MessageEvent} message @param {number} askedMs the interval asked for */
   #receive(source, { data: text, lastEventId: id }, askedMs) {
     const frame = JSON.parse(text);
     const { type, reason, retry } = frame;
@@ -442,14 +442,14 @@ export class SSELive extends EventTarget {
     this.#stats.missedHeartbeats += Math.floor(silentMs / (this.#heartbeatMs * LATE));
     this.#lastHeartbeat += silentMs;
     this.#borneMs = Math.max(this.#borneMs, silentMs);
-    // A reset re-bases. The id of a final goodbye is the server's mark to refuse us: never to be brought back.
+    // A reset sets a new base. The server refuses a client that brings the id of a final goodbye: it is never kept.
     const isNews = type === "reset" || !isAtOrBefore(id, this.#delivered);
     const isFinal = isBye && frame.reconnect === false;
     if (!isFinal) this.#lastEventId = moved(this.#lastEventId, frame, id);
 
     if (type === "connected") this.#connected(frame);
     else if (isMain && !isBye && type !== "reset") {
-      // One that dies of its first words does not work.
+      // A connection that breaks while its first frame is handled does not work.
       this.#waits = 0;
       if (type === "heartbeat") this.#loss(() => {});
       if (this.#reason === "offline") this.#online();
@@ -461,7 +461,7 @@ export class SSELive extends EventTarget {
       else if (isBye) {
         if (!isMain) this.#failed(reason, retry);
         else if (reason === "max_age") {
-          // As planned: that is shown only if the next connection lets us wait.
+          // As planned: the state changes only if the next connection takes long.
           this.#shut(source);
           if (!this.#next) this.#open();
         } else this.#reconnect(reason, retry);
@@ -470,13 +470,13 @@ export class SSELive extends EventTarget {
     }
   }
 
-  /** The position that was kept. */
+  /** The stored position. */
   get #stored() {
     const { persist, persistKey } = /** @type {any} */ (this.#options);
     return attempt(() => persist?.getItem(persistKey)) ?? "";
   }
 
-  /** Never back: another page may be further. */
+  /** Stores the position, unless another page has stored a later one. */
   #store() {
     const { persist, persistKey } = /** @type {any} */ (this.#options);
     if (!isAtOrBefore(this.#lastEventId, this.#stored)) attempt(() => persist?.setItem(persistKey, this.#lastEventId));
@@ -488,13 +488,13 @@ export class SSELive extends EventTarget {
     this.#ticket = ticket;
     this.#sendsAs = as;
     const { csrfToken, queue, transport, persistKey } = this.#options;
-    // Before there is no network any more; and for what a page before this one has left to be sent.
+    // Now, since the network may be gone later, and an earlier page may have left messages to send.
     if (csrfToken ?? queue ?? transport ?? attempt(() => sessionStorage.getItem(`sse-live:queue ${persistKey}`))) this.#load().catch(() => {});
     this.#heartbeatMs = heartbeat * 1000;
     this.#borneMs = 0;
     if (!this.#askedMs) this.#usualMs = this.#heartbeatMs;
     this.#retryMs = retry;
-    // Each by itself, where there were several: one for all of them would not tell what belongs to whom.
+    // Each replaces its own, if there were several: one for all would not tell which tab it belongs to.
     if (tokens.length) this.#url.searchParams.delete("token");
     for (const each of tokens) this.#url.searchParams.append("token", each);
     this.#stats.connects += 1;
@@ -511,7 +511,7 @@ export class SSELive extends EventTarget {
   /** @param {number} waitMs */
   #renewIn(waitMs) {
     clearTimeout(this.#renewTimer);
-    if (!this.#source || /** @type {any} */ (this.#source.constructor).reconnects) return;  // that one sees to itself
+    if (!this.#source || /** @type {any} */ (this.#source.constructor).reconnects) return;  // it renews by itself
     this.#renewTimer = this.#openIn(waitMs);
   }
 
@@ -522,7 +522,7 @@ export class SSELive extends EventTarget {
 
   /** @param {any} frame @param {string} lastEventId */
   #deliver(frame, lastEventId) {
-    // A listener has just closed the stream.
+    // A listener closed the stream just now.
     if (!this.#source && !this.#next) return;
     const { logger, logEvents, onEvent } = this.#options;
     let { type, data } = frame;
@@ -535,7 +535,7 @@ export class SSELive extends EventTarget {
       const key = `sse-live:reset ${globalThis.location?.href}`;
       const sinceMs = performance.timeOrigin - Number(attempt(() => sessionStorage.getItem(key)));
       if (this.#stats.connects < 2 && sinceMs >= 0 && sinceMs < RELOAD_MS) {
-        // The page was opened anew because of one, and is as old as it was: from a cache, or drawn with an old position.
+        // The page was reloaded because of a reset, and is as old as before: from a cache, or drawn with an old position.
         this.#hint("cached");
         type = "stale";
       } else attempt(() => sessionStorage.setItem(key, String(Date.now())));
@@ -546,7 +546,7 @@ export class SSELive extends EventTarget {
     if (type === "reset") this.onReset?.(data, event);
   }
 
-  /** @param {any} source @param {string} url @param {any} event one that reconnects may say why, or that it cannot share */
+  /** @param {any} source @param {string} url @param {any} event of a source with `reconnects`: perhaps why, or that it cannot share */
   #broke(source, url, { reason = "lost", isAlone }) {
     const isMain = source === this.#source;
     if (isAlone) this.#options.EventSource = undefined;
@@ -564,15 +564,15 @@ export class SSELive extends EventTarget {
       this.#shut(source);
       this.#become("reconnecting", reason);
     }
-    // An EventSource that gave up was refused; one that did not lost its network.
+    // An EventSource that has given up was refused; any other has lost its network.
     else if (source.readyState === 2) this.#ask(url);
     else this.#reconnect(reason);
   }
 
-  /** A timer that comes late: the machine slept, or the page did. Nobody has waited for the server meanwhile. */
+  /** Whether the timer is late: the machine or the page slept, and the server was not waited for. */
   get #isLate() { return this.#now() - this.#monitorDue > 5_000; }
 
-  /** A connection was refused. @param {string} url */
+  /** Asks why a connection was refused. @param {string} url */
   async #ask(url) {
     this.#drop();
     if (this.#state === "connected") this.#become("reconnecting", "lost");
@@ -581,16 +581,16 @@ export class SSELive extends EventTarget {
     if (this.#source || this.#next || this.#isOver) return;
     if (isFinal) return this.#end(reason, status);
     if (reason !== "refused") return this.#reconnect(reason, waitMs);
-    // Not our server's word, but that of something in between: a proxy during a deploy, a service worker, a log-in page.
-    this.#ticket = "";  // it may have been too long a url
+    // Not django-sse-live's answer: a proxy's during a deploy, a service worker's, a log-in page.
+    this.#ticket = "";  // the url may have been too long
     this.#retry(undefined, REFUSED_RETRY_MS);
     this.#become("disconnected", reason, status);
   }
 
-  /** Does something with sse-live-loss.js, where it can be had. @param {(loss: any) => any} use @returns {Promise<any>} */
+  /** Uses sse-live-loss.js, if it can be loaded. @param {(loss: any) => any} use @returns {Promise<any>} */
   #loss(use) { return load("loss", null, [0]).then(use).catch(() => {}); }
 
-  /** @param {number} silentMs the silence after which the connection broke, or as good as */
+  /** @param {number} silentMs the silence after which the connection broke, or counts as broken */
   #learn(silentMs) {
     const borneMs = this.#borneMs;
     if (this.#state === "connected" && !this.#isLate) {
@@ -598,7 +598,7 @@ export class SSELive extends EventTarget {
     }
   }
 
-  /** The next connection was none; the present one, if there is one, goes on. @param {string} reason @param {number} [toldMs] */
+  /** The next connection failed; the current one, if any, goes on. @param {string} reason @param {number} [toldMs] */
   #failed(reason, toldMs) {
     if (!this.#source) return this.#reconnect(reason, toldMs);
     this.#shut(this.#next);
@@ -608,14 +608,14 @@ export class SSELive extends EventTarget {
   /**
    * Ends every connection, and opens the next one after a wait.
    * @param {string} reason
-   * @param {number} [toldMs] the wait, where the server told it; 0 for now
+   * @param {number} [toldMs] the wait that the server told; 0 for none
    */
   #reconnect(reason, toldMs) {
     if (this.#isOver) return;
     this.#drop();
     if (this.#connectedMs > STEADY_MS) this.#waits = 0;
     this.#retry(toldMs);
-    // Refused until it is not.
+    // A refused stream stays `disconnected` until it is let in.
     if (this.#state !== "disconnected") this.#become("reconnecting", reason);
   }
 
@@ -637,7 +637,7 @@ export class SSELive extends EventTarget {
     const { prerendering, hidden } = /** @type {any} */ (globalThis.document ?? {});
     if (prerendering || !this.#isReady) return;
     if (type === "pagehide" && statsUrl) navigator.sendBeacon(statsUrl, new Blob([JSON.stringify(this.stats)], { type: "application/json" }));
-    // A page in the back/forward cache and a frozen one can hold no stream that anyone reads.
+    // In the back/forward cache, or frozen, a page cannot read a stream.
     if (type === "pagehide" || type === "freeze") {
       this.#drop();
       this.#notBefore = 0;
@@ -645,9 +645,9 @@ export class SSELive extends EventTarget {
       this.#since = Infinity;
     }
     else if (type === "prerenderingchange") this.#open();
-    // A download, say: some browsers end every connection for a navigation, and say nothing if the page stays after all.
+    // For a navigation some browsers silently end every connection, even if the page stays, as for a download.
     else if (type === "beforeunload") this.#renewIn(STAYED_MS);
-    // The browser may be wrong that there is no network: what there is is kept, and another connection tried.
+    // The browser may be wrong about the network: the connection is kept, and another one tried.
     else if (type === "offline") {
       if (this.#state !== "connected") return;
       this.#retry();
@@ -655,11 +655,11 @@ export class SSELive extends EventTarget {
     } else if (type !== "visibilitychange" || !hidden) this.#wake(type === "online");
   }
 
-  /** Reconnects now, not at the next look, if the stream may have died unnoticed or its heartbeats are too rare by now. */
+  /** Reconnects now instead of at the next check, if the stream may have died unnoticed, or its heartbeats are too rare now. */
   #wake(isNew = false) {
     if (isNew) this.#path = undefined;
     const isConnected = this.#state === "connected";
-    // Of what was asked for, the server may have granted less.
+    // The server may have chosen a shorter interval than was asked for.
     const everyMs = isConnected ? Math.min(this.#askedMs, this.#heartbeatMs) : this.#askedMs;
     if (this.#now() - this.#lastHeartbeat >= this.#heartbeatMs * LATE || !(this.#source ? isConnected : this.#next && !isNew)) this.#reconnect("woke", 0);
     else if (everyMs > this.#wish()) this.#open();
@@ -692,14 +692,14 @@ export class SSELive extends EventTarget {
   }
 
   /**
-   * The last step of every change: a listener may close the stream.
+   * Changes the state. The last step of a method, since a listener may close the stream.
    * @param {State} state
    * @param {string} reason
    * @param {number} [status]
    */
   #become(state, reason, status) {
     const previous = this.#state;
-    // That the server cannot take us now is news also to a page that waits for it.
+    // `unavailable` is news even to a page that is already reconnecting.
     if (state === previous && (reason === this.#reason || reason !== "unavailable")) return;
     const now = this.#now();
     if (previous === "connected") {
@@ -719,18 +719,18 @@ export class SSELive extends EventTarget {
   }
 }
 
-/** What says which stream an element has. */
+/** The attributes that decide which stream an element has. */
 const SAID = ["src", "channels"];
-/** Which element handed an event to the page, so that one which several elements hear is heard once; and for how many that is known. */
+/** Which element dispatched an event, so that the page gets it once from several elements. The next: how many events are remembered. */
 const heard = new Map();
 const HEARD = 1_000;
 /**
- * Done when the last event so far was handed to the page; and how many wait for a patch. Of all elements: what leaves the channel of
- * one may come to that of another, in this order.
+ * Done when the page has the last event so far. The next: how many events wait for a patch. One for all elements, since a row may
+ * leave the channel of one and enter that of another, in this order.
  */
 let turn = Promise.resolve();
 let waits = 0;
-/** The page's own listeners are on by then, those of deferred scripts too: no event comes before them. */
+/** Done when the page's listeners are there, those of deferred scripts too: no event comes before. */
 const isReady = () => new Promise((resolve) => {
   // https://www.w3.org/TR/navigation-timing-2/
   /** @type {any} */ const [navigation] = performance.getEntriesByType?.("navigation") ?? [];
@@ -743,25 +743,25 @@ const isReady = () => new Promise((resolve) => {
  * event as a bubbling `CustomEvent` named `sse:<type>`, with `detail = {type, data, id}`.
  *
  * Attributes: `src`; `token`, `last-event-id`, `stats-url`, `with-credentials` and `log-events` as in {@link Options}; `persist`,
- * "local" or "session"; `transport`, `queue` and `csrf-token`; the words for the four states, `text-connecting` and so on, English by default. With `share`, a name that
- * is different for each user, the tabs of that name share one connection, and `channels` names those that the token grants, one a
- * line. It sets `state`, and `stale` where the page could not be brought up to date. Where `src` or `channels` change, the stream
- * is another one.
+ * "local" or "session"; `transport`, `queue` and `csrf-token`; words for the four states, `text-connecting` and so on, English by
+ * default. With `share`, a name that is different for each user, the tabs of that name share one connection. `channels` has the
+ * channels that the token grants, one a line. It sets `state`, and `stale` if the page could not be brought up to date. A change of
+ * `src` or `channels` begins another stream.
  */
 export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   static observedAttributes = ["src", "channels", "state", "hidden"];
 
   /** The stream, once connected. @type {SSELive | null} */ live = null;
-  /** Shows a state, once there is a light. @type {((state: State) => void) | undefined} */ #light;
-  /** What is shown. @type {State} */ #state = "connecting";
-  /** Whether a patch could not be done. */ #isBehind = false;
+  /** Shows a state; undefined without a light. @type {((state: State) => void) | undefined} */ #light;
+  /** The state shown. @type {State} */ #state = "connecting";
+  /** Whether a patch failed. */ #isBehind = false;
   /** Messages that wait for the stream to begin. @type {((live: SSELive) => void)[]} */ #awaiting = [];
-  /** The id of the last frame; what has no id of its own bears it too. */ #lastId = "";
-  /** What the page said when the present stream began, or that one. @type {(string | undefined)[]} */ #said = [];
+  /** The last id, which EventSource repeats for a frame without one. */ #lastId = "";
+  /** The values of SAID when the current stream began. @type {(string | undefined)[]} */ #said = [];
 
   async connectedCallback() {
     this.#draw();
-    // Only moved within the page, or in a copy that Turbo shows while it fetches the page.
+    // Moved within the page, or in the copy that Turbo shows while it fetches the page.
     if (this.live || this.closest("[data-turbo-preview]")) return;
     this.#show("connecting");
     await isReady();
@@ -784,10 +784,10 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   /** @param {string} name @param {string | null} before @param {string | null} now */
   attributeChangedCallback(name, before, now) {
     if (name === "state") {
-      // Who brings the page up to date with one from the server takes off what only we know.
+      // A morph with the server's page may remove it, since only the browser knows the state.
       if (now !== this.#state) this.setAttribute("state", this.#state);
     } else queueMicrotask(() => {
-      // Once, when all attributes have been changed.
+      // Once, after all attributes have changed.
       if (!this.isConnected) return;
       this.#draw();
       if (!this.live || SAID.every((name, index) => this.#attribute(name) === this.#said[index])) return;
@@ -808,7 +808,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     return live.send(type, copy, options);
   }
 
-  /** Once, unless nobody is to see it. */
+  /** Draws the light once, unless the element is hidden. */
   #draw() {
     if (this.hidden || this.#light) return;
     this.#light = () => {};
@@ -822,7 +822,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   #attribute(name) { return this.getAttribute(name) ?? undefined; }
 
   async #connect() {
-    // What hears a job must be there before its first frame.
+    // The job element must be defined before its first frame.
     if (this.hasAttribute("job-src")) await this.#import("job").catch(console.error);
     const several = this.#attribute("share") || document.querySelectorAll("sse-live")[1];
     const EventSource = several && await this.#import("share", [])
@@ -859,7 +859,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   #import(name, waitsMs) { return load(name, this.getAttribute(`${name}-src`), waitsMs); }
 
   /**
-   * Hands events to the page in order: what comes after a patch waits until that is in the page.
+   * Dispatches events in order: an event after a patch waits until the patch is applied.
    * @param {any} data @param {MessageEvent} event @param {any} frame
    */
   #hear(data, { type, lastEventId: id }, frame) {
@@ -870,7 +870,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     const handOn = () => {
       if (type === "stale" && !isPatch) this.setAttribute(type, "");
       this.#dispatch(type, data, id, bubbles);
-      // Put back later, the element goes on from where it was; and so do the copies of a page that libraries keep.
+      // If the element is put back later, it goes on from here; so do the page copies that libraries keep.
       if (frame.token) this.setAttribute("token", frame.token);
       if (!isAtOrBefore(position, this.getAttribute("last-event-id") ?? "", true)) this.setAttribute("last-event-id", position);
     };
@@ -884,7 +884,8 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   }
 
   /**
-   * Where the file cannot be had, the page is stale, and says so. The next patch asks again, and then the page is fetched anew.
+   * Applies a patch. If the file for it cannot be loaded, the page is marked as stale; the next patch tries again, and then the page
+   * is fetched anew.
    * @param {any} frame one with a patch, or a reset @param {string} id
    */
   async #patch(frame, id) {
@@ -907,7 +908,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     this.#light?.(state);
   }
 
-  /** Whether no other element of this page with this stream has handed on this event. @param {string} event */
+  /** Whether no other element of this page with this stream has dispatched this event. @param {string} event */
   #isFirst(event) {
     event += this.#said[0]?.split("?")[0];
     const by = heard.get(event) ?? this;

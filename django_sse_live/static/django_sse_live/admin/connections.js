@@ -1,10 +1,10 @@
 // The admin's "Live connections": draws what the workers report, as `sse:worker` events of the page's own stream.
-// Every word is in the page, in its language; numbers and ages are put into words by Intl.
+// The page has every word, in its language; Intl formats numbers and ages.
 
 const REPORT_MS = 2000;  // how often the workers report
-const GONE_MS = 3.5 * REPORT_MS;  // a worker that has been silent for so long is gone
+const GONE_MS = 3.5 * REPORT_MS;  // a worker that is silent for this long is gone
 const SAMPLES = 60;
-const LINE_SAMPLES = 5;  // fewer are no line
+const LINE_SAMPLES = 5;  // fewer draw no line
 
 const root = /** @type {HTMLElement} */ (document.getElementById("sse-live"));
 const words = /** @type {Record<string, string>} */ (root.dataset);
@@ -46,10 +46,10 @@ function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-const canHover = matchMedia("(hover: hover)");  // where it is touched, what was touched last would count as pointed at
+const canHover = matchMedia("(hover: hover)");  // a touched row would count as pointed at until the next touch
 
-/** Rows by key: those that stay are changed in place, so that focus and selection stay too. While the pointer or the
- * keyboard's focus is on a row, no row comes, goes or moves: one that is pointed at stays where it is. */
+/** Rows by key. A row that stays is changed in place, and keeps focus and selection. While the pointer or the focus is on a row,
+ * no row comes, goes or moves, so that a click never meets another row. */
 class Table {
   /** @type {Map<string, HTMLElement>} */ #rows = new Map();
 
@@ -122,7 +122,7 @@ class Line {
   }
 }
 
-/** @typedef {{ report: any, at: number, deliveries: number, events: number, isKnown: boolean }} Worker  rates are known from the second report on */
+/** @typedef {{ report: any, at: number, deliveries: number, events: number, isKnown: boolean }} Worker  its rates are known from the second report on */
 /** @type {Map<string, Worker>} */
 const workers = new Map();
 /** @type {Map<string, { name: string, url: string | null } | null>} */
@@ -154,7 +154,7 @@ function scheduleDraw() {
   }, 100);
 }
 
-/** Of the whole site: over a bus each worker receives every event, whichever process has published it. */
+/** The whole site's events: over a bus each worker gets every event, whichever process published it. */
 function eventsPerSecond() {
   const all = [...workers.values()];
   const rates = all.map(({ events }) => events);
@@ -238,7 +238,7 @@ function drawClient(row, client) {
   }
 }
 
-/** Every worker hears of every job; each knows who watches there. @param {any[]} reports */
+/** Every worker knows every job, and its own watchers of it. @param {any[]} reports */
 function jobsOf(reports) {
   const jobs = new Map();
   for (const report of reports) {
@@ -266,7 +266,7 @@ function drawJob(row, job) {
   }
 }
 
-/** Its own words first, and whom it concerns: one button in a list of many is read out alone.
+/** Labels a button with its own words, then whom it concerns: a screen reader reads one button out alone.
  * @param {HTMLButtonElement} button @param {(string | null)[]} whom */
 function nameButton(button, whom) {
   const text = `${button.textContent}: ${whom.filter(Boolean).join(", ")}`;
@@ -307,14 +307,14 @@ async function learnNames(pks) {
   const query = new URLSearchParams(unknown.map((pk) => ["user", /** @type {string} */ (pk)]));
   const response = await fetch(`${words.namesUrl}?${query}`).catch(() => null);
   if (!response?.ok) {
-    for (const pk of unknown) users.delete(/** @type {string} */ (pk));  // asked for again with the next report
+    for (const pk of unknown) users.delete(/** @type {string} */ (pk));  // asked for again at the next report
     return;
   }
   for (const [pk, user] of Object.entries(await response.json())) users.set(pk, user);
   draw();
 }
 
-// Actions: sent without leaving the page, so that the lines go on.
+// Actions are sent without leaving the page, so that the charts go on.
 for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (document.querySelectorAll("form.sse-act"))) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
