@@ -58,7 +58,7 @@ def cluster() -> Iterator[tuple[RedisProcess, RedisProcess]]:
 
 
 def until_ok(node: RedisProcess) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while b"cluster_state:ok" not in node.command("CLUSTER", "INFO"):
         assert time.monotonic() < end
         time.sleep(0.05)

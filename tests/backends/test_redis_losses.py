@@ -654,7 +654,7 @@ def test_a_command_that_a_signal_ends_sends_what_it_has_or_says_what_is_lost(is_
         command.send_signal(ending)
         if is_back:
             own.start()
-        _, errors = command.communicate(timeout=30)
+        _, errors = command.communicate(timeout=60)
         assert command.returncode == -ending
         if is_back:
             client = redis_py.Redis(port=own.port)

@@ -30,7 +30,7 @@ def rows(alias: str) -> list[str]:
 
 def wait_for_rows(alias: str, types: list[str]) -> None:
     """An event outside a transaction is stored by the bus thread."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while rows(alias) != types:
         assert time.monotonic() < end, rows(alias)
         time.sleep(0.01)

@@ -144,7 +144,7 @@ def pieces_heard(newcomer: Newcomer, asker: OpenerDirector, other: OpenerDirecto
             pieces += bool(told["text"])
     assert (told["state"], text) == ("finished", "Otters **hold hands** while they sleep. You asked: Why? ")
     try:
-        other.open(stream_url, timeout=10)
+        other.open(stream_url, timeout=60)
     except urllib.error.HTTPError as error:
         assert error.code == 403, error.read()
         return pieces

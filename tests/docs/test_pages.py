@@ -203,7 +203,7 @@ def test_develop(project_of):
             url = f"http://127.0.0.1:{port}/static/django_sse_live/sse-live.js"
             answer = until_answered(url, server)
             assert (answer.status_code, answer.headers["content-type"]) == (200, "text/javascript")
-            with httpx.stream("GET", f"http://127.0.0.1:{port}/events/?channel=comments", timeout=30) as stream:
+            with httpx.stream("GET", f"http://127.0.0.1:{port}/events/?channel=comments", timeout=60) as stream:
                 lines = stream.iter_lines()
                 assert "event: connected" in lines
                 server.send_signal(signal.SIGTERM)
@@ -216,7 +216,7 @@ def until_answered(url, server):
     while True:
         assert server.poll() is None
         try:
-            return httpx.get(url, timeout=30)
+            return httpx.get(url, timeout=60)
         except httpx.TransportError:
             time.sleep(0.05)
 
@@ -232,7 +232,7 @@ from playwright.sync_api import expect, sync_playwright
 from board.models import Comment
 
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-expect.set_options(timeout=20_000)  # a slow machine's
+expect.set_options(timeout=60_000)  # a slow machine's
 
 
 def between(page, save, place=None):
@@ -371,7 +371,7 @@ def test_stream_an_answer(project_of, tools):
 
         def pieces(text):
             for piece in whole(text):
-                assert steps.acquire(timeout=30)
+                assert steps.acquire(timeout=60)
                 yield piece
 
         board.answers.pieces = pieces

@@ -69,7 +69,7 @@ def visitor(example: Runserver) -> Iterator[Any]:
     visitors: list[Visitor] = []
 
     def new() -> Visitor:
-        visitors.append(Visitor(base_url=example.url, timeout=10))
+        visitors.append(Visitor(base_url=example.url, timeout=60))
         return visitors[-1]
 
     yield new

@@ -37,7 +37,7 @@ def open_page(chromium: Any, example: Runserver) -> Iterator[Callable[..., Any]]
 
     def open_page(path: str = "/", **options: Any) -> Any:
         context = chromium.new_context(base_url=example.url, **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.goto(path)

@@ -15,7 +15,7 @@ SAVE = "from board.models import Comment; Comment.objects.create(author='shell',
 
 def listen(example: Runserver, last_id: str = "") -> Any:
     parameters = {"channel": "comments", "format": "envelope", **({"last_event_id": last_id} if last_id else {})}
-    return httpx.stream("GET", f"{example.url}/events/", params=parameters, timeout=20)
+    return httpx.stream("GET", f"{example.url}/events/", params=parameters, timeout=60)
 
 
 def test_a_comment_saved_in_the_shell_appears_in_the_open_page(example: Runserver) -> None:

@@ -119,7 +119,7 @@ async def test_a_send_that_fails_ends_the_stream_and_nobody_hears_of_it(caplog: 
 
         server.on_body = fail
         await ticks(1)
-        await asyncio.wait_for(server.task, 5)
+        await asyncio.wait_for(server.task, 60)
     gc.collect()
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
@@ -132,7 +132,7 @@ async def test_an_error_of_the_server_s_own_is_logged_once(caplog: pytest.LogCap
 
     server.on_body = fail
     await ticks(1)
-    await asyncio.wait_for(server.task, 5)
+    await asyncio.wait_for(server.task, 60)
     assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
 
 

@@ -219,7 +219,7 @@ async def test_the_lease_is_renewed_while_the_handler_runs(
 
     @handle("slow")
     def slow(message: Message) -> bool:
-        return renewed.acquire(timeout=10) and renewed.acquire(timeout=10)
+        return renewed.acquire(timeout=60) and renewed.acquire(timeout=10)
 
     assert (await sender.send("slow"))[1]["data"] is True
 

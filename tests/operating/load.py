@@ -88,7 +88,7 @@ async def run(server: Server, *, clients: int, events: int, breaks: int, workers
         return found if all(found.get(name) == value for name, value in done.items()) else {}
 
     try:
-        found = await until(is_counted, 10)
+        found = await until(is_counted, 60)
     except AssertionError:
         found = await scrape(server)
     return done, found

@@ -146,7 +146,7 @@ async def test_events_that_workers_receive_are_counted_whoever_publishes(tmp_pat
             text = await page.locator("#sse-events").inner_text()
             return text not in ("–", "0") and float(text.replace(",", "")) > 5
 
-        await until(counts, 30)
+        await until(counts, 60)
         assert await page.locator("#sse-workers [data-cell=bus]").inner_text() == "none: this process alone"
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["notes"]})
 class OnALiveServer(LiveServerTestCase):
     def test_a_save_in_the_test_is_heard_over_the_socket(self):
-        with httpx.stream("GET", self.live_server_url + "/events/?channel=notes", timeout=10) as response:
+        with httpx.stream("GET", self.live_server_url + "/events/?channel=notes", timeout=60) as response:
             lines = response.iter_lines()
             self.assertIn("event: connected", lines)
             Note.objects.create(text="hello")
@@ -33,7 +33,7 @@ class OnALiveServer(LiveServerTestCase):
         self.client.force_login(User.objects.create_user("otter"))
         cookies = {name: morsel.value for name, morsel in self.client.cookies.items()}
         url = self.live_server_url + "/events/"
-        with httpx.stream("GET", url, cookies=cookies, timeout=10) as response:
+        with httpx.stream("GET", url, cookies=cookies, timeout=60) as response:
             data = next(line for line in response.iter_lines() if line.startswith("data: "))
         self.assertEqual(json.loads(data[6:])["channels"], [f"user:{User.objects.get().pk}"])
 
@@ -42,7 +42,7 @@ class OnALiveServer(LiveServerTestCase):
         self.assertIn("SSELive", answer.text)
 
     def test_a_stream_left_open_does_not_hold_up_the_end(self):
-        response = httpx.Client(timeout=10)
+        response = httpx.Client(timeout=60)
         stream = response.send(
             response.build_request("GET", self.live_server_url + "/events/?channel=notes"), stream=True
         )
@@ -83,7 +83,7 @@ def test_the_fixtures(run_pytest):
 
         @pytest.mark.parametrize("turn", [1, 2])
         def test_live(live_asgi_server, turn):
-            with httpx.stream("GET", live_asgi_server + "/events/?channel=notes", timeout=10) as response:
+            with httpx.stream("GET", live_asgi_server + "/events/?channel=notes", timeout=60) as response:
                 lines = response.iter_lines()
                 assert "event: connected" in lines
                 Note.objects.create(text="hello")

@@ -132,7 +132,7 @@ async def nginx_before(server: Server) -> Any:
                 except OSError:
                     return False
 
-            await until(answers, 10)
+            await until(answers, 60)
             yield port
         finally:
             process.terminate()

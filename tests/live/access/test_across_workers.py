@@ -33,7 +33,7 @@ async def test_logout_ends_the_streams_of_that_session_on_another_worker_at_once
     lives = await Crowd.open(there, 5, "/events/", headers=living)
     began = time.monotonic()
     assert await here.get("/leave/", **ending) == "out"
-    await ended.all(lambda client: client.is_ended, 5)
+    await ended.all(lambda client: client.is_ended)
     seconds = time.monotonic() - began
     print(f"logout on one worker, streams ended on another: {seconds * 1000:.0f} ms")
     assert all('"reason":"revoked"' in client.body for client in ended)
@@ -50,4 +50,4 @@ async def test_a_changed_password_ends_them_all(two: list[Server]) -> None:
     crowds = [await Crowd.open(there, 2, "/events/", headers=cookie) for cookie in cookies]
     await here.get("/password/")
     for crowd in crowds:
-        await crowd.all(lambda client: client.is_ended, 5)
+        await crowd.all(lambda client: client.is_ended)

@@ -53,9 +53,7 @@ class Ticket:
         """Whether it is let in by the ticket. It waits for the answer, whatever that is."""
         before = (await server.state())["tickets"]
         crowd = await self.open(server)
-        await crowd.all(
-            lambda client: client.connected or client.goodbyes or client.is_gone or client.status >= 400, 10
-        )
+        await crowd.all(lambda client: client.connected or client.goodbyes or client.is_gone or client.status >= 400)
         crowd.close()
         return bool((await server.state())["tickets"] > before)
 
@@ -112,11 +110,11 @@ async def revoke_and_come_back(
         for begun in range(0, events, 1000):
             await here.get(f"/publish/?channel=busy&from={begun}&count={min(1000, events - begun)}")
         late = await ticket.open(there, 5)  # perhaps before the word has come
-        await streams[way].all(lambda client: client.is_ended, 10)
+        await streams[way].all(lambda client: client.is_ended)
         print(f"{way}: the stream on the other worker ended after {1000 * (time.monotonic() - began):.0f} ms")
         await until(lambda late=late: all(c.is_ended or c.status >= 400 or c.connected for c in late))
         if way != "disconnect_clients":  # nobody is banned: Django may have let them in
-            await late.all(lambda client: client.is_ended or client.is_gone or client.status >= 400, 10)
+            await late.all(lambda client: client.is_ended or client.is_gone or client.status >= 400)
         late.close()
         assert not await ticket.resumes(there) and not await ticket.resumes(here), way
     later = await start_server("uvicorn", **options)

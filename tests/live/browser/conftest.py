@@ -54,7 +54,7 @@ def window(chromium: Any) -> Iterator[Callable[..., Any]]:
 
     def window(**options: Any) -> Any:
         context = chromium.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         return context
 

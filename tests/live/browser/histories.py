@@ -146,7 +146,7 @@ class History:
 
     def _tell_site(self, act: str) -> None:
         order = {"act": act, "seed": self.random.random()}
-        answer = httpx.post(f"{self.server.url}/act/", json=order, timeout=30)
+        answer = httpx.post(f"{self.server.url}/act/", json=order, timeout=60)
         assert answer.status_code == 204, (act, answer.text[:3000])
 
     def _save_while_down(self) -> None:

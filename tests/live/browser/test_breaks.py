@@ -45,7 +45,7 @@ def write_to_database(server: Runserver, text: str) -> None:
 def until_light(page: Any, state: str) -> float:
     """Seconds until the light is in this state."""
     start = time.monotonic()
-    page.locator(f"sse-live[state={state}]").wait_for(timeout=30_000)
+    page.locator(f"sse-live[state={state}]").wait_for(timeout=90_000)
     return time.monotonic() - start
 
 

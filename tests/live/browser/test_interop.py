@@ -65,14 +65,14 @@ def by_curl(url: str) -> Iterator[Read]:
 
 def by_httpx_sse(url: str) -> Iterator[Read]:
     httpx_sse = pytest.importorskip("httpx_sse", reason="needs httpx-sse")
-    with httpx.Client(timeout=20) as client, httpx_sse.connect_sse(client, "GET", url) as source:
+    with httpx.Client(timeout=60) as client, httpx_sse.connect_sse(client, "GET", url) as source:
         for event in source.iter_sse():
             yield event.event, event.data, event.id
 
 
 def by_sseclient(url: str) -> Iterator[Read]:
     sseclient = pytest.importorskip("sseclient", reason="needs sseclient-py")
-    with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=20) as response:
+    with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=60) as response:
         for event in sseclient.SSEClient(response.iter_bytes()).events():
             yield event.event, event.data, event.id
 

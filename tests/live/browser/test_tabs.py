@@ -27,7 +27,7 @@ def open_tab(context: Any, site: Runserver, channel: str, share: str = "1") -> A
 
 
 def is_live(tab: Any) -> None:
-    tab.locator("sse-live[state=connected]").wait_for(timeout=20_000)
+    tab.locator("sse-live[state=connected]").wait_for(timeout=90_000)
 
 
 def streams(site: Runserver, channel: str) -> int:

@@ -46,7 +46,7 @@ async def measure(site: str, python: str, redis: RedisProcess, clients: int, eve
             except OSError:
                 return False
 
-        await until(answers, 30)
+        await until(answers, 60)
         for _ in range(clients):
             client = Client("/events/", {"Accept": "text/event-stream"})
             client.delays = array("d")

@@ -65,7 +65,7 @@ async def until_back(server: Server, before: dict[str, int]) -> dict[str, int]:
 
     now = before
     with suppress(AssertionError):
-        await until(is_back, 15)
+        await until(is_back, 30)
     return {f"{what} left": max(0, now[what] - before[what]) for what in ("clients", "tasks", "descriptors")}
 
 
@@ -155,7 +155,7 @@ async def stuck_readers(
         during = take_delays(readers)
         published = (await server.get_json("/publish/stop/"))["published"]
         await until(lambda: server.count("its stream ends here") >= stuck, 30, say="the stuck have not all been ended")
-        await readers.all(lambda client: client.numbers[-1] == published, 30)
+        await readers.all(lambda client: client.numbers[-1] == published, 60)
         lines = server.count("its stream ends here")
         faults = readers.faults(1, published)
         noise = server.noise()

@@ -73,5 +73,5 @@ async def _answers_again(server: Server) -> float:
             return await asyncio.wait_for(server.get("/plain/async/"), 10) == "async"
         return False
 
-    await until(answers, 20)
+    await until(answers, 60)
     return time.monotonic()

@@ -141,7 +141,7 @@ async def test_the_development_server_reloads_and_the_page_comes_back(start_serv
         except (OSError, asyncio.IncompleteReadError):
             return False
 
-    await until(is_new, 30)
+    await until(is_new, 60)
     again = await Crowd.open(server, 5)
     again.close()
     assert server.noise() == []

@@ -288,7 +288,7 @@ class Crowd(Sequence[Client]):
     def count(self, condition: Callable[[Client], Any]) -> int:
         return sum(bool(condition(client)) for client in self.clients)
 
-    async def all(self, condition: Callable[[Client], Any], seconds: float = 20) -> None:
+    async def all(self, condition: Callable[[Client], Any], seconds: float = 60) -> None:
         """Wait until it is true of each."""
         await until(
             lambda: all(condition(client) for client in self.clients),

@@ -9,7 +9,7 @@ from inspect import isawaitable
 from typing import Any
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20, *, say: Callable[[], Any] | str = "") -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 60, *, say: Callable[[], Any] | str = "") -> Any:
     """Wait until ``condition()``, or what it gives when awaited, is true, and give that.
 
     AssertionError after ``seconds``, with what ``say`` says.

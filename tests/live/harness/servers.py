@@ -213,7 +213,7 @@ class Server:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    async def gone(self, seconds: float = 20) -> float:
+    async def gone(self, seconds: float = 60) -> float:
         """Wait until the process and all of its workers are gone; how long that took, in seconds."""
         began = time.monotonic()
         await until(lambda: not self.is_running and not self.pids(), seconds, say=self.output)
@@ -232,7 +232,7 @@ class Server:
                 found.append(int(path.parent.name))
         return found
 
-    async def stop(self, number: int = SIGTERM, seconds: float = 20) -> float:
+    async def stop(self, number: int = SIGTERM, seconds: float = 60) -> float:
         """A signal, and how long it took until everything was gone."""
         self.signal(number)
         return await self.gone(seconds)

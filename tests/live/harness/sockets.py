@@ -100,7 +100,7 @@ class Socket:
         payload = await self.reader.readexactly(length)
         return first & 0x0F, payload
 
-    async def next(self, type: str | None = None, seconds: float = 20) -> dict[str, Any] | None:
+    async def next(self, type: str | None = None, seconds: float = 60) -> dict[str, Any] | None:
         """The next object, or the next of this type; None when the server has closed it."""
         return await asyncio.wait_for(self._next(type), seconds)
 
