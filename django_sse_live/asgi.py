@@ -25,7 +25,7 @@ from .http.handoff import HANDOFF, Handoff
 from .http.handshake import as_get, is_plain_django, may_ask
 from .http.line import Line
 from .http.messages import MESSAGE_MAX_BYTES
-from .http.refreshes import PLACES, finds_place, is_refresh, say_later
+from .http.refreshes import REFRESHES_AT_ONCE, finds_place, is_refresh, say_later
 from .http.resolve import find_stream
 from .http.resuming import FIRST_FILL_SECONDS, resume
 from .http.servers import abort_connection, paced, tune_connection, watch_termination
@@ -54,7 +54,7 @@ class Loop:
     def __init__(self) -> None:
         self.openings: Line = Line(max_opening)
         self.posts: Line = Line(max_opening)  # apart, so that slow handlers hold up no stream
-        self.refreshes: Line = Line(lambda: PLACES)
+        self.refreshes: Line = Line(lambda: REFRESHES_AT_ONCE)
         self.threads: OpeningThreads = OpeningThreads()
 
     def line(self, scope: Scope) -> Line:

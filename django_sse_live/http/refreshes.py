@@ -13,7 +13,7 @@ from typing import Final
 from .handoff import Handoff
 from .types import Scope, Send
 
-PLACES: Final = 4  # on each worker; one address has at most three
+REFRESHES_AT_ONCE: Final = 4  # on each worker; one address has at most three
 WAIT_SECONDS: Final = 10.0  # sse-live-refresh.js gives up after 15 s, and the page must be drawn by then
 
 

@@ -38,7 +38,7 @@ CLOSE_TOO_MUCH: Final = 4008
 
 # Finds the id of a message that is not parsed (too long, or one too many) but still gets an answer.
 _ID = re.compile(r'"id"\s*:\s*"([0-9A-Za-z_-]{1,64})"')
-_ID_WITHIN: Final = 1024  # searched characters of a message
+_ID_SEARCHED_CHARACTERS: Final = 1024  # searched characters of a message
 
 
 # Answers a message, given parsed and raw. Returns the members of the answer; None if the stream must end, since the
@@ -163,7 +163,7 @@ class Socket:
 
     def _refuse(self, text: str, status: int, error: str, detail: str) -> None:
         count_message_refused(error)
-        found = _ID.search(text, 0, _ID_WITHIN)
+        found = _ID.search(text, 0, _ID_SEARCHED_CHARACTERS)
         answer = {"to": found and found[1], "error": error, "detail": detail, "status": status}
         if status == 429:
             answer["retry"] = 1000

@@ -368,7 +368,7 @@ def check_fixed_channels(channels: Any, *, may_be_reserved: bool = False) -> tup
     if isinstance(channels, str):
         raise ImproperlyConfigured(
             f'channels is the str {channels!r}; fixed channels are a list: {{"channels": ["comments"]}}. '
-            "A part of the url must not name them, since whoever types it would be let in: override get_channels()."
+            "A part of the url must not name them, since anybody who types it would be let in: override get_channels()."
         )
     try:
         names = tuple(validate_name("channel", channel) for channel in channels)

@@ -18,8 +18,8 @@ READ_EVENTS: Final = 1_000  # one read returns at most this many
 LANE_BYTES: Final = 400  # rough cost of a channel with events, without the events
 SLICE_CHANNELS: Final = 64  # channels of one event that are added in one step
 UNREAD_SECONDS: Final = 1.0  # clients that are up to date may not have read younger events yet
-FORGOTTEN_CHANNELS: Final = 5_000  # evicted channels that are forgotten in one step
-EVICTED_CHANNELS: Final = 10_000  # channels whose last evicted position is kept by name; all others share one floor
+FORGET_SLICE_CHANNELS: Final = 5_000  # evicted channels that are forgotten in one step
+EVICTED_CHANNELS_MAX: Final = 10_000  # channels whose last evicted position is kept by name; all others share one floor
 
 
 class _Lane:
@@ -229,12 +229,12 @@ class EventLog:
     @property
     def must_forget(self) -> bool:
         """Whether forget() is due. Readers that are up to date should be moved to the head first."""
-        return len(self._evicted) > EVICTED_CHANNELS + FORGOTTEN_CHANNELS
+        return len(self._evicted) > EVICTED_CHANNELS_MAX + FORGET_SLICE_CHANNELS
 
     def forget(self, up_to: int) -> None:
         """Forget by channel what was evicted longest ago, up to that position: the floor rises."""
         evicted = self._evicted
-        while len(evicted) > EVICTED_CHANNELS and evicted[channel := next(iter(evicted))] <= up_to:
+        while len(evicted) > EVICTED_CHANNELS_MAX and evicted[channel := next(iter(evicted))] <= up_to:
             self._floor = evicted.pop(channel)
             self._is_complete = False
 

@@ -23,7 +23,7 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 SIGNALS_MAX: Final = 10_000  # waiting for their receivers; further ones are dropped and counted
 BROADCAST_SIGNALS_MAX: Final = 1_000  # event_broadcast waits behind fewer, since each keeps its event in memory
-UNIT_SECONDS: Final = 1.0  # for database connections, the signals of this time are one request
+CONNECTIONS_UNIT_SECONDS: Final = 1.0  # for database connections, the signals of this time are one request
 IDLE_SECONDS: Final = 1.0  # the receivers' thread waits this long for another signal, then ends
 
 
@@ -85,7 +85,7 @@ class Outgoing:
                 has_failed = sending.cancelled() or _has_failed(sending)
                 is_over = not self._waiting or loop.time() >= unit_ends_at
                 if thread in executors and (is_over or has_failed):
-                    unit_ends_at = loop.time() + UNIT_SECONDS
+                    unit_ends_at = loop.time() + CONNECTIONS_UNIT_SECONDS
                     executors[thread].submit(close_old_connections)
             self._is_sending = self._is_dropping = False
         finally:

@@ -48,7 +48,7 @@ __all__ = ["Job", "JobOver", "afind_job", "astart_job", "find_job", "start_job"]
 KEY_MAX_CHARACTERS: Final = 500
 TTL_MIN_SECONDS: Final = 1.0
 ALONE_MIN_SECONDS: Final = 5.0
-ENTRIES_OF_A_JOB: Final = 4  # entries in the cache, at most: state, lease or end, key, watched
+ENTRIES_PER_JOB_MAX: Final = 4  # entries in the cache, at most: state, lease or end, key, watched
 CLAIMS_MAX: Final = 20  # attempts to follow a key's newest job while other processes are faster
 
 
@@ -184,10 +184,10 @@ def _start(store: JobStore, record: Record) -> Job:
             writer, writers = Writer(record, lease), process_part(Writers)
             writers.add(writer)
             most = store.entries_max
-            if most is not None and writers.count * ENTRIES_OF_A_JOB > most:
+            if most is not None and writers.count * ENTRIES_PER_JOB_MAX > most:
                 writers.warn(
                     f"The cache {store.alias!r} has room for {most} entries, and drops some at random above that: jobs "
-                    f'have {ENTRIES_OF_A_JOB} each, so running ones may seem lost. Raise OPTIONS["MAX_ENTRIES"] of '
+                    f'have {ENTRIES_PER_JOB_MAX} each, so running ones may seem lost. Raise OPTIONS["MAX_ENTRIES"] of '
                     f"CACHES[{store.alias!r}]."
                 )
             return Job(record, None, "running", writer)

@@ -206,7 +206,7 @@ class Job:
         writer = self._writer
         if writer is None or self._pid != os.getpid():
             raise PermissionError(
-                f"Job {self.id} is written by another process, or by whoever got it with is_new. Ask job.is_new before "
+                f"Job {self.id} is written by another process, or by the caller that began it. Ask job.is_new before "
                 "doing the work, or job.take() it."
             )
         return writer

@@ -43,19 +43,19 @@ class Site:
 async def test_few_pages_are_drawn_at_once_and_other_requests_do_not_wait() -> None:
     site = Site()
     pages = [site.ask(f"/{number}/", f"192.0.2.{number}") for number in range(20)]
-    await until(lambda: len(site.drawing) == refreshes.PLACES)
+    await until(lambda: len(site.drawing) == refreshes.REFRESHES_AT_ONCE)
     other = site.ask("/other/", is_refresh=False)
     await until(lambda: "/other/" in site.drawing)
     site.may_draw.set()
     await asyncio.gather(other, *pages)
     assert set(site.statuses.values()) == {200} and len(site.statuses) == 21
-    assert site.most == refreshes.PLACES + 1
+    assert site.most == refreshes.REFRESHES_AT_ONCE + 1
 
 
 async def test_one_address_leaves_room_for_the_pages_of_others() -> None:
     site = Site()
     many = [site.ask(f"/{number}/") for number in range(20)]
-    await until(lambda: len(site.drawing) == refreshes.PLACES - 1)
+    await until(lambda: len(site.drawing) == refreshes.REFRESHES_AT_ONCE - 1)
     one = site.ask("/one/", "192.0.2.2")
     await until(lambda: "/one/" in site.drawing)
     site.may_draw.set()
@@ -65,7 +65,7 @@ async def test_one_address_leaves_room_for_the_pages_of_others() -> None:
 async def test_a_page_that_finds_no_place_in_time_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refreshes, "WAIT_SECONDS", 0.01)
     site = Site()
-    pages = [site.ask(f"/{number}/", f"192.0.2.{number}") for number in range(refreshes.PLACES)]
+    pages = [site.ask(f"/{number}/", f"192.0.2.{number}") for number in range(refreshes.REFRESHES_AT_ONCE)]
     await site.ask("/late/", "192.0.2.100")
     assert site.statuses == {"/late/": 503}
     site.may_draw.set()

@@ -117,7 +117,7 @@ async def test_fixed_channels_that_are_one_string(visitor: Visitor) -> None:
 
 
 async def test_a_visitor_does_not_fix_channels_by_typing_a_url(visitor: Visitor) -> None:
-    with pytest.raises(ImproperlyConfigured, match="whoever types it would be let in"):
+    with pytest.raises(ImproperlyConfigured, match="anybody who types it would be let in"):
         await Visitor("/typed/user:1/").ask()
 
 

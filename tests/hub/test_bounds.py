@@ -16,7 +16,7 @@ from django_sse_live.hub import inbox
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.control import DISCONNECT
 from django_sse_live.hub.hub import Hub
-from django_sse_live.hub.log import EVICTED_CHANNELS, FORGOTTEN_CHANNELS, EventLog
+from django_sse_live.hub.log import EVICTED_CHANNELS_MAX, FORGET_SLICE_CHANNELS, EventLog
 from django_sse_live.hub.reading import QUEUED_FRAMES_MAX
 from tests.clients import make_client
 from tests.live.harness import until
@@ -70,9 +70,9 @@ def opened(hub: Hub, *channels: str, **options: Any) -> Client:
 async def test_the_traffic_of_many_channels_resets_nobody_who_missed_nothing(hub: Hub) -> None:
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
         quiet, mixed = opened(hub, "quiet"), opened(hub, "quiet", "also.quiet")
-        for number in range(1, EVICTED_CHANNELS + FORGOTTEN_CHANNELS + 100):
+        for number in range(1, EVICTED_CHANNELS_MAX + FORGET_SLICE_CHANNELS + 100):
             hub.deliver(event(number, f"user.{number}"))
-        await until(lambda: hub.log.head == EVICTED_CHANNELS + FORGOTTEN_CHANNELS + 99)
+        await until(lambda: hub.log.head == EVICTED_CHANNELS_MAX + FORGET_SLICE_CHANNELS + 99)
         await asyncio.sleep(0)
         assert len(hub.log) <= 10
         for client in (quiet, mixed):

@@ -6,7 +6,7 @@ import pytest
 from django.test import override_settings
 
 from django_sse_live.events import Event
-from django_sse_live.hub.log import EVICTED_CHANNELS, READ_EVENTS, EventLog
+from django_sse_live.hub.log import EVICTED_CHANNELS_MAX, READ_EVENTS, EventLog
 
 
 class Clock:
@@ -141,7 +141,7 @@ class TestWhatIsLost:
 
     @override_settings(SSE_LIVE={"HISTORY_EVENTS": 1})
     def test_what_is_evicted_while_clients_catch_up_is_not_forgotten_with_what_was_before(self) -> None:
-        total = EVICTED_CHANNELS + 10
+        total = EVICTED_CHANNELS_MAX + 10
         log = EventLog("e")
         for n in range(1, total + 2):
             log.append(event(n, f"channel-{n}"))
@@ -153,14 +153,14 @@ class TestWhatIsLost:
 
     @override_settings(SSE_LIVE={"HISTORY_EVENTS": 1})
     def test_beneath_the_channels_known_by_name_there_is_one_floor(self) -> None:
-        total = EVICTED_CHANNELS + 10
+        total = EVICTED_CHANNELS_MAX + 10
         log = EventLog("e")
         for n in range(1, total + 2):
             log.append(event(n, f"channel-{n}"))
         log.evict()
         assert not log.must_forget
         log.forget(log.evicted_to)
-        assert len(log._evicted) == EVICTED_CHANNELS
+        assert len(log._evicted) == EVICTED_CHANNELS_MAX
         assert log.lost(["channel-1"], 0)
         assert not log.lost(["never"], 10)  # at the floor
         assert log.lost(["never"], 9)  # beneath it nobody knows any more: better a reset than a silent gap

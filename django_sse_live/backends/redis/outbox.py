@@ -34,7 +34,7 @@ NEAR_SECONDS: Final = 0.02  # if answers take longer, only the thread sends
 FLUSH_SECONDS: Final = 2.0  # the thread waits this long for an answer
 RETRY_SECONDS: Final = (0.05, 1.0)  # the thread's first and longest pause between two attempts
 CONFIRM_SECONDS: Final = 1.0  # between two checks that acknowledged events are still there
-NEAR_TRIES: Final = 3
+NEAR_TRIES_MAX: Final = 3
 NEAR_AGAIN_SECONDS: Final = 5.0  # before a server that was too far is tried again
 
 
@@ -212,7 +212,7 @@ class Outbox:
         client: Client = None
         try:
             client = self._connect(SEND_SECONDS)
-            for _ in range(NEAR_TRIES):  # one answer may be late because of this machine
+            for _ in range(NEAR_TRIES_MAX):  # one answer may be late because of this machine
                 began = time.monotonic()
                 self._writer.last_number(client)
                 if time.monotonic() - began < NEAR_SECONDS:

@@ -14,7 +14,7 @@ from ..session import Session
 from .base import PENDING_SECONDS, Dialect, Status, random_epoch
 
 TRIMMED_AT_ONCE: Final = 20_000  # more than elsewhere, since it runs once a minute
-PENDING_LOOKED_AT: Final = 200  # the newest events, which are searched for pending ones
+PENDING_SEARCHED_EVENTS: Final = 200  # the newest events, which are searched for pending ones
 
 _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 # Times never go back, since ids are made of them.
@@ -33,7 +33,7 @@ WITH waiting AS (
 )
 SELECT s.epoch, coalesce(head.id, s.trimmed), coalesce(head.milliseconds, s.milliseconds), s.trimmed,
        coalesce((SELECT max(id) FROM sse_live_event), 0), (SELECT id FROM waiting) IS NOT NULL
-FROM sse_live_stream s LEFT JOIN head ON 1 WHERE s.id = 1""".replace("{limit}", str(PENDING_LOOKED_AT))
+FROM sse_live_stream s LEFT JOIN head ON 1 WHERE s.id = 1""".replace("{limit}", str(PENDING_SEARCHED_EVENTS))
 
 
 class SQLite(Dialect):
