@@ -50,7 +50,7 @@ async def rows(page: Any, count: int) -> None:
     async def are_there() -> bool:
         return bool(await page.locator("#sse-clients tbody tr").count() >= count)
 
-    await until(are_there, 60)
+    await until(are_there, 120)
 
 
 async def test_axe_finds_nothing_in_any_look_and_every_target_is_large_enough(tmp_path: Path) -> None:
