@@ -5,7 +5,8 @@
 The way of a stream: Django handles the request as any other; the view leaves a client in the request's handoff;
 Django's request ends, with its thread, its database connection and its middleware; then the stream goes on here, on
 the same connection. A request that brings a good ticket goes on here at once. A WebSocket at a stream's url is a stream
-too: Django handles its handshake as that GET. Every other request passes through untouched.
+too: Django handles its handshake as that GET. A page that refreshes waits for its turn to be drawn. Every other
+request passes through untouched.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
                 await say_later(send)
             else:
                 if handoff.is_in_line:
-                    handoff.position = get_backend().known_position()  # the page is drawn from now on
+                    handoff.position = get_backend().known_position() or position  # the page is drawn from now on
                 await application(inner_scope, handoff.receive, handoff.send)
         except BaseException as error:
             if handoff.client is None:

@@ -38,11 +38,13 @@ class ExitWork:
         self.end: Callable[[], None] = end
         self._is_due = is_due
         self._pid = os.getpid()
+        self._uid = f"django_sse_live.exits:{self._pid}:{id(self)}"
         self._is_watching = False
         atexit.register(self._at_exit)
         celery: Any = sys.modules.get("celery.signals")  # where it is not loaded, no child of its pool is here
         if celery is not None:
-            celery.worker_process_shutdown.connect(self._at_end_of_child, weak=False)
+            # By a name of its own: to older versions of Celery, one method of two objects is one receiver.
+            celery.worker_process_shutdown.connect(self._at_end_of_child, weak=False, dispatch_uid=self._uid)
 
     @property
     def is_due(self) -> bool:
@@ -64,7 +66,7 @@ class ExitWork:
         atexit.unregister(self._at_exit)
         celery: Any = sys.modules.get("celery.signals")
         if celery is not None:
-            celery.worker_process_shutdown.disconnect(self._at_end_of_child)
+            celery.worker_process_shutdown.disconnect(dispatch_uid=self._uid)
         self._is_due = lambda: False
 
     def _at_end_of_child(self, **_: Any) -> None:

@@ -120,8 +120,15 @@ class BusThread:
         self._wake()
 
     def attach(self, hub: Hub) -> None:
+        """Serve a hub. Called on its loop."""
         self._inbox.attach(hub)
+        self._wake_for(hub)
+
+    def _wake_for(self, hub: Hub) -> None:
+        """Where no thread can be started, the hub's loop tries again: a worker that only reads makes no other call."""
         self._wake()
+        if self._thread is None and not self._must_stop and not hub.is_closing:
+            hub.loop.call_later(RETRY_SECONDS[1], self._wake_for, hub)
 
     def ask(self, question: Callable[[Session, Status], Result]) -> Future[Result]:
         """Ask the thread, which answers once it has read every event. Cancelled while the database is away."""

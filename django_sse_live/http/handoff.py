@@ -52,7 +52,7 @@ class Handoff:
         self.is_expected: bool = False  # a view has made an EventStreamResponse
         self.client: Client | None = None  # set once Django has sent the headers of that response unmodified
         self.is_gone: bool = False  # http.disconnect was received
-        self.was_in_line: bool = False  # the request asks for an event stream
+        self.was_in_line: bool = False  # the request asks for an event stream, sends a message, or refreshes a page
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -80,7 +80,7 @@ class Handoff:
         if self._scope["method"] != "POST" and (message["type"] == "http.response.body" or not self.is_expected):
             self.leave_line()  # a plain response, or a stream of the project's own: it may last as long as it likes
 
-    # The line of openings
+    # The line
 
     @property
     def is_in_line(self) -> bool:
@@ -88,7 +88,7 @@ class Handoff:
         return self._place is not None
 
     async def enter_line(self) -> None:
-        """Wait for a place in the line of openings."""
+        """Wait for a place in the line."""
         self.was_in_line = True
         self._place = await self._line.enter(line_address(self._scope))
 

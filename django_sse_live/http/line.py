@@ -10,9 +10,9 @@ inside    It holds a place, for at most PLACE_SECONDS. A request that takes long
 pausing   It has given its place back while it waits for something that takes no thread, and enters again.
 out       Its response has begun, or it has ended. Its stream reads the log and the bus without a place.
 
-An address may take another place only if at least as many are free as it holds, so it never has more than half of them.
-A flood from few addresses delays only itself, and an address that stands for all visitors (a proxy that PROXY_COUNT
-does not count) still has half of the places.
+An address may take another place only if at least as many are free as it holds, so it never has more than half of them
+and one. A flood from few addresses delays only itself, and an address that stands for all visitors (a proxy that
+PROXY_COUNT does not count) still has half of the places.
 """
 
 from __future__ import annotations

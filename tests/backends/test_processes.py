@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from django.test import override_settings
 
 from django_sse_live.backends import get_backend, replace_backend
+from django_sse_live.exits import ExitWork
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from django_sse_live.hub.registry import forget_hubs
@@ -205,6 +207,28 @@ async def test_what_waits_for_redis_is_sent_though_the_child_of_a_celery_worker_
         finally:
             worker.terminate()
             await asyncio.to_thread(worker.wait, 30)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_all_that_is_left_to_do_is_done_at_the_end_of_a_celery_child(
+    is_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = pytest.importorskip("celery.signals")
+    if is_old:  # versions to which one method of two objects is one receiver
+        monkeypatch.setattr(
+            "celery.utils.dispatch.signal._make_id", lambda target: id(getattr(target, "__func__", target))
+        )
+    done: list[int] = []
+    works = [ExitWork(partial(done.append, number), lambda: True) for number in range(3)]
+    signals.worker_process_shutdown.send(None)
+    assert done == [0, 1, 2]
+    works[2].cancel()
+    signals.worker_process_shutdown.send(None)
+    assert done == [0, 1, 2, 0, 1]
+    for work in works:
+        work.cancel()
+    signals.worker_process_shutdown.send(None)
+    assert len(done) == 5
 
 
 GEVENT = "from gevent import monkey\nmonkey.patch_all()\n"

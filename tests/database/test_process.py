@@ -304,6 +304,28 @@ def test_where_no_thread_can_be_started_for_now_what_waits_is_sent_later(run: An
     assert sorted(types(bus)) == ["first", "second", "third"]
 
 
+def test_a_worker_that_only_reads_goes_on_once_a_thread_can_be_started(run: Any, bus: str) -> None:
+    told = run(
+        """
+        start = threading.Thread.start
+        def fails(thread):
+            raise RuntimeError("can't start new thread")
+        async def main():
+            threading.Thread.start = fails
+            hub = running_hub()
+            threading.Thread.start = start
+            while not hub.is_ready:
+                await asyncio.sleep(0.01)
+            print('ready')
+            await abroadcast('c', 'first')
+            while not len(hub.log):
+                await asyncio.sleep(0.01)
+        asyncio.run(main())
+        """
+    )
+    assert told.strip() == "ready"
+
+
 def test_where_none_can_be_until_the_end_it_is_done_there(run: Any, bus: str) -> None:
     run(NO_THREAD)
     assert sorted(types(bus)) == ["first", "second"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from django_sse_live.database.dialects.base import row
 from django_sse_live.database.positions import Positions
 from django_sse_live.database.reader import Reader
 from django_sse_live.database.rows import encode_row
@@ -35,3 +36,8 @@ def test_what_a_notification_tells_of_is_read_only_where_it_is_all_there(bus: st
         assert not reader.read_to(session, 0)
     finally:
         session.close()
+
+
+@pytest.mark.parametrize("type", [bytes, bytearray, memoryview])
+def test_a_body_is_bytes_whatever_the_driver_makes_of_it(type: Any) -> None:
+    assert row((1, 1, False, type(b"body"))).body == b"body"

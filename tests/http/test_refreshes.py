@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from django_sse_live.asgi import live_application
+from django_sse_live.backends import get_backend
 from django_sse_live.http import refreshes
+from django_sse_live.http.handoff import HANDOFF
 from tests.live.harness import until
 
 
@@ -20,10 +22,12 @@ class Site:
         self.most = 0
         self.may_draw = asyncio.Event()
         self.statuses: dict[str, int] = {}
+        self.positions: dict[str, str | None] = {}
         self._application: Any = live_application(self._draw)
 
     async def _draw(self, scope: Any, receive: Any, send: Any) -> None:
         self.drawing.append(scope["path"])
+        self.positions[scope["path"]] = scope["extensions"][HANDOFF].position
         self.most = max(self.most, len(self.drawing))
         await self.may_draw.wait()
         self.drawing.remove(scope["path"])
@@ -60,6 +64,22 @@ async def test_one_address_leaves_room_for_the_pages_of_others() -> None:
     await until(lambda: "/one/" in site.drawing)
     site.may_draw.set()
     await asyncio.gather(one, *many)
+
+
+@pytest.mark.parametrize("later", ["e:2-0", None])
+async def test_a_page_that_waited_begins_with_what_is_known_when_it_is_drawn(
+    later: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or with what was known before, where the bus does not say it any more: a page must not begin after its query."""
+    known: list[str | None] = ["e:1-0"]
+    monkeypatch.setattr(get_backend(), "known_position", lambda: known[-1], raising=False)
+    site = Site()
+    pages = [site.ask(f"/{number}/", f"192.0.2.{number}") for number in range(refreshes.REFRESHES_AT_ONCE + 1)]
+    await until(lambda: len(site.drawing) == refreshes.REFRESHES_AT_ONCE)
+    known.append(later)
+    site.may_draw.set()
+    await asyncio.gather(*pages)
+    assert [site.positions[f"/{number}/"] for number in range(5)] == ["e:1-0"] * 4 + [later or "e:1-0"]
 
 
 async def test_a_page_that_finds_no_place_in_time_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,6 +265,6 @@ class Dialect:
 
 def row(found: Sequence[Any]) -> Row:
     body = found[3]
-    if not isinstance(body, (bytes, memoryview)):  # SQLite keeps what somebody puts there, of whatever type
+    if not isinstance(body, (bytes, bytearray, memoryview)):  # SQLite keeps what somebody puts there, of whatever type
         body = str(body).encode(errors="replace")
     return Row(found[0], found[1], bool(found[2]), bytes(body))
