@@ -24,9 +24,9 @@ from .backends import get_backend, running_hub
 from .conf import live_settings
 from .http.handoff import HANDOFF, Handoff
 from .http.handshake import as_get, is_plain_django, may_ask
-from .http.line import Line
+from .http.line import PLACE_SECONDS, Line
 from .http.messages import MESSAGE_MAX_BYTES
-from .http.refreshes import REFRESHES_AT_ONCE, finds_place, is_refresh, say_later
+from .http.refreshes import REFRESH_SECONDS, finds_place, is_refresh, say_later
 from .http.resolve import find_stream
 from .http.resuming import FIRST_FILL_SECONDS, resume
 from .http.servers import abort_connection, paced, tune_connection, watch_termination
@@ -53,9 +53,9 @@ class Loop:
     """What live_application keeps for each loop. Touched on it alone."""
 
     def __init__(self) -> None:
-        self.openings: Line = Line(max_opening)
-        self.posts: Line = Line(max_opening)  # apart, so that slow handlers hold up no stream
-        self.refreshes: Line = Line(lambda: REFRESHES_AT_ONCE)
+        self.openings: Line = Line(max_opening, PLACE_SECONDS)
+        self.posts: Line = Line(max_opening, PLACE_SECONDS)  # apart, so that slow handlers hold up no stream
+        self.refreshes: Line = Line(lambda: 1, REFRESH_SECONDS)
         self.threads: OpeningThreads = OpeningThreads()
 
     def line(self, scope: Scope) -> Line:

@@ -28,10 +28,11 @@ PLACE_SECONDS: Final = 10.0
 class Line:
     """The line of one loop, touched on it alone."""
 
-    def __init__(self, places: Callable[[], int]) -> None:
-        """``places``: returns the number of places; called each time."""
+    def __init__(self, places: Callable[[], int], place_seconds: float) -> None:
+        """``places``: returns the number of places; called each time. ``place_seconds``: how long one may be held."""
         self._loop = asyncio.get_running_loop()
         self._places = places
+        self._place_seconds = place_seconds
         self._inside: dict[Place, None] = {}  # the oldest first
         self._held: Counter[str] = Counter()  # places by address
         self._waiting: OrderedDict[str, deque[asyncio.Future[Place]]] = OrderedDict()  # by address, the next one first
@@ -62,7 +63,7 @@ class Line:
         return free > 0 and self._held[address] <= free
 
     def _give_place(self, address: str) -> Place:
-        place = Place(self, address, self._loop.time() + PLACE_SECONDS)
+        place = Place(self, address, self._loop.time() + self._place_seconds)
         self._inside[place] = None
         self._held[address] += 1
         return place

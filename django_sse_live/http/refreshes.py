@@ -1,8 +1,9 @@
-"""Refreshes: pages that fetch themselves anew after a patch or a reset, a few at a time.
+"""Refreshes: pages that fetch themselves anew after a patch or a reset, one after the other.
 
 A thousand pages may ask at once, and Django takes a thread and Python's lock to draw each. Pages that wait in line take
-neither, so other visitors are answered as before. A page that finds no place in time is told to ask again, before it
-gives up by itself: it would be drawn in vain.
+neither, so other visitors are answered as before. A page that takes long waits for something, such as a database: the
+next one is drawn beside it. A page that finds no place in time is told to ask again, before it gives up by itself: it
+would be drawn in vain.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 from .handoff import Handoff
 from .types import Scope, Send
 
-REFRESHES_AT_ONCE: Final = 4  # on each worker; one address has at most three
+REFRESH_SECONDS: Final = 0.05  # after so long the next page of the worker no longer waits for this one
 WAIT_SECONDS: Final = 10.0  # sse-live-refresh.js gives up after 15 s, and the page must be drawn by then
 
 

@@ -301,7 +301,7 @@ async def test_django_receives_what_was_received_before_it() -> None:
 
 @override_settings(SSE_LIVE={"MAX_OPENING": 2})
 async def test_a_place_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_sse_live.http.line.PLACE_SECONDS", 0.05)
+    monkeypatch.setattr("django_sse_live.asgi.PLACE_SECONDS", 0.05)
     door = Door()
     for _ in range(4):
         door.knock("192.0.2.1")
