@@ -70,8 +70,8 @@ def start_job(
     exception is logged and pages see a failure without its text. ``cancel_when_alone_seconds``: cancel the job when no
     page has watched it for this long.
 
-    TypeError or ValueError for bad arguments; RuntimeError if 64 jobs run in this process by ``run``, or in a
-    transaction of the database that holds the cache; and the cache's own errors. No job has begun then.
+    TypeError or ValueError for bad arguments; RuntimeError if 64 jobs run in this process by ``run``, if it may start
+    no thread, or in a transaction of the database that holds the cache; and the cache's own errors. No job runs then.
     """
     record = _record(owner, key, ttl_seconds, cancel_when_alone_seconds)
     if run is not None and not callable(run):

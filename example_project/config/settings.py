@@ -8,7 +8,8 @@ from django.core.management.utils import get_random_secret_key
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # EXAMPLE_DEBUG=0, EXAMPLE_ADDRESS and EXAMPLE_HOSTS are for those who show the example to others: then neither its key
-# nor its passwords are those that everybody can read here, and there are no debug pages.
+# nor its passwords are those that everybody can read here, and there are no debug pages. Where
+# several processes serve it, they need one EXAMPLE_SECRET_KEY: else each makes a key of its own.
 ALLOWED_HOSTS = os.environ.get("EXAMPLE_HOSTS", "").split()
 IS_SHOWN = bool(ALLOWED_HOSTS) or os.environ.get("EXAMPLE_ADDRESS", "127.0.0.1") not in ("127.0.0.1", "localhost")
 DEBUG = not IS_SHOWN and os.environ.get("EXAMPLE_DEBUG", "1") != "0"
