@@ -26,7 +26,7 @@ from .http.handoff import HANDOFF, Handoff
 from .http.handshake import as_get, is_plain_django, may_ask
 from .http.line import PLACE_SECONDS, Line
 from .http.messages import MESSAGE_MAX_BYTES
-from .http.refreshes import REFRESH_SECONDS, finds_place, is_refresh, say_later
+from .http.refreshes import RefreshLine, finds_place, is_refresh, say_later
 from .http.resolve import find_stream
 from .http.resuming import FIRST_FILL_SECONDS, resume
 from .http.servers import abort_connection, paced, tune_connection, watch_termination
@@ -55,10 +55,10 @@ class Loop:
     def __init__(self) -> None:
         self.openings: Line = Line(max_opening, PLACE_SECONDS)
         self.posts: Line = Line(max_opening, PLACE_SECONDS)  # apart, so that slow handlers hold up no stream
-        self.refreshes: Line = Line(lambda: 1, REFRESH_SECONDS)
+        self.refreshes: RefreshLine = RefreshLine()
         self.threads: OpeningThreads = OpeningThreads()
 
-    def line(self, scope: Scope) -> Line:
+    def line(self, scope: Scope) -> Line | RefreshLine:
         """In which a request waits, if it does."""
         if scope["method"] == "POST":
             return self.posts

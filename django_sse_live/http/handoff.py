@@ -14,10 +14,21 @@ from django.http import HttpRequest
 
 from ..hub.clients import Client
 from .addresses import line_address
-from .line import Line, Place
 from .types import Message, Receive, Scope, Send
 
 HANDOFF: Final = "django_sse_live"  # its key in scope["extensions"]
+
+
+class AnyPlace(Protocol):
+    """A place in a line."""
+
+    def leave(self) -> None: ...
+
+
+class AnyLine(Protocol):
+    """A line as a request knows it."""
+
+    async def enter(self, address: str) -> AnyPlace: ...
 
 
 class SocketRequest(Protocol):
@@ -39,7 +50,7 @@ class Handoff:
         scope: Scope,
         receive: Receive,
         send: Send,
-        line: Line,
+        line: AnyLine,
         position: str | None,
         *,
         server_send: Send,
@@ -57,7 +68,7 @@ class Handoff:
         self._receive = receive
         self._send = send
         self._line = line
-        self._place: Place | None = None
+        self._place: AnyPlace | None = None
         self._first: list[Message] = []  # received before Django's part began, for Django to read
         self._start: Message | None = None  # headers that are sent with the first frame, in one write
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from django_sse_live import asgi
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import get_backend
 from django_sse_live.http import refreshes
@@ -48,7 +47,7 @@ class Site:
 @pytest.fixture
 def holds_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow this machine is, a page keeps its place until it is drawn."""
-    monkeypatch.setattr(asgi, "REFRESH_SECONDS", 600)
+    monkeypatch.setattr(refreshes, "REFRESH_SECONDS", 600)
 
 
 @pytest.mark.usefixtures("holds_places")
@@ -83,6 +82,17 @@ async def test_a_page_that_takes_long_does_not_hold_up_the_others() -> None:
     await until(lambda: len(site.drawing) == 5)
     site.may_draw.set()
     await asyncio.gather(*pages)
+
+
+async def test_pages_that_all_take_long_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshes, "REFRESH_SECONDS", 0.001)
+    site = Site()
+    pages = [site.ask(f"/{number}/", f"192.0.2.{number}") for number in range(20)]
+    await until(lambda: len(site.drawing) >= 8)
+    await asyncio.sleep(0.05)  # time for more of them to begin, if they could
+    site.may_draw.set()
+    await asyncio.gather(*pages)
+    assert len(site.statuses) == 20 and site.most == 8
 
 
 @pytest.mark.usefixtures("holds_places")
