@@ -8,6 +8,7 @@ SSE_LIVE_REQUIRE_TOOLS=1, a skip for want of something is a failure.
 from __future__ import annotations
 
 import glob
+import importlib.metadata
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -63,6 +64,15 @@ def how_to_get(name: str) -> str:
 def tools() -> dict[str, str]:
     """Paths of the programs that are there, by name."""
     return {name: path for name in PROGRAMS if (path := find_program(name))}
+
+
+@pytest.fixture
+def celery() -> Any:
+    """Celery, with Redis as its broker."""
+    module = pytest.importorskip("celery")
+    if tuple(map(int, importlib.metadata.version("redis").split(".")[:2])) < (6, 1):
+        pytest.skip("Celery's Redis transport wants redis-py 6.1")
+    return module
 
 
 @pytest.fixture(scope="session")

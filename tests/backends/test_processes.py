@@ -186,9 +186,10 @@ app.worker_main(["worker", "--pool", "prefork", "--concurrency", "1", "--logleve
 
 
 @pytest.mark.needs("redis")
-async def test_what_waits_for_redis_is_sent_though_the_child_of_a_celery_worker_ends(redis: RedisProcess) -> None:
+async def test_what_waits_for_redis_is_sent_though_the_child_of_a_celery_worker_ends(
+    redis: RedisProcess, celery: Any
+) -> None:
     """It is replaced after its one task, and ends by os._exit()."""
-    celery = pytest.importorskip("celery")
     redis.command("FLUSHALL")
     with RedisProcess() as brokers:
         path = "django_sse_live.backends.redis_streams.RedisStreamsBackend"
@@ -203,7 +204,7 @@ async def test_what_waits_for_redis_is_sent_though_the_child_of_a_celery_worker_
         try:
             app = celery.Celery("tests", broker=brokers.url)
             await asyncio.to_thread(app.send_task, "work")
-            await until(lambda: redis.command("XLEN", "sse_live") == b":6\r\n", 30)
+            await until(lambda: redis.command("XLEN", "sse_live") == b":6\r\n")
         finally:
             worker.terminate()
             await asyncio.to_thread(worker.wait, 30)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import json
 import os
 import signal
@@ -200,12 +199,9 @@ app.worker_main(["worker", "--pool", %(pool)r, "--concurrency", "1", "--loglevel
 
 
 @pytest.mark.parametrize("pool", ["solo", "prefork"])
-async def test_a_celery_worker(bus: dict[str, Any], redis: RedisProcess, pool: str) -> None:
-    celery = pytest.importorskip("celery")
+async def test_a_celery_worker(bus: dict[str, Any], redis: RedisProcess, celery: Any, pool: str) -> None:
     if not bus["SSE_LIVE"] or "CHANNEL_LAYERS" in bus:
         pytest.skip("one bus is enough")
-    if tuple(map(int, importlib.metadata.version("redis").split(".")[:2])) < (6, 1):
-        pytest.skip("Celery's Redis transport wants redis-py 6.1")
     broker = redis.url.replace("/0", "/1")
     worker = Producer(CELERY % {"broker": broker, "pool": pool}, bus)
     try:
