@@ -317,7 +317,8 @@ async def test_fuzzed_frames_break_nothing(start_server: StartServer, name: str,
     socket = await Socket.open(server)
     assert (await socket.ask("echo", "still here") or {}).get("data") == "still here"
     await socket.close()
-    assert server.noise() == []
+    # asyncio's word for many answers to frames of a client that has reset its connection meanwhile.
+    assert server.noise(besides=lambda line: line.endswith("socket.send() raised exception.")) == []
 
 
 async def test_many_handlers_at_once_share_few_threads(start_server: StartServer) -> None:
