@@ -150,7 +150,7 @@ def _signature(signed: str, secret: str | bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _keyed(secret: str | bytes) -> HMAC:
-    """The HMAC of no message yet. To begin one costs OpenSSL more than to copy it: 38 µs against 15 with cold caches."""
+    """The HMAC of no message yet. With cold caches OpenSSL begins one in 38 µs, and copies one in 15."""
     return HMAC(sha256(TICKET_SALT.encode() + force_bytes(secret)).digest(), digestmod="sha256")
 
 
