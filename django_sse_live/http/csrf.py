@@ -37,20 +37,30 @@ def may_write(request: HttpRequest, origin: str) -> bool:
     )
 
 
+def check_origin(request: HttpRequest) -> None:
+    """Refuse a message of a page that may not write here: with cookies, may_write(); without any, a page that may read
+    may write too. Raises Refused."""
+    origin = request.META.get("HTTP_ORIGIN")
+    if origin is None or may_write(request, origin):
+        return
+    if _has_cookies(request) or origin not in live_settings().allowed_origins:
+        raise Refused(
+            403,
+            "foreign_origin",
+            f"A page of {origin[:100]} may not send messages here. If it is yours, name its origin in "
+            'CSRF_TRUSTED_ORIGINS and, so that it may read the answer, in SSE_LIVE["ALLOWED_ORIGINS"].',
+        )
+
+
+def _has_cookies(request: HttpRequest) -> bool:
+    return bool(request.META.get("HTTP_COOKIE"))
+
+
 async def check_csrf(request: HttpRequest) -> None:
     """Refuse a request that a page of another site may have made a browser send. Raises Refused."""
-    origin = request.META.get("HTTP_ORIGIN")
-    has_cookies = bool(request.META.get("HTTP_COOKIE"))
-    if origin is not None and not may_write(request, origin):
-        if has_cookies or origin not in live_settings().allowed_origins:
-            raise Refused(
-                403,
-                "foreign_origin",
-                f"A page of {origin[:100]} may not send messages here. If it is yours, name its origin in "
-                'CSRF_TRUSTED_ORIGINS and, so that it may read the answer, in SSE_LIVE["ALLOWED_ORIGINS"].',
-            )
+    check_origin(request)
     # Any cookie counts: the project's own middleware may log a user in by any.
-    if has_cookies and not await sync_to_async(_has_token)(request):
+    if _has_cookies(request) and not await sync_to_async(_has_token)(request):
         raise Refused(403, CSRF, "The CSRF token is missing or wrong. Send the one of this answer as X-CSRFToken.")
 
 

@@ -17,6 +17,7 @@ from django.http import HttpRequest
 
 from ..identity import user_pk
 from ..messages import Message, call_handler
+from .csrf import check_origin
 from .messages import MessageView, answer_message
 from .refusals import Refused
 
@@ -119,6 +120,7 @@ class SocketMessages:
         return self._view.authorize
 
     async def identify(self, request: HttpRequest) -> tuple[Any, tuple[str, ...]]:
+        check_origin(request)  # ALLOWED_ORIGINS may open the socket, which gives no right to write by it
         session: Any = getattr(request, "session", None)
         is_gone = self._knew_session and not await session.akeys()
         user, fixed = await self._view.identify(request)

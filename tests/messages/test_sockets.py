@@ -15,7 +15,7 @@ from django.contrib.auth import alogout
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 
-from django_sse_live import adisconnect_clients
+from django_sse_live import abroadcast, adisconnect_clients
 from django_sse_live.backends import running_hub
 from django_sse_live.http import message_line
 from django_sse_live.http.socket import UNREAD_FRAMES_PAUSE
@@ -233,6 +233,32 @@ async def test_a_session_that_a_handler_changes_is_saved(handle: Any) -> None:
     user = await User.objects.acreate_user("ada", password="x")
     async with opened(user) as stream:
         assert [await stream.send("seen") for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "cookies, trusted, may_send",
+    [("jwt=1", [], False), ("", [], True), ("jwt=1", ["https://app.example.com"], True)],
+    ids=["with cookies", "without cookies", "with cookies, and trusted"],
+)
+async def test_an_origin_that_may_read_sends_over_a_socket_what_it_may_post(
+    cookies: str, trusted: list[str], may_send: bool, handle: Any, settings: Any
+) -> None:
+    origin = "https://app.example.com"
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "ALLOWED_ORIGINS": [origin]}
+    settings.CSRF_TRUSTED_ORIGINS = trusted
+    ran: list[int] = []
+    handle("note")(lambda message: ran.append(1))
+    headers = {"Origin": origin, **({"Cookie": cookies} if cookies else {})}
+    async with StreamClient(transport="websocket").stream("/events/", f"channel={OPEN}", headers=headers) as stream:
+        if may_send:
+            await stream.send("note")
+        else:
+            with pytest.raises(MessageRefused) as refused:
+                await stream.send("note")
+            assert (refused.value.status, refused.value.error) == (403, "foreign_origin")
+        await abroadcast(OPEN, "said", 1)
+        assert (await stream.next("said")).data == 1  # it may read all the same
+    assert ran == [1] * may_send
 
 
 async def test_middleware_of_the_handshake_is_seen_by_a_message(handle: Any, settings: Any) -> None:
