@@ -99,6 +99,8 @@ async def answer_message(
         return refusal(refused)
     except PermissionDenied as error:  # from get_user() or NAMESPACE
         return refusal(Refused(403, "forbidden", str(error) or "You may not send this."))
+    except Http404 as error:  # from get_channels(), for a room that is not there: no failure, as for a GET
+        return refusal(Refused(404, "not_found", str(error) or "What this is about is not there."))
     except Exception:
         hide_tokens(request)
         logger.exception("A message could not be handled.", extra={"status_code": 500, "request": request})

@@ -108,6 +108,16 @@ async def test_what_a_handler_raises_on_purpose(
     assert (status, body["error"], body["detail"]) == answer
 
 
+async def test_what_a_hook_does_not_find_is_no_failure(
+    sender: Sender, handle: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender.path = "/gone/"
+    handle("typing")(lambda message: 1)
+    status, body = await sender.send()
+    assert (status, body["error"], body["detail"]) == (404, "not_found", "No such room.")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 @pytest.mark.parametrize("answer", [object(), {"x": "x" * 65_536}, float("nan")], ids=["no JSON", "64 KiB", "NaN"])
 async def test_an_answer_that_cannot_be_sent_is_the_handlers_failure(
     sender: Sender, handle: Any, answer: Any, caplog: pytest.LogCaptureFixture
