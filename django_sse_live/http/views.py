@@ -289,7 +289,8 @@ class EventStreamView(OpenView):
             own=subscription.own,
             checked_at=checked_at,
         )
-        ticket = self._ticket(hub, request, user, info, subscription, checked_at)
+        # A ticket comes back with any id, and knows no bound.
+        ticket = self._ticket(hub, request, user, info, subscription, checked_at) if not_before is None else None
         if ticket is not None:
             client.make_ticket = partial(write, ticket)
         return client

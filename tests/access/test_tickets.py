@@ -20,7 +20,7 @@ from django.http import HttpRequest
 from django.test import override_settings
 from django.urls import include, path
 
-from django_sse_live import abroadcast, adisconnect_clients, sign_channels
+from django_sse_live import abroadcast, adisconnect_clients, sign_channels, stream_position
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import get_backend, running_hub
 from django_sse_live.http import tickets
@@ -43,6 +43,14 @@ class SaysYes(OfItsOwn):
     resumes_by_ticket = True
 
 
+class Bound(EventStreamView):
+    resumes_by_ticket = True
+    bound: str | None = None
+
+    def get_not_before(self, request: HttpRequest) -> str | None:
+        return self.bound
+
+
 class SaysNo(EventStreamView):
     resumes_by_ticket = False
 
@@ -63,6 +71,7 @@ urlpatterns = [
     path("fixed/", include("django_sse_live.urls"), {"channels": ["fixed"]}),
     path("own/", OfItsOwn.as_view()),
     path("yes/", SaysYes.as_view()),
+    path("bound/", Bound.as_view(), {"channels": ["room"]}),
     path("no/", SaysNo.as_view()),
     path("decorated/", decorated(EventStreamView.as_view())),
 ]
@@ -631,6 +640,24 @@ class TestWhatIsOff:
         if is_on:
             assert await resumes(one)
             assert one.connected["channels"] == [channel]
+
+    async def test_who_may_not_hear_the_past_is_asked_at_each_break(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever id comes with it: no ticket knows where a member came."""
+        invented = stream_position()
+        await abroadcast("room", "said", "before")
+        monkeypatch.setattr(Bound, "bound", stream_position())
+        member = page(path="/bound/")
+        await member.visit()
+        member.last_id = invented
+        async with member.listen() as stream:
+            await abroadcast("room", "said", "after")
+            assert (await stream.next()).data["data"] == "after"
+        assert accepted() == 0
+
+    async def test_who_may_hear_the_past_resumes_by_ticket(self) -> None:
+        member = page(path="/bound/")
+        await member.visit()
+        assert await resumes(member)
 
     async def test_one_of_before_the_view_said_no(self, monkeypatch: pytest.MonkeyPatch) -> None:
         one = await opened()
