@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from django.core.exceptions import FieldDoesNotExist
@@ -41,41 +42,23 @@ class Place(NamedTuple):
     target: str | None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class LiveModel:
     """What one registration says: which channels, which event types, which data, which patches."""
 
-    __slots__ = (
-        "model", "channel", "types", "fields", "payload", "template", "target", "insert", "element_id", "context",
-        "queryset", "is_second",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        model: type[Model],
-        channel: ChannelSource,
-        types: dict[Action, str | None],
-        *,
-        fields: Sequence[str] | None = None,
-        payload: Payload | None = None,
-        template: str | None = None,
-        target: TargetSource = None,
-        insert: Insert | None = None,
-        element_id: str | None = None,
-        context: ContextSource = None,
-        queryset: QuerySource | None = None,
-    ) -> None:
-        self.model: type[Model] = model
-        self.channel: ChannelSource = channel
-        self.types: dict[Action, str | None] = types
-        self.fields: Sequence[str] | None = fields
-        self.payload: Payload | None = payload
-        self.template: str | None = template
-        self.target: TargetSource = target
-        self.insert: Insert | None = insert
-        self.element_id: str | None = element_id
-        self.context: ContextSource = context
-        self.queryset: QuerySource | None = queryset
-        self.is_second: bool = False  # another place of the same rows: its events are patches, and have no data
+    model: type[Model]
+    channel: ChannelSource
+    types: dict[Action, str | None]
+    _: KW_ONLY
+    fields: Sequence[str] | None = None
+    payload: Payload | None = None
+    template: str | None = None
+    target: TargetSource = None
+    insert: Insert | None = None
+    element_id: str | None = None
+    context: ContextSource = None
+    queryset: QuerySource | None = None
+    is_second: bool = False  # another place of the same rows: its events are patches, and have no data
 
     def __repr__(self) -> str:
         template = f", template={self.template!r}" if self.template else ""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -45,15 +46,13 @@ def announcement(said: Announcement) -> Event:
     return Event((CONTROL_CHANNEL,), ANNOUNCE, json.dumps(said, separators=(",", ":")))
 
 
+@dataclass(slots=True)
 class _Member:
     """What a worker has announced."""
 
-    __slots__ = ("number", "expires_at", "users")
-
-    def __init__(self, number: int, expires_at: float, users: dict[str, set[str]]) -> None:
-        self.number = number  # of its last announcement
-        self.expires_at = expires_at  # loop time; infinite for this worker itself
-        self.users = users  # channel → primary keys
+    number: int  # of its last announcement
+    expires_at: float  # loop time; infinite for this worker itself
+    users: dict[str, set[str]]  # channel → primary keys
 
 
 class Presence:

@@ -7,6 +7,7 @@ but its own event.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from django.db import connections, transaction
@@ -40,34 +41,23 @@ def tell(
     change.send(change.events(before))
 
 
+@dataclass(slots=True, eq=False)
 class Change:
     """One thing that happened to one instance, on its way to one or more events."""
 
-    __slots__ = ("live", "action", "instance", "using", "rows", "is_batch", "refreshes", "is_relation", "_row")
+    live: LiveModel
+    action: Action
+    instance: Model
+    using: str
+    rows: Rows
+    _: KW_ONLY
+    is_relation: bool = False
+    is_batch: bool = False  # its row is read together with those of other instances
+    refreshes: bool = False  # pages fetch their regions anew, though there is a template
+    _row: Row | None = field(default=None, init=False)
 
-    def __init__(
-        self,
-        live: LiveModel,
-        action: Action,
-        instance: Model,
-        using: str,
-        rows: Rows,
-        *,
-        is_relation: bool = False,
-        is_batch: bool = False,
-        refreshes: bool = False,
-    ) -> None:
-        """``is_batch``: its row is read together with those of other instances. ``refreshes``: pages fetch their
-        regions anew, though there is a template."""
-        self.live: LiveModel = live
-        self.action: Action = action
-        self.instance: Model = instance
-        self.using: str = using
-        self.rows: Rows = rows
-        self.is_relation: bool = is_relation
-        self.is_batch: bool = is_batch
-        self.refreshes: bool = refreshes or live.refreshes
-        self._row: Row | None = None
+    def __post_init__(self) -> None:
+        self.refreshes = self.refreshes or self.live.refreshes
 
     def events(self, before: Model | Place | None = None) -> list[Event]:
         """Yet to be completed and sent."""
@@ -170,16 +160,14 @@ class Change:
         return self._row
 
 
+@dataclass(slots=True, eq=False)
 class _Gone:
     """Completes the event of a delete: what was told of the row before is true no longer."""
 
-    __slots__ = ("rows", "live", "key", "target")
-
-    def __init__(self, rows: Rows, live: LiveModel, key: Any, target: str | None) -> None:
-        self.rows = rows
-        self.live = live
-        self.key = key
-        self.target = target  # to be refreshed; None: the element is removed
+    rows: Rows
+    live: LiveModel
+    key: Any
+    target: str | None  # to be refreshed; None: the element is removed
 
     def __call__(self, event: Event) -> bool:
         self.rows.is_committed = True
@@ -189,19 +177,23 @@ class _Gone:
         return True
 
 
+@dataclass(slots=True, eq=False)
 class _Shown:
     """Completes the event of a save after its commit: data and markup of the row as it is then."""
 
-    __slots__ = ("change", "live", "action", "row", "rows", "moved", "refreshes")
+    change: Change
+    action: Action
+    row: Row
+    moved: Place | None  # where it was shown until this save, if somewhere else
+    refreshes: bool
 
-    def __init__(self, change: Change, action: Action, row: Row, moved: Place | None, refreshes: bool) -> None:
-        self.change = change
-        self.live = change.live
-        self.action = action
-        self.row = row
-        self.rows = change.rows
-        self.moved = moved  # where it was shown until this save, if somewhere else
-        self.refreshes = refreshes
+    @property
+    def live(self) -> LiveModel:
+        return self.change.live
+
+    @property
+    def rows(self) -> Rows:
+        return self.change.rows
 
     def __call__(self, event: Event) -> bool:
         self.rows.is_committed = True

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 PLACE_SECONDS: Final = 10.0
@@ -94,16 +95,14 @@ class Line:
         self._admit()
 
 
+@dataclass(slots=True, eq=False)
 class Place:
     """A place in a line."""
 
-    __slots__ = ("address", "ends_at", "_line")
-
-    def __init__(self, line: Line, address: str, ends_at: float) -> None:
-        self.address: str = address
-        self.ends_at: float = ends_at  # loop time
-        self._line = line
+    line: Line
+    address: str
+    ends_at: float  # loop time
 
     def leave(self) -> None:
         """Give the place back. May be called twice, and after it expired."""
-        self._line.remove(self)
+        self.line.remove(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sized
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ..conf import live_settings
@@ -33,15 +34,13 @@ class Subject(Protocol):
     def close_reason(self) -> str | None: ...
 
 
+@dataclass(slots=True)
 class _Kind:
-    __slots__ = ("what", "level", "since", "written", "held_back")
-
-    def __init__(self, what: str, level: int = logging.INFO) -> None:
-        self.what = what  # named in the line that sums up the omitted ones
-        self.level = level
-        self.since = 0.0  # loop time
-        self.written = 0
-        self.held_back = 0
+    what: str  # named in the line that sums up the omitted ones
+    level: int = logging.INFO
+    since: float = 0.0  # loop time
+    written: int = 0
+    held_back: int = 0
 
 
 class Notices:

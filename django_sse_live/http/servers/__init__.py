@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ...conf import live_settings
@@ -78,12 +79,10 @@ def paced(send: Send, server_send: Any = None) -> Send:
     return send if flow is None else _PacedSend(send, flow)
 
 
+@dataclass(slots=True, eq=False)
 class _PacedSend:
-    __slots__ = ("flow", "send")
-
-    def __init__(self, send: Send, flow: Flow) -> None:
-        self.send = send
-        self.flow = flow
+    send: Send
+    flow: Flow
 
     async def __call__(self, message: Message) -> None:
         if not message.get("more_body"):
