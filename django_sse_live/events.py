@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal
 
 from .identity import namespace_of, plain_name
@@ -33,6 +34,7 @@ _SEQUENCE_BITS: Final = 64  # as wide as the sequence in a Redis stream's id
 _SEQUENCE_MASK: Final = (1 << _SEQUENCE_BITS) - 1
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Event:
     """One event on its way to everyone who hears one of its channels.
 
@@ -44,49 +46,22 @@ class Event:
     publisher calls ``complete()`` first, and drops it where the answer is False.
     """
 
-    __slots__ = (
-        "channels",
-        "type",
-        "payload",
-        "patch",
-        "spread_ms",
-        "is_text",
-        "finish",
-        "position",
-        "id",
-        "_named",
-        "_envelopes",
-        "_lines",
-        "_places",
-    )
-
-    def __init__(
-        self,
-        channels: tuple[str, ...],
-        type: str,
-        payload: str,
-        *,
-        patch: str | None = None,
-        is_text: bool = False,
-        finish: Callable[[Event], bool] | None = None,
-        position: int = 0,
-        id: str = "",
-    ) -> None:
-        self.channels: tuple[str, ...] = channels  # with their namespace, where NAMESPACE is set: see ``names``
-        self.type: str = type
-        self.payload: str = payload  # JSON text, or the text itself
-        self.patch: str | None = patch  # JSON text without a line break: what the event changes on a page
-        self.spread_ms: int = 0  # of a patch: over how long pages are to spread what they fetch because of it
-        self.is_text: bool = is_text
-        # After the commit, once: gives the event the payload and patch of the row as it is then. False: do not send it.
-        # Never raises. Until then the event has what is right without it: a plain payload, and a refresh for a patch.
-        self.finish: Callable[[Event], bool] | None = finish
-        self.position: int = position
-        self.id: str = id
-        self._named: bytes | None = None
-        self._places: dict[str, int] | None = None  # channel → place among them, where there are many
-        self._envelopes: _Bodies = None
-        self._lines: _Bodies = None
+    channels: tuple[str, ...]  # with their namespace, where NAMESPACE is set: see ``names``
+    type: str
+    payload: str  # JSON text, or the text itself
+    _: KW_ONLY
+    patch: str | None = None  # JSON text without a line break: what the event changes on a page
+    is_text: bool = False
+    # After the commit, once: gives the event the payload and patch of the row as it is then. False: do not send it.
+    # Never raises. Until then the event has what is right without it: a plain payload, and a refresh for a patch.
+    finish: Callable[[Event], bool] | None = None
+    position: int = 0
+    id: str = ""
+    spread_ms: int = field(default=0, init=False)  # of a patch: over how long pages spread what they fetch for it
+    _named: bytes | None = field(default=None, init=False)
+    _envelopes: _Bodies = field(default=None, init=False)
+    _lines: _Bodies = field(default=None, init=False)
+    _places: dict[str, int] | None = field(default=None, init=False)  # channel → place, where there are many
 
     def __repr__(self) -> str:
         return f"<Event {self.type!r} on {', '.join(self.channels)} id={self.id!r}>"
