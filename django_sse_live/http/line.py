@@ -25,26 +25,29 @@ from typing import Final
 
 PLACE_SECONDS: Final = 10.0
 
+Key = tuple[str, str]  # address and sender
+
 
 class Line:
     """The line of one loop, touched on it alone."""
 
-    def __init__(self, places: Callable[[], int], place_seconds: float) -> None:
+    def __init__(self, places: Callable[[], int], place_seconds: float = float("inf")) -> None:
         """``places``: returns the number of places; called each time. ``place_seconds``: how long one may be held."""
         self._loop = asyncio.get_running_loop()
         self._places = places
         self._place_seconds = place_seconds
         self._inside: dict[Place, None] = {}  # the oldest first
-        self._held: Counter[str] = Counter()  # places by address
-        self._waiting: OrderedDict[str, deque[asyncio.Future[Place]]] = OrderedDict()  # by address, the next one first
+        self._held: Counter[str | Key] = Counter()  # places by address, and by address and sender
+        self._waiting: OrderedDict[Key, deque[asyncio.Future[Place]]] = OrderedDict()  # the next key first
         self._timer: asyncio.TimerHandle | None = None  # runs while any request waits: when the next place expires
 
-    async def enter(self, address: str) -> Place:
-        """Wait for a place."""
-        if address not in self._waiting and self._has_room(address):
-            return self._give_place(address)
+    async def enter(self, address: str, sender: str = "") -> Place:
+        """Wait for a place. The senders of an address, if it has several, take turns as addresses do."""
+        key = address, sender
+        if self.is_free(address, sender):
+            return self._give_place(key)
         turn: asyncio.Future[Place] = self._loop.create_future()
-        self._waiting.setdefault(address, deque()).append(turn)
+        self._waiting.setdefault(key, deque()).append(turn)
         self._admit()  # a place may have expired unnoticed
         try:
             return await turn
@@ -53,42 +56,48 @@ class Line:
                 turn.result().leave()
             raise
 
+    def is_free(self, address: str, sender: str = "") -> bool:
+        """Whether enter() would not wait."""
+        key = address, sender
+        return key not in self._waiting and self._has_room(key)
+
     def remove(self, place: Place) -> None:
         """Called by a place that is given back."""
         if place in self._inside:
             self._take_back(place)
             self._admit()
 
-    def _has_room(self, address: str) -> bool:
+    def _has_room(self, key: Key) -> bool:
         free = self._places() - len(self._inside)
-        return free > 0 and self._held[address] <= free
+        return free > 0 and self._held[key[0]] <= free
 
-    def _give_place(self, address: str) -> Place:
-        place = Place(self, address, self._loop.time() + self._place_seconds)
+    def _give_place(self, key: Key) -> Place:
+        place = Place(self, key, self._loop.time() + self._place_seconds)
         self._inside[place] = None
-        self._held[address] += 1
+        self._held.update((key, key[0]))
         return place
 
     def _take_back(self, place: Place) -> None:
         del self._inside[place]
-        self._held[place.address] -= 1
-        if not self._held[place.address]:
-            del self._held[place.address]
+        for name in (place.key, place.key[0]):
+            self._held[name] -= 1
+            if not self._held[name]:
+                del self._held[name]
 
     def _admit(self) -> None:
         """Give free and expired places to waiting requests."""
         now = self._loop.time()
         while (oldest := next(iter(self._inside), None)) is not None and oldest.ends_at <= now:
             self._take_back(oldest)
-        while (address := next(filter(self._has_room, self._waiting), None)) is not None:
-            turns = self._waiting.pop(address)
+        while (key := next(filter(self._has_room, self._waiting), None)) is not None:
+            turns = self._waiting.pop(key)
             turn = turns.popleft()
             if turns:
-                self._waiting[address] = turns  # behind the other addresses
+                self._waiting[key] = turns  # behind the others
             if not turn.done():
-                turn.set_result(self._give_place(address))
-        if self._timer is None and self._waiting and self._inside:
-            self._timer = self._loop.call_at(next(iter(self._inside)).ends_at, self._look_again)
+                turn.set_result(self._give_place(key))
+        if self._timer is None and self._waiting and (ends_at := next(iter(self._inside)).ends_at) < float("inf"):
+            self._timer = self._loop.call_at(ends_at, self._look_again)
 
     def _look_again(self) -> None:
         self._timer = None
@@ -100,7 +109,7 @@ class Place:
     """A place in a line."""
 
     line: Line
-    address: str
+    key: Key
     ends_at: float  # loop time
 
     def leave(self) -> None:

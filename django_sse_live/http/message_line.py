@@ -5,13 +5,13 @@ A sender is only a key here.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict
 from typing import Final
 
 from ..conf import live_settings
+from .line import Key, Line, Place
 from .refusals import Refused
 
 RATE_PER_SECOND: Final = 20
@@ -19,72 +19,27 @@ RATE_BURST: Final = 40
 WAITING_PER_SENDER_MAX: Final = 40
 WAITING_MAX: Final = 1024  # of all senders together; each has at most 64 KiB
 
-Sender = tuple[str, str]  # the sender's key and address
-
-_Turns = deque["asyncio.Future[None]"]
-
 
 def _too_many(detail: str) -> Refused:
     return Refused(429, "too_many_messages", detail, {"Retry-After": "1"})
 
 
-class MessageLine:
-    """The line of one loop, touched on it alone. While other addresses wait, no address gets more than half of the
-    places: it may take another only if at least as many are free as it holds."""
+class MessageLine(Line):
+    """The line of the messages of one loop: one message of each sender has a place, and few may wait."""
 
     def __init__(self) -> None:
-        self._running: set[Sender] = set()
-        self._held: Counter[str] = Counter()  # places by address
-        self._waiting: OrderedDict[Sender, _Turns] = OrderedDict()  # the next sender first
-        self._count = 0  # waiting messages
+        super().__init__(lambda: live_settings().max_running_messages)
 
-    async def enter(self, sender: Sender) -> None:
+    async def enter(self, address: str, sender: str = "") -> Place:
         """Wait for a place, behind earlier messages of the same sender. Raises Refused."""
-        if self.is_free(sender):
-            self._take(sender)
-            return
-        turns = self._waiting.setdefault(sender, deque())
-        if len(turns) >= WAITING_PER_SENDER_MAX or self._count >= WAITING_MAX:
-            if not turns:
-                del self._waiting[sender]
-            raise _too_many("Too many messages wait to be handled. Send fewer at once, or try again later.")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        turns.append(turn)
-        self._count += 1
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave(sender)
-            raise
+        if not self.is_free(address, sender):
+            of_sender = len(self._waiting.get((address, sender), ()))
+            if of_sender >= WAITING_PER_SENDER_MAX or sum(map(len, self._waiting.values())) >= WAITING_MAX:
+                raise _too_many("Too many messages wait to be handled. Send fewer at once, or try again later.")
+        return await super().enter(address, sender)
 
-    def is_free(self, sender: Sender) -> bool:
-        """Whether enter() would not wait."""
-        return sender not in self._waiting and self._has_room(sender)
-
-    def leave(self, sender: Sender) -> None:
-        """Give the place back."""
-        self._running.discard(sender)
-        self._held[sender[1]] -= 1
-        if not self._held[sender[1]]:
-            del self._held[sender[1]]
-        while (other := next(filter(self._has_room, self._waiting), None)) is not None:
-            turns = self._waiting.pop(other)
-            turn = turns.popleft()
-            self._count -= 1
-            if turns:
-                self._waiting[other] = turns  # behind the other senders
-            if not turn.done():
-                self._take(other)
-                turn.set_result(None)
-
-    def _has_room(self, sender: Sender) -> bool:
-        free = live_settings().max_running_messages - len(self._running)
-        return free > 0 and sender not in self._running and self._held[sender[1]] <= free
-
-    def _take(self, sender: Sender) -> None:
-        self._running.add(sender)
-        self._held[sender[1]] += 1
+    def _has_room(self, key: Key) -> bool:
+        return not self._held[key] and super()._has_room(key)
 
 
 class MessageRate:

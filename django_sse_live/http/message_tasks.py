@@ -19,7 +19,8 @@ from django.http import HttpRequest
 from ..hub.hub import Hub
 from ..hub.registry import count_message_refused
 from .handoff import handoff_of
-from .message_line import MessageLine, Sender
+from .line import Key
+from .message_line import MessageLine
 from .refusals import Refused
 from .threads import OpeningThreads, release_request_thread
 
@@ -69,12 +70,12 @@ async def lend(threads: OpeningThreads) -> AsyncIterator[None]:
 async def in_turn(
     hub: Hub,
     parts: Messages,
-    sender: Sender,
+    sender: Key,
     work: Callable[[], Awaitable[Answer]],
     when_done: Callable[[], Any],
 ) -> Answer:
     try:
-        await parts.line.enter(sender)
+        place = await parts.line.enter(*sender)
     except BaseException:
         when_done()
         raise
@@ -86,7 +87,7 @@ async def in_turn(
             return refusal(refused)
         finally:
             hub.busy -= 1
-            parts.line.leave(sender)
+            place.leave()
             when_done()
 
     hub.busy += 1

@@ -141,15 +141,15 @@ class _Exchange:
         needs_thread = True
         entry = ""  # its key among the POSTs
         if self.is_on_socket:
-            sender = f"client:{self.client_id}", address
+            sender = address, f"client:{self.client_id}"
         else:
             key = await self._check(namespace, address)
-            sender = key, address
+            sender = address, key
             entry, digest = self._entry(key)
             if entry in parts.posted:  # it must not wait in line behind itself
                 return self._known(Found(parts.posted[entry], is_running=True), digest)
             handoff = handoff_of(self.request)
-            if handoff is not None and handoff.is_in_line and parts.line.is_free(sender):
+            if handoff is not None and handoff.is_in_line and parts.line.is_free(*sender):
                 needs_thread = False  # the request's thread is a lent one, which outlives the request
             else:
                 needs_thread = has_request_thread()

@@ -14,6 +14,7 @@ from django.db import connection, connections
 from django_sse_live import Message, broadcast
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
+from django_sse_live.http.line import Place
 from django_sse_live.http.message_line import RATE_BURST, WAITING_PER_SENDER_MAX, MessageLine, MessageRate
 from django_sse_live.http.refusals import Refused
 from django_sse_live.http.shutdown import Goodbye
@@ -127,8 +128,8 @@ async def test_messages_of_one_sender_run_one_at_a_time_and_in_order(sender: Sen
 # The line
 
 
-async def _in_line(line: MessageLine, *senders: tuple[str, str]) -> list[asyncio.Future[None]]:
-    entering = [asyncio.ensure_future(line.enter(sender)) for sender in senders]
+async def _in_line(line: MessageLine, *senders: tuple[str, str]) -> list[asyncio.Future[Place]]:
+    entering = [asyncio.ensure_future(line.enter(address, sender)) for sender, address in senders]
     for _ in range(3):
         await asyncio.sleep(0)
     return entering
@@ -139,14 +140,14 @@ async def test_no_more_run_than_may(settings: Any) -> None:
     line = MessageLine()
     turns = await _in_line(line, ("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"))
     assert [turn.done() for turn in turns] == [True, True, False, False]
-    line.leave(("b", "2"))
+    turns[1].result().leave()
     await asyncio.sleep(0)
     assert [turn.done() for turn in turns] == [True, True, True, False]
     turns[3].cancel()
     await asyncio.gather(turns[3], return_exceptions=True)
-    line.leave(("a", "1"))
-    line.leave(("c", "3"))
-    assert not line._running and not line._held and not line._waiting and not line._count
+    turns[0].result().leave()
+    turns[2].result().leave()
+    assert not line._inside and not line._held and not line._waiting
 
 
 async def test_an_address_leaves_half_of_the_places_to_others(settings: Any) -> None:
@@ -163,10 +164,10 @@ async def test_the_line_is_bounded(settings: Any) -> None:
     line = MessageLine()
     turns = await _in_line(line, *[("a", "1")] * (1 + WAITING_PER_SENDER_MAX))
     with pytest.raises(Refused, match="Too many"):
-        await line.enter(("a", "1"))
+        await line.enter("1", "a")
     assert sum(turn.done() for turn in turns) == 1
-    for _ in turns:
-        line.leave(("a", "1"))
+    for turn in turns:
+        turn.result().leave()
         await asyncio.sleep(0)
     assert all(turn.done() for turn in turns) and not line._waiting
 
@@ -175,25 +176,24 @@ async def test_the_line_has_a_bound_for_all_senders_together(settings: Any, monk
     settings.SSE_LIVE = {**settings.SSE_LIVE, "MAX_RUNNING_MESSAGES": 1}
     monkeypatch.setattr("django_sse_live.http.message_line.WAITING_MAX", 2)
     line = MessageLine()
-    await line.enter(("a", "1"))
+    first = await line.enter("1", "a")
     turns = await _in_line(line, ("b", "2"), ("c", "3"))
     with pytest.raises(Refused, match="Too many messages"):
-        await line.enter(("d", "4"))
-    line.leave(("a", "1"))
-    await turns[0]
-    line.leave(("b", "2"))
-    await turns[1]
-    assert list(line._running) == [("c", "3")] and not line._waiting
+        await line.enter("4", "d")
+    first.leave()
+    (await turns[0]).leave()
+    last = await turns[1]
+    assert list(line._inside) == [last] and not line._waiting
 
 
 async def test_who_was_given_a_place_as_they_left_gives_it_back() -> None:
     line = MessageLine()
-    await line.enter(("a", "1"))
+    first = await line.enter("1", "a")
     (turn,) = await _in_line(line, ("a", "1"))
-    line.leave(("a", "1"))
+    first.leave()
     turn.cancel()
     await asyncio.gather(turn, return_exceptions=True)
-    assert not line._running and not line._held
+    assert not line._inside and not line._held
 
 
 # Threads
