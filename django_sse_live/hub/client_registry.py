@@ -112,7 +112,7 @@ class ClientRegistry:
         return True
 
     def count_like(self, info: ClientInfo) -> int:
-        """The number of clients with the same session, or without one, the same address."""
+        """The number of streams that the same browser seems to have: by its session, or without one, its address."""
         if info.session is not None:
             return self._by_session.count(info.session) - self._doubled[_of_session(info)]
         return self._count_at_address(info) if info.address else 1

@@ -150,7 +150,7 @@ class Client(Reading):
                 tokens=self._tokens,
                 own=self._own,
                 ends_seconds=None if self.ends_at == float("inf") else self.ends_at - hub.loop.time(),
-                streams=hub.count_like(self.info),
+                streams=hub.clients.count_like(self.info),
                 more={} if self.form == "named" else self._more(),
             )
         )

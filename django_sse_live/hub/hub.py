@@ -37,7 +37,6 @@ from .notices import Notices
 from .outgoing import Outgoing
 from .reading import LOST, CloseReason
 from .recent_ends import RecentEnds, Revocations
-from .replay_budget import ReplayBudget
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -71,7 +70,6 @@ class Hub:
         self.log: EventLog = log
         self.keeps_history: bool = keeps_history
         self.counts: Counts = Counts()
-        self.replays: ReplayBudget = ReplayBudget(loop.time)
         self.clients: ClientRegistry = ClientRegistry()
         self.shared_bodies: SharedBodies = SharedBodies()
         self.notices: Notices = Notices(loop, self.clients)
@@ -276,10 +274,6 @@ class Hub:
         self.heartbeat.add(client)
         self.counts.opened += 1
         return audience
-
-    def count_like(self, info: ClientInfo) -> int:
-        """The number of streams that the same browser seems to have here, by session or address, with this one."""
-        return self.clients.count_like(info)
 
     def announce(self, client: Client) -> None:
         """Log and signal that a client has joined."""

@@ -18,7 +18,6 @@ from .counts import Counts
 from .heartbeat import Heartbeat
 from .log import EventLog
 from .notices import Notices
-from .replay_budget import ReplayBudget
 
 CloseReason = Literal[
     "client",
@@ -48,22 +47,19 @@ class ClientHub(Protocol):
     loop: asyncio.AbstractEventLoop
     log: EventLog
     counts: Counts
-    replays: ReplayBudget
     heartbeat: Heartbeat[Any]
-
-    @property
-    def spread_ms(self) -> int: ...
-
     notices: Notices
+    clients: Any  # the registry
     must_close: Callable[[], bool] | None
     finds_silence: bool
     parts: dict[type, Any]
 
+    @property
+    def spread_ms(self) -> int: ...
+
     def refusal(self, client: Any) -> CloseReason | None: ...
 
     def join(self, client: Any) -> Audience[Any]: ...
-
-    def count_like(self, info: ClientInfo) -> int: ...
 
     def announce(self, client: Any) -> None: ...
 

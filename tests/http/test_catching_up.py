@@ -14,7 +14,7 @@ from django_sse_live import abroadcast, stream_position
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
 from django_sse_live.backends.memory import MemoryBackend
-from django_sse_live.hub import replay_budget
+from django_sse_live.http import catching_up
 from django_sse_live.hub.hub import Hub
 from tests.http.test_handoff import Connection
 from tests.live.harness import until
@@ -93,7 +93,7 @@ async def test_one_address_has_a_budget_of_replayed_bytes_a_minute(monkeypatch: 
     await abroadcast("news", "said", "x" * 90_000)
     assert await missed("8.8.8.8", before) == ["connected", ""]
     event = running_hub().log.read(("news",), 0)[-1]
-    monkeypatch.setattr(replay_budget, "ADDRESS_MAX_BYTES", 2 * event.size)
+    monkeypatch.setattr(catching_up, "ADDRESS_MAX_BYTES", 2 * event.size)
     assert await missed("8.8.8.8", before) == ["connected", ""]
     assert await missed("8.8.8.8", before) == ["goodbye", "replay_limit"]
     assert await missed("8.8.8.8", stream_position()) == ["connected", ""], "what costs nothing is given"
@@ -103,8 +103,8 @@ async def test_one_address_has_a_budget_of_replayed_bytes_a_minute(monkeypatch: 
 
 def test_a_budget_begins_anew_with_each_minute_and_forgets() -> None:
     now = [100.0]
-    budget = replay_budget.ReplayBudget(lambda: now[0])
-    most = replay_budget.ADDRESS_MAX_BYTES
+    budget = catching_up.ReplayBudget(lambda: now[0])
+    most = catching_up.ADDRESS_MAX_BYTES
     assert budget.take("a", most + 1, is_private=False), "one replay is never too large"
     assert not budget.take("a", 1, is_private=False)
     assert budget.take("b", most, is_private=False) and not budget.take("b", 1, is_private=False)
