@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from .backends import get_backend
@@ -137,41 +138,27 @@ class Collector:
     """What the default registry asks at each scrape, in whatever thread."""
 
     def describe(self) -> Iterator[Metric]:
-        return self._families()
+        from prometheus_client.metrics_core import Metric
+
+        yield from (Metric(name, text, "counter") for name, (_, text, _) in COUNTERS.items())
+        yield from (Metric(name, text, "gauge") for name, (text, _) in GAUGES.items())
+        yield from (Metric(name, text, "histogram") for name, text in HISTOGRAMS.items())
 
     def collect(self) -> Iterator[Metric]:
-        return self._families(counters(), gauges(), histograms())
-
-    def _families(
-        self,
-        counted: dict[str, Any] | None = None,
-        gauged: dict[str, int] | None = None,
-        observed: dict[str, Latency] | None = None,
-    ) -> Iterator[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        for name, (label, text, _) in COUNTERS.items():
+        for name, counted in counters().items():
+            label, text, _ = COUNTERS[name]
             counter = CounterMetricFamily(name, text, labels=[label] if label else [])
-            if counted is not None:
-                values = dict(counted[name]) if label else {"": counted[name]}
-                for value, count in values.items():
-                    counter.add_metric([value] if label else [], count)
+            for value, count in dict(counted).items() if isinstance(counted, Counter) else [("", counted)]:
+                counter.add_metric([value] if label else [], count)
             yield counter
-        for name, (text, _) in GAUGES.items():
-            gauge = GaugeMetricFamily(name, text, labels=[])
-            if gauged is not None:
-                gauge.add_metric([], gauged[name])
-            yield gauge
-        for name, text in HISTOGRAMS.items():
-            histogram = HistogramMetricFamily(name, text, labels=[])
-            if observed is not None:
-                total = 0
-                buckets: list[Any] = []
-                for bound, count in zip([*map(str, LATENCY_SECONDS), "+Inf"], list(observed[name].counts), strict=True):
-                    total += count
-                    buckets.append((bound, total))
-                histogram.add_metric([], buckets, sum_value=sum(observed[name].sums))
-            yield histogram
+        for name, number in gauges().items():
+            yield GaugeMetricFamily(name, GAUGES[name][0], value=number)
+        for name, observed in histograms().items():
+            bounds = [*map(str, LATENCY_SECONDS), "+Inf"]
+            buckets = list(zip(bounds, accumulate(observed.counts), strict=True))
+            yield HistogramMetricFamily(name, HISTOGRAMS[name], buckets=buckets, sum_value=sum(observed.sums))
 
 
 class _Written:
