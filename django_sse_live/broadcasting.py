@@ -215,7 +215,7 @@ def _text_event(channel: str | Iterable[str], type: str, text: str) -> Event:
     channels, type = validate_channels(channel), validate_type(type)
     if not isinstance(text, str):
         raise TypeError(
-            f"The text of {type!r} on {', '.join(channels)} must be a str, not {_class_name(text)}. "
+            f"The text of {type!r} on {', '.join(channels)} must be a str, not {text.__class__.__name__}. "
             "For other data use broadcast()."
         )
     try:
@@ -240,10 +240,6 @@ def _explained(error: Exception, channels: tuple[str, ...], type: str, problem: 
         f"The data of event {type!r} on channel {', '.join(map(repr, channels))} {problem}: {error}. "
         'Send plain values, or set SSE_LIVE["JSON_ENCODER"].'
     )
-
-
-def _class_name(value: object) -> str:
-    return value.__class__.__name__
 
 
 def _disconnect_event(user: Any, channel: str | None, client_id: str | None, session_key: str | None) -> Event:

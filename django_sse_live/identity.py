@@ -82,7 +82,8 @@ def _as_digest(name: str, key: str | bytes) -> str:
 def auth_digests(user: Any) -> list[str]:
     """What a token is bound to: the user's session auth hash, first as the present key gives it, then as each of
     SECRET_KEY_FALLBACKS does. A password change makes another. Empty for a user model that has none."""
-    if not _has_auth_hash(user):
+    # Not hasattr(): users made of a JWT may say None for whatever they do not have.
+    if not callable(getattr(user, "get_session_auth_hash", None)):
         return []
     return [_digest(user.get_session_auth_hash()), *map(_digest, user.get_session_auth_fallback_hash())]
 
@@ -96,11 +97,6 @@ def auth_marks(user: Any) -> str:
 def have_auth_in_common(marks: str, others: str) -> bool:
     """Whether two auth_marks() are of the same password."""
     return marks == others or not set(marks.split()).isdisjoint(others.split())
-
-
-def _has_auth_hash(user: Any) -> bool:
-    # Not hasattr(): users made of a JWT may say None for whatever they do not have.
-    return callable(getattr(user, "get_session_auth_hash", None))
 
 
 def _digest(auth_hash: str) -> str:

@@ -111,8 +111,9 @@ def read_rows(
     rows = rows.using(using)
     if lock and connections[using].in_atomic_block:
         # As the UPDATE that follows will lock it: else two transactions could both think that they move it.
-        has_no_key = connections[using].features.has_select_for_no_key_update
-        rows = rows.select_for_update(no_key=has_no_key, **_of_self(using))
+        features = connections[using].features
+        of: dict[str, Any] = {"of": ("self",)} if features.has_select_for_update_of else {}
+        rows = rows.select_for_update(no_key=features.has_select_for_no_key_update, **of)
     # Of the model's own key: a child of two tables has another.
     return {getattr(row, model._meta.pk.attname): row for row in rows.filter(pk__in=list(keys))}
 
@@ -127,10 +128,6 @@ def with_values(instance: Model, using: str) -> Model:
         _set_by_hand(row, instance)
         return row
     return instance
-
-
-def _of_self(using: str) -> dict[str, Any]:
-    return {"of": ("self",)} if connections[using].features.has_select_for_update_of else {}
 
 
 def _set_by_hand(fresh: Model, saved: Model) -> None:

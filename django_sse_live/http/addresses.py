@@ -17,8 +17,8 @@ def client_address(scope: Mapping[str, Any]) -> str:
     """The peer's address or, behind PROXY_COUNT proxies, the one that the outermost of them reported. Nothing that a
     visitor can write counts. "" if unknown (a Unix socket)."""
     count = live_settings().proxy_count
-    written = _written_down(scope, count) if count else ""
-    return written or _peer(scope)
+    peer = scope.get("client")
+    return (_written_down(scope, count) if count else "") or (str(peer[0]) if peer else "")
 
 
 def line_address(scope: Mapping[str, Any]) -> str:
@@ -32,11 +32,6 @@ def line_address(scope: Mapping[str, Any]) -> str:
     if not live_settings().proxy_count and is_private(address):
         address = _written_down(scope, 1) or address
     return address_group(address)
-
-
-def _peer(scope: Mapping[str, Any]) -> str:
-    peer = scope.get("client")
-    return str(peer[0]) if peer else ""
 
 
 def _written_down(scope: Mapping[str, Any], count: int) -> str:

@@ -118,7 +118,7 @@ class _Exchange:
         self.view = view
         self.request = request
         self.is_on_socket = client_id is not None
-        self.id: str = _text(data, "id", _ID.fullmatch)
+        self.id: str = _id(data.get("id"))
         self.type: str = _name(data, "type")
         self.is_reserved: bool = self.type.startswith(RESERVED_PREFIX)  # this package's own type, not the project's
         self.channel: str | None = None if data.get("channel") is None else _name(data, "channel")
@@ -294,12 +294,9 @@ def _said(error: str, detail: str, status: int) -> tuple[int, str]:
     return status, json.dumps({"error": error, "detail": detail[:2000]})
 
 
-def _text(data: Mapping[str, Any], name: str, is_right: Callable[[str], Any]) -> str:
-    value = data.get(name)
-    if not isinstance(value, str) or not is_right(value):
-        raise Refused(
-            400, f"malformed_{name}", "The id of a message is 128 random bits: 32 hexadecimal digits, or a UUID."
-        )
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise Refused(400, "malformed_id", "The id of a message is 128 random bits: 32 hexadecimal digits, or a UUID.")
     return value
 
 

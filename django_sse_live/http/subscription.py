@@ -160,7 +160,10 @@ async def parse_subscription(
     granted = {*fixed, *signed, own}
     asked = [channel for channel in channels if channel not in granted]
     for channel in asked:  # check all names before any code of the project runs
-        _check_name(channel)
+        try:
+            validate_name("channel", channel)
+        except ValueError as error:
+            raise Refused(400, "malformed_channel", str(error)) from None
     form, heartbeat_seconds = _form(request), asked_heartbeat(query)
     is_authorized = False
     for channel in asked:
@@ -247,13 +250,6 @@ def _brought_tokens(request: HttpRequest, user: Any) -> list[str]:
     if scheme.lower() == "bearer" and TOKEN_SEPARATOR in bearer and (user is None or is_signed(bearer)):
         tokens = [*tokens, bearer]
     return tokens
-
-
-def _check_name(channel: str) -> None:
-    try:
-        validate_name("channel", channel)
-    except ValueError as error:
-        raise Refused(400, "malformed_channel", str(error)) from None
 
 
 async def _check_access(
