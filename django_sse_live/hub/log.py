@@ -56,17 +56,8 @@ class EventLog:
     """
 
     __slots__ = (
-        "epoch",
-        "head",
-        "evicted_to",
-        "_lanes",
-        "_order",
-        "_bytes",
-        "_evicted",
-        "_floor",
-        "_is_complete",
-        "_clock",
-    )
+        "epoch", "head", "evicted_to", "bytes", "_lanes", "_order", "_evicted", "_floor", "_is_complete", "_clock",
+    )  # fmt: skip
 
     def __init__(
         self, epoch: str, head: int = 0, *, complete: bool = False, clock: Callable[[], float] = time.monotonic
@@ -81,7 +72,7 @@ class EventLog:
         self.head: int = head  # position of the newest event, or where the log began
         self._lanes: dict[str, _Lane] = {}
         self._order: deque[tuple[Event, float, int]] = deque()  # event, monotonic time of arrival, size
-        self._bytes = 0
+        self.bytes: int = 0
         self._evicted: dict[str, int] = {}  # channel -> last evicted position; in order of eviction
         self._floor = head  # the last evicted position of channels that are not in _evicted
         self._is_complete = complete  # nothing was evicted but what _evicted says
@@ -93,17 +84,13 @@ class EventLog:
         for channel, lane in self._lanes.items():
             twin._lanes[channel] = twin_lane = _Lane()
             twin_lane.positions, twin_lane.events = lane.positions[lane.start :], lane.events[lane.start :]
-        twin._order, twin._bytes = self._order.copy(), self._bytes
+        twin._order, twin.bytes = self._order.copy(), self.bytes
         twin._evicted, twin._floor, twin.evicted_to = self._evicted.copy(), self._floor, self.evicted_to
         twin._is_complete = self._is_complete
         return twin
 
     def __len__(self) -> int:
         return len(self._order)
-
-    @property
-    def bytes(self) -> int:
-        return self._bytes
 
     @property
     def head_id(self) -> str:
@@ -132,7 +119,7 @@ class EventLog:
                 yield
         size = event.size
         self._order.append((event, self._clock(), size))
-        self._bytes += size + made * LANE_BYTES
+        self.bytes += size + made * LANE_BYTES
         self.head = event.position
 
     def skip_to(self, position: int) -> None:
@@ -207,7 +194,7 @@ class EventLog:
         if slack > 1:
             kept, seconds = 1, max(slack * seconds, UNREAD_SECONDS)
         order = self._order
-        while len(order) > kept and (len(order) > max_events or self._bytes > max_bytes):
+        while len(order) > kept and (len(order) > max_events or self.bytes > max_bytes):
             self._evict_first()
         oldest = self._clock() - seconds
         while len(order) > kept and order[0][1] < oldest:
@@ -215,14 +202,14 @@ class EventLog:
 
     def _evict_first(self) -> None:
         event, _, size = self._order.popleft()
-        self._bytes -= size
+        self.bytes -= size
         self.evicted_to = event.position
         for channel in event.channels:
             lane = self._lanes[channel]
             lane.drop_first()
             if lane.start == len(lane.positions):
                 del self._lanes[channel]
-                self._bytes -= LANE_BYTES
+                self.bytes -= LANE_BYTES
             self._evicted.pop(channel, None)
             self._evicted[channel] = event.position
 
@@ -246,7 +233,7 @@ class EventLog:
         settings = live_settings()
         return (
             len(order) > 0.75 * settings.history_events
-            or self._bytes > 0.75 * settings.history_bytes
+            or self.bytes > 0.75 * settings.history_bytes
             or order[0][1] < self._clock() - 0.75 * settings.history_seconds
         )
 
