@@ -67,18 +67,10 @@ from .tickets import Ticket, target_of, ticket_for, write
 # the view. A client that connects within this time after a disconnect_clients() is sent back in vain.
 MIDDLEWARE_SECONDS: Final = 5.0
 
-
 # The hooks that decide who hears what, or what they hear first. A view that overrides one is asked at each connect.
 HOOKS: Final = (
-    "get_user",
-    "get_channels",
-    "authorize",
-    "get_initial_events",
-    "get_not_before",
-    "identify",
-    "dispatch",
-    "get",
-)
+    "get_user", "get_channels", "authorize", "get_initial_events", "get_not_before", "identify", "dispatch", "get",
+)  # fmt: skip
 ALLOW: Final = "GET, HEAD, OPTIONS, POST"
 NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -198,11 +190,11 @@ class EventStreamView(OpenView):
         handler = getattr(self, str(request.method).lower(), None)
         if handler is None or request.method not in ("GET", "HEAD", "OPTIONS"):
             raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": ALLOW})
+        if request.method != "OPTIONS" and is_final_id(brought_id(request)):
+            return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
         return await handler(request)  # type: ignore[no-any-return]
 
     async def get(self, request: ASGIRequest) -> HttpResponseBase:
-        if is_final_id(brought_id(request)):
-            return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
         accept = _check_headers(request)
         hub = running_hub()
         stop_gracefully(hub)
@@ -224,8 +216,6 @@ class EventStreamView(OpenView):
 
     async def head(self, request: ASGIRequest) -> HttpResponseBase:
         """The checks and the headers, without a stream."""
-        if is_final_id(brought_id(request)):
-            return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
         _check_headers(request)
         hub = running_hub()
         await _until_filled(hub, request)
@@ -405,14 +395,15 @@ def _forbidden(error: PermissionDenied) -> HttpResponseBase:
 def _full(refusal: str, hub: Hub) -> Refused:
     """For clients other than EventSource, which a status and Retry-After tell when to come back."""
     retry_after = {"Retry-After": str(1 + hub.retry_ms() // 1000)}
-    if refusal == "shutdown":
-        return Refused(503, refusal, "This worker is shutting down. Try again.", retry_after)
-    if refusal == "not_ready":
-        return Refused(503, refusal, "This worker cannot reach its bus. Try again later.", retry_after)
-    if refusal == "revoked":
-        return Refused(503, refusal, "Your access changed while the stream was being opened. Try again.", retry_after)
-    if hub.clients.is_full:
-        return Refused(503, refusal, "This worker has as many streams as it may have. Try again later.", retry_after)
+    detail = {
+        "shutdown": "This worker is shutting down. Try again.",
+        "not_ready": "This worker cannot reach its bus. Try again later.",
+        "revoked": "Your access changed while the stream was being opened. Try again.",
+    }.get(refusal)
+    if detail is None and hub.clients.is_full:
+        detail = "This worker has as many streams as it may have. Try again later."
+    if detail is not None:
+        return Refused(503, refusal, detail, retry_after)
     return Refused(429, refusal, "Too many streams are open. Close one, or try again later.", retry_after)
 
 
