@@ -5,10 +5,12 @@ Every ASGI server and Django's own handler can send it; asgi.py has a shorter wa
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
 
+from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import ResponseHeaders
 
@@ -16,7 +18,6 @@ from ..hub.clients import Client
 from .catching_up import open_client
 from .handoff import handoff_of
 from .refusals import Refused
-from .server_send import find_send
 from .servers import (
     UNSENT_MAX_BYTES,
     Flow,
@@ -29,6 +30,7 @@ from .servers import (
 )
 from .threads import release_request_thread
 
+FRAMES_MAX: Final = 10  # between the stream's iterator and Django's handler: one, and those of middleware
 # In lower case, as ASGI asks for, so that middleware around Django finds them.
 HEADERS: Final = ResponseHeaders(
     {
@@ -199,3 +201,19 @@ def _release_parsed(request: HttpRequest) -> None:
     """Django keeps the request as long as its response. Drop what only finding and running the view needed: 2 KiB."""
     request.resolver_match = None
     request.__dict__.pop("GET", None)
+
+
+def find_send() -> Any:
+    """The send() of the ASGIHandler that iterates over the calling iterator; None if not found.
+
+    A response does not know its connection, but pace and the end of a worker must be asked of the server, through its
+    send(). live_application knows it anyway.
+    """
+    frame: Any = sys._getframe(1)
+    for _ in range(FRAMES_MAX):
+        if frame is None:
+            return None
+        if frame.f_code is ASGIHandler.send_response.__code__:
+            return frame.f_locals.get("send")
+        frame = frame.f_back
+    return None

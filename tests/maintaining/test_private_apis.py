@@ -69,7 +69,7 @@ async def test_django_send_in_send_response() -> None:
     from django.core.handlers.asgi import ASGIHandler
     from django.http import StreamingHttpResponse
 
-    from django_sse_live.http.server_send import find_send
+    from django_sse_live.http.responses import find_send
 
     found: list[Any] = []
 
@@ -86,7 +86,7 @@ async def test_django_send_in_send_response() -> None:
 
     await ASGIHandler().send_response(StreamingHttpResponse(Stream()), send)
     assert found == [send], (
-        "ASGIHandler.send_response() no longer has the server's send() in its local variable: http/server_send.py does "
+        "ASGIHandler.send_response() no longer has the server's send() in its local variable: http/responses.py does "
         "not find it, and without live_application Daphne's memory is not bounded."
     )
 
