@@ -32,45 +32,44 @@ def check_live_models(app_configs: Sequence[AppConfig] | None, **_: Any) -> list
 
 
 def _check_field(live: LiveModel, name: str) -> Iterator[checks.CheckMessage]:
-    if not _has(live.model, name):
-        yield checks.Error(
-            f"@live_model names the field {name!r}, which {live.model.__name__} does not have.",
-            hint="Each of fields is the name of a model field, of an attribute or of a method.",
-            obj=live.model,
-            id="sse_live.E002",
-        )
-        return
-    reason = _why_never(live.model, name)
+    model = live.model
+    field: Any = None
+    try:
+        field = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        if not hasattr(model, name):
+            yield checks.Error(
+                f"@live_model names the field {name!r}, which {model.__name__} does not have.",
+                hint="Each of fields is the name of a model field, of an attribute or of a method.",
+                obj=model,
+                id="sse_live.E002",
+            )
+            return
+    reason = _why_never(model, name, field)
     if reason:
         yield checks.Error(
-            f"@live_model names the field {name!r} of {live.model.__name__}, which can never be sent: {reason}.",
+            f"@live_model names the field {name!r} of {model.__name__}, which can never be sent: {reason}.",
             hint='Send it with payload=…, or name a method that gives plain values, such as "tag_names".',
-            obj=live.model,
+            obj=model,
             id="sse_live.E003",
         )
 
 
-def _has(model: type[Model], name: str) -> bool:
-    try:
-        model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return hasattr(model, name)
-    return True
-
-
-def _why_never(model: type[Model], name: str) -> str | None:
+def _why_never(model: type[Model], name: str, field: Any) -> str | None:
+    """``field``: None for an attribute that is no field."""
     if any(name == relation.get_accessor_name() for relation in model._meta.related_objects):
         return "it is the other end of a relation"
-    try:
-        field: Any = model._meta.get_field(name)
-    except FieldDoesNotExist:
+    if field is None:
         return _why_not_called(inspect.getattr_static(model, name, None))
     if field.many_to_many:
         return "it is many-to-many"
     if field.is_relation and not (isinstance(field, Field) and field.concrete):
         return "it is the other end of a relation" if field.auto_created else "it is a generic relation"
-    if isinstance(field, BinaryField) and not _can_be_encoded(b""):
-        return 'SSE_LIVE["JSON_ENCODER"] does not encode bytes'
+    if isinstance(field, BinaryField):
+        try:
+            encode_json(b"", live_settings().json_encoder)
+        except Exception:
+            return 'SSE_LIVE["JSON_ENCODER"] does not encode bytes'
     return None
 
 
@@ -86,14 +85,6 @@ def _why_not_called(attribute: Any) -> str | None:
     if needed:
         return f"it is a method that needs {', '.join(needed)}"
     return "it is a coroutine" if inspect.iscoroutinefunction(attribute) else None
-
-
-def _can_be_encoded(value: object) -> bool:
-    try:
-        encode_json(value, live_settings().json_encoder)
-    except Exception:
-        return False
-    return True
 
 
 def _check_template(live: LiveModel, name: str) -> Iterator[checks.CheckMessage]:
