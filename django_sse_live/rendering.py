@@ -1,6 +1,7 @@
-"""Templates rendered once, for everybody who hears a channel: nothing that differs from viewer to viewer gets in.
+"""Renders a template once, for all clients of a channel. The markup must be the same for every viewer.
 
-Without a request, in LANGUAGE_CODE and TIME_ZONE, whoever's request it is that the rendering happens in.
+There is no request. Language and time zone are LANGUAGE_CODE and TIME_ZONE, in whichever request the code runs. Names
+whose values differ from viewer to viewer get stand-ins, which record their use. A template that uses one is refused.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ from django.utils.safestring import mark_safe
 from .events import plain_text
 from .savepoints import undone_if_it_fails
 
-# Of Django's own context processors; known also to projects that do without them.
+# Names that Django's own context processors set. They are refused also if a project does not use these processors.
 VIEWER_NAMES: Final = ("user", "perms", "request", "messages")
-# Looked up by template tags, whether there or not.
+# Names that Django's template tags look up in every context, set or not.
 _NAMES_OF_TAGS: Final = frozenset({"forloop", "block"})
 
 
 class ViewerDependentError(ValueError):
-    """A template for everybody asked for what differs from viewer to viewer."""
+    """A template that is rendered for all viewers has used a value that differs from viewer to viewer."""
 
 
 def render_for_everyone(template_name: str, values: Mapping[str, Any]) -> str:
-    """The template's markup. ViewerDependentError if it asks for the user, the request or the like, unless ``values``
-    themselves give that name; and whatever the template raises."""
+    """Render a template and return its markup.
+
+    ``values``: the template's context. They may set any name, also ``user`` or ``request``.
+    ViewerDependentError for a template that uses the user, the request or another such name that ``values`` do not set.
+    Other exceptions of the template are raised as they are.
+    """
     template: Any = get_template(template_name)
-    noted = _Noted()
+    noted: _Noted = {}
     failure: Exception | None = None
     html = ""
     language, zone = settings.LANGUAGE_CODE, timezone.get_default_timezone()
@@ -46,37 +51,35 @@ def render_for_everyone(template_name: str, values: Mapping[str, Any]) -> str:
         try:
             if isinstance(template.backend, DjangoTemplates):
                 engine = template.template.engine
-                context = _SharedContext(_Given(engine.context_processors, noted), noted, autoescape=engine.autoescape)
+                names = _ProcessorNames(engine.context_processors, noted)
+                context = _SharedContext(names, noted, autoescape=engine.autoescape)
                 context.update(dict(values))
                 html = template.template.render(context)
             else:
-                given = _Given(getattr(template.backend, "context_processors", ()), noted)
-                html = template.render({**given, **values})
+                names = _ProcessorNames(getattr(template.backend, "context_processors", ()), noted)
+                html = template.render({**names, **values})
         except Exception as error:
-            if not noted.names:
+            if not noted:
                 raise
             failure = error
-    # Looked at whether something was raised or not: {% if %} goes on to its else where an and, or, == or in raises.
-    if noted.names:
-        name = next(iter(noted.names))
+    # Checked even if nothing was raised: {% if %} drops an exception inside of and, or, == and in, and draws its else.
+    if noted:
+        name = next(iter(noted))
         raise ViewerDependentError(
             f"The template {template_name!r} is rendered once, for everybody, and asks for {name!r}"
-            f"{noted.names[name]}, which differs from viewer to viewer. Nothing is sent. Let each page fetch the "
+            f"{noted[name]}, which differs from viewer to viewer. Nothing is sent. Let each page fetch the "
             'region with the rights of its own visitor, insert="refresh" (or broadcast_patch(…, "refresh", …)), or put '
             f"{name!r} into the context if it is the same for everybody."
         ) from failure
     return plain_text(html)
 
 
-class _Noted:
-    """What a rendering asked for and must not have: names, each with what is known of where it comes from."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
+# The refused names that a rendering has used, each with a remark on where it comes from, in brackets, or "".
+_Noted = dict[str, str]
 
 
-class _OfTheViewer:
-    """Stands for what differs from viewer to viewer: whatever is asked of it is noted, and raises."""
+class _ViewerValue:
+    """The stand-in for a value that differs from viewer to viewer. Each use is noted, and raises."""
 
     __slots__ = ("name", "source", "noted")
 
@@ -86,7 +89,7 @@ class _OfTheViewer:
         self.noted: _Noted = noted
 
     def note(self) -> None:
-        self.noted.names.setdefault(self.name, self.source)
+        self.noted.setdefault(self.name, self.source)
 
     def __getattr__(self, name: str) -> Any:
         return self._refuse()
@@ -102,8 +105,8 @@ class _OfTheViewer:
     __add__ = __radd__ = __mod__ = __rmod__ = _refuse
 
 
-class _RequestOfTheViewer(_OfTheViewer):
-    """``context.request``, of which ``{% url %}`` asks for the namespace of the page, and does without."""
+class _ViewerRequest(_ViewerValue):
+    """The stand-in for ``context.request``. ``{% url %}`` asks it for the page's url namespace, and needs none."""
 
     __slots__ = ()
 
@@ -114,32 +117,32 @@ class _RequestOfTheViewer(_OfTheViewer):
 
 
 class _EmptyToken(str):
-    """``{% csrf_token %}`` draws its field, empty: the page fills in its own."""
+    """Makes ``{% csrf_token %}`` draw an empty field. Each page fills in its own token."""
 
     def __bool__(self) -> bool:
         return True
 
 
-class _Given(dict[str, Any]):
-    """What a template finds below its own context: stand-ins for what context processors make of a request."""
+class _ProcessorNames(dict[str, Any]):
+    """The lowest level of a template's context: stand-ins for the names that context processors set."""
 
     def __init__(self, processors: Iterable[str], noted: _Noted) -> None:
         self.processors: _Processors = _processors(tuple(processors))
-        super().__init__((name, _OfTheViewer(name, "", noted)) for name in VIEWER_NAMES)
-        for name, path in self.processors.of_the_viewer.items():
+        super().__init__((name, _ViewerValue(name, "", noted)) for name in VIEWER_NAMES)
+        for name, path in self.processors.of_viewers.items():
             if name not in self:
-                self[name] = _OfTheViewer(name, f" (of the context processor {path})", noted)
+                self[name] = _ViewerValue(name, f" (of the context processor {path})", noted)
         self["csrf_token"] = _EmptyToken()
         self["csrf_input"] = mark_safe('<input type="hidden" name="csrfmiddlewaretoken" value="">')
 
 
 class _SharedContext(Context):
-    """Notes each name that is looked up and must not be. What the site's context processors give without looking at
-    the request is the same for everybody, and is there."""
+    """A context that notes each lookup of a refused name. Values that the site's context processors return without
+    reading the request are the same for all viewers, and can be used."""
 
-    def __init__(self, given: _Given, noted: _Noted, *, autoescape: bool) -> None:
+    def __init__(self, given: _ProcessorNames, noted: _Noted, *, autoescape: bool) -> None:
         super().__init__(given, autoescape=autoescape)
-        self.given: _Given | None = given
+        self.given: _ProcessorNames | None = given
         self.noted: _Noted = noted
 
     def __getitem__(self, name: Any) -> Any:
@@ -152,13 +155,13 @@ class _SharedContext(Context):
             if name in processors.of_everybody:
                 return processors.value(name, self.noted)
             if path := processors.may_give(name):
-                self.noted.names.setdefault(name, f" (not in its context; {path} may give it)")
+                self.noted.setdefault(name, f" (not in its context; {path} may give it)")
             raise
-        if type(value) is _OfTheViewer:
+        if type(value) is _ViewerValue:
             value.note()
         return value
 
-    # Django's own look past the method above.
+    # Django's versions of these methods do not call __getitem__().
 
     def get(self, name: Any, otherwise: Any = None) -> Any:
         try:
@@ -181,24 +184,25 @@ class _SharedContext(Context):
         for name in processors.of_everybody:
             values.setdefault(name, processors.value(name, self.noted))
         for name, source in processors.suspicious.items():
-            values.setdefault(name, _OfTheViewer(name, source, self.noted))
+            values.setdefault(name, _ViewerValue(name, source, self.noted))
         if processors.unknown:
-            _OfTheViewer("flatten()", f" ({processors.unknown[0]} may give more)", self.noted).note()
+            _ViewerValue("flatten()", f" ({processors.unknown[0]} may give more)", self.noted).note()
         return values
 
     @property
-    def request(self) -> _RequestOfTheViewer:
-        return _RequestOfTheViewer("request", "", self.noted)
+    def request(self) -> _ViewerRequest:
+        return _ViewerRequest("request", "", self.noted)
 
     def new(self, values: Any = None) -> _SharedContext:
-        """For ``{% include … only %}`` and inclusion tags, which context processors have no part in."""
+        """The context of ``{% include … only %}`` and of inclusion tags, which has no names of context processors."""
         context: Any = super().new(values)
         context.given = None
         return context  # type: ignore[no-any-return]
 
 
 class _WatchedRequest(HttpRequest):
-    """A visitor's who is not there. Any look at it says that what is made of it differs from viewer to viewer."""
+    """A request of no visitor, to try context processors with. ``touch``: called at each access to an attribute, since
+    what is made of the request differs from viewer to viewer."""
 
     def __init__(self, touch: Callable[[], None] | None = None) -> None:
         super().__init__()
@@ -220,13 +224,15 @@ class _WatchedRequest(HttpRequest):
 
 
 class _Processors:
-    """The site's context processors, each tried once: which names it gives, and whether it looks at the request."""
+    """The names that the site's context processors set. Each processor is called once, to learn whether it reads the
+    request."""
 
     def __init__(self, paths: tuple[str, ...]) -> None:
-        self.of_everybody: dict[str, str] = {}  # name → the processor's path
-        self.of_the_viewer: dict[str, str] = {}
-        self.suspicious: dict[str, str] = {}  # what others may get of a processor that looks at the request
-        self.unknown: list[str] = []  # what these give cannot be found out without a real request
+        # Each name with the path of its processor.
+        self.of_everybody: dict[str, str] = {}  # from processors that do not read the request
+        self.of_viewers: dict[str, str] = {}  # from processors that do
+        self.suspicious: dict[str, str] = {}  # names that a processor which reads the request may set for some visitors
+        self.unknown: list[str] = []  # paths of processors whose names only a real request would show
         for path in paths:
             try:
                 with undone_if_it_fails():
@@ -249,21 +255,22 @@ class _Processors:
             if is_everybodys and value is not request:
                 self.of_everybody[name] = path
             else:
-                self.of_the_viewer[name] = path
+                self.of_viewers[name] = path
 
     def may_give(self, name: Any) -> str | None:
-        """The path of a processor that gives this name to some visitors."""
+        """The path of a processor that may set this name for some visitors."""
         return self.suspicious.get(name) or (self.unknown[0] if self.unknown else None)
 
     def value(self, name: str, noted: _Noted) -> Any:
         path = self.of_everybody[name]
-        # A lazy value may look at the request only when it is drawn.
-        request = _WatchedRequest(lambda: noted.names.update({name: f" (of the context processor {path})"}))
+        # A lazy value may read the request only when it is drawn.
+        request = _WatchedRequest(lambda: noted.update({name: f" (of the context processor {path})"}))
         return import_string(path)(request)[name]
 
 
 def _words(function: Any) -> set[str]:
-    """What a function's code has for constants and can be a name: those that it gives at times are among them."""
+    """The string constants in a function's code that could be names. The names that it sets for some requests only are
+    among them."""
     function = inspect.unwrap(function)
     if not hasattr(function, "__code__"):  # an object that is called
         function = type(function).__call__

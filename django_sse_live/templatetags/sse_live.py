@@ -1,6 +1,6 @@
-"""`{% sse_live %}`: the `<sse-live>` element, with the right to hear its channels; `live_id`: ids for patches.
+"""Template tags: `{% sse_live %}` draws the `<sse-live>` element, `{% sse_live_job %}` a job, `live_id` an id.
 
-Knows what a page must say to open a stream; never how a stream is served.
+What a page needs to open a stream is known here. How streams are served is not.
 """
 
 from __future__ import annotations
@@ -50,28 +50,30 @@ def sse_live(
     transport: Literal["sse", "websocket", "auto"] | None = None,
     queue: Literal["none", "memory", "storage"] | None = None,
 ) -> dict[str, Any]:
-    """Draw the `<sse-live>` element for `channels`, and the script that it needs, once per page. Nothing at all for a
-    visitor who is not logged in, where no channel is named and the stream has none of its own.
+    """Draw the `<sse-live>` element for `channels`. The page's first element also draws the script.
+
+    Draws nothing if there is no channel to hear: none is named, the visitor is not logged in, and the stream has no
+    channels of its own.
 
     Args:
-        channels: what the page may hear by being drawn. Whoever sees the page may hear them: the view decides who does.
-            Without any, the stream's own rules decide (channels fixed by the url, the user's own).
-        since: a `stream_position()` taken before the page's queries. By default the position when the request started
-            (with `live_application`), or else now.
-        src: the url of another stream than the one of `django_sse_live.urls`.
-        share: let all tabs of this user hear through one connection.
-        persist: keep the position in the browser's "local" or "session" storage, so that a page brings the events that
-            were missed since the last one.
-        stats_url: where the browser posts its connection's statistics when the page is left.
-        reset: "reload" loads the page anew where events were lost that cannot be had again, instead of its regions:
-            once for each such loss, and not while something typed would be lost.
+        channels: the channels of the page. Every visitor to whom the view shows the page may hear them. Without any,
+            the stream's own rules decide: channels fixed by the url, and the user's own channel.
+        since: a `stream_position()` taken before the page's queries. The default is the position at the start of the
+            request with `live_application`, and the current one without it.
+        src: the url of the stream. The default is that of `django_sse_live.urls`.
+        share: let all tabs of this user share one connection.
+        persist: keep the position in the browser's "local" or "session" storage. The next page then gets the events
+            since the last one.
+        stats_url: the url to which the browser posts statistics of its connection when the visitor leaves the page.
+        reset: "reload" loads the whole page again, instead of its regions, after lost events that the server no longer
+            has. It does so once for each loss, and not while that would discard typed text.
         with_credentials: send cookies to a stream of another origin too.
-        send: let the page send messages: draws the CSRF token that they need.
-        transport: "websocket" has the stream on a WebSocket, if one opens; "auto" from the first message on. It needs
-            `live_application`. Tabs that share have none.
-        queue: what becomes of messages that cannot be sent now: "memory" keeps them as long as the page is there,
-            "storage" for the tab's next page too.
-        log_events: show a line for each event in the browser's console; without it they are at the level "debug".
+        send: let the page send messages. Draws the CSRF token that they need.
+        transport: "websocket" opens the stream on a WebSocket if possible; "auto" does so at the first message. Both
+            need `live_application`. Tabs that share a connection use no WebSocket.
+        queue: where messages wait that cannot be sent now: in "memory" until the visitor leaves the page, in "storage"
+            also for the tab's next page.
+        log_events: log each event in the browser's console. Without it, events have the level "debug".
     """
     request: HttpRequest | None = context.get("request")
     url = src or reverse("sse_live:events")
@@ -87,7 +89,7 @@ def sse_live(
     is_first = _is_first_of_page(context)
     group = _group_of(request) if share else None
     page: dict[Any, Any] = context.render_context.dicts[0]
-    page[SHARED_GROUP] = group  # for the jobs of the page
+    page[SHARED_GROUP] = group  # read by {% sse_live_job %}
     return {
         "is_drawn": True,
         "src": url,
@@ -101,12 +103,12 @@ def sse_live(
         "reset": reset,
         "with_credentials": with_credentials,
         "log_events": log_events,
-        # Only where it is needed: it sets a cookie, which keeps the page out of shared caches.
+        # Not for every page: it sets a cookie, and shared caches do not store such a page.
         "send_token": get_token(request) if send and request is not None else None,
         "transport": transport,
         "queue": queue,
         "draws_script": is_first,
-        # Django's own context processor, or django-csp's attribute of the request.
+        # Set by Django's context processor, or by django-csp on the request.
         "nonce": context.get("csp_nonce", getattr(request, "csp_nonce", None)),
     }
 
@@ -115,38 +117,37 @@ def sse_live(
 def sse_live_job(
     context: Context, job: Job | None, *, stop: bool | None = None, src: str | None = None
 ) -> dict[str, Any]:
-    """Draw `<sse-live-job>`: a job's text, its progress, its state in words, and a button that stops it. Whoever sees
-    the page may watch it: the view decides who does. Nothing for None.
+    """Draw `<sse-live-job>`: a job's text, its progress, its state in words, and a stop button. Every visitor to whom
+    the view shows the page may watch the job. Draws nothing for None.
 
     Args:
-        job: what start_job() or find_job() gave. It is drawn as it was then.
-        stop: whether the page may stop it: by default where its owner sees the page; True lets everybody who sees it.
-        src: the url of another stream than the one of `django_sse_live.urls`.
+        job: the result of start_job() or find_job(), with the state that it had then.
+        stop: whether this page may stop the job. By default the owner's page may. True lets every visitor stop it.
+        src: the url of the stream. The default is that of `django_sse_live.urls`.
     """
-    if not job:  # None, or a variable that is not there
+    if not job:  # None, or "" for an undefined variable
         return {"job_id": None}
     request: HttpRequest | None = context.get("request")
     user = getattr(request, "user", None)
     is_owner = job.owner is not None and user is not None and user.is_authenticated and user_pk(user) == job.owner
     may_stop = is_owner if stop is None else stop
     state, value = job.state, job.fraction
-    # What has ended brings no more: it is shown, and costs no channel. After a Stop the last words may be on their way.
+    # A job that has ended sends nothing more, and needs no channel. A cancelled one may still send its last text.
     is_heard = state in ("running", "lost", "cancelled")
     return {
         "job_id": job.id,
         "state": state,
         "may_stop": may_stop,
-        # To the letter: a parser makes a line feed of what stands there as a carriage return.
+        # Escaped, since an HTML parser turns a carriage return into a line feed.
         "text": mark_safe(escape(job.text).replace("\r", "&#13;")),
         "value": None if value is None else f"{value:.4g}",  # never localized
         "shows_progress": state == "running" or (value is not None and state != "finished"),
         "label": job.label,
         "error": job.error,
-        # The element that hears it.
-        "is_drawn": is_heard,
+        "is_drawn": is_heard,  # the <sse-live> element inside
         "src": src or reverse("sse_live:events"),
         "token": job.token if is_owner and may_stop else job.sign(may_stop=may_stop),
-        # As the page's own: elements that share one stream, and begin at several places, would make it go back.
+        # The same position as for the page's other elements: they may share one stream, which must not go back.
         "since": stream_position() if request is None else page_position(request),
         "channels": job.channel,
         "group": context.render_context.dicts[0].get(SHARED_GROUP),
@@ -158,10 +159,11 @@ def sse_live_job(
 
 @register.filter
 def live_id(instance: Any, element_id: str | None = None) -> SafeString:
-    """The id of the element that shows an instance, `comment-7`: what patches of `@live_model` call it.
+    """The id of the element that shows an instance, such as `comment-7`. Patches of `@live_model` use the same id.
 
-    Of the registered model, also for its proxies and children; a composite key is joined by `-`. An argument stands in
-    the place of the name: `{{ comment|live_id:"side" }}` is `side-7`, for `@live_model(…, element_id="side")`.
+    It consists of the name and the key of the registered model, also for instances of its proxies and children. The
+    parts of a composite key are joined by `-`. An argument replaces the name: `{{ comment|live_id:"side" }}` is
+    `side-7`, for `@live_model(…, element_id="side")`.
     TypeError for anything but an instance of a model.
     """
     if not isinstance(instance, Model):
@@ -174,8 +176,8 @@ def _is_anonymous(request: HttpRequest | None) -> bool:
 
 
 def _has_channels(url: str) -> bool:
-    """Whether the stream of a url may have channels for a visitor who names none: fixed by the url, or by its view. So
-    may any whose view is not known here."""
+    """Whether the stream of this url may have channels of its own: fixed by the url, or by its view. True if the view
+    is unknown here, as for another site."""
     parts = urlsplit(url)
     prefix = get_script_prefix()
     try:
@@ -190,7 +192,7 @@ def _has_channels(url: str) -> bool:
 
 
 def _token(channels: tuple[str, ...], request: HttpRequest | None, src: str | None) -> str | None:
-    """Also without channels it says whom the page was drawn for, but not to a stream of another site."""
+    """The element's token. Without channels it only names the page's user, and is not drawn for another site."""
     if request is None:
         return sign_channels(channels) if channels else None
     if not channels and (not hasattr(request, "user") or (src is not None and urlsplit(src).netloc)):
@@ -199,7 +201,8 @@ def _token(channels: tuple[str, ...], request: HttpRequest | None, src: str | No
 
 
 def _group_of(request: HttpRequest | None) -> str:
-    """Tabs of one user share; those of another never do, also after somebody else has logged in."""
+    """The name under which tabs share a connection. Users have different ones, so a login leaves the group of the user
+    before."""
     user = getattr(request, "user", None)
     name = user_pk(user) if user is not None and user.is_authenticated else ""
     name = scope_name(current_namespace(request), name)
@@ -207,7 +210,8 @@ def _group_of(request: HttpRequest | None) -> str:
 
 
 def _is_first_of_page(context: Context) -> bool:
-    """Whether this render draws its first element. Included templates share the render context's outermost dict."""
+    """Whether no element was drawn on this page before. Included templates share the render context's outermost
+    dict."""
     page: dict[Any, Any] = context.render_context.dicts[0]
     is_first = __name__ not in page
     page[__name__] = True
