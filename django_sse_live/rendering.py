@@ -204,7 +204,7 @@ class _WatchedRequest(HttpRequest):
     """A request of no visitor, to try context processors with. ``touch``: called at each access to an attribute, since
     what is made of the request differs from viewer to viewer."""
 
-    def __init__(self, touch: Callable[[], None] | None = None) -> None:
+    def __init__(self, touch: Callable[[], None]) -> None:
         super().__init__()
         self.method = "GET"
         self.path = self.path_info = "/"
