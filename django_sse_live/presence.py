@@ -20,10 +20,11 @@ from .presence_worker import ANNOUNCE, ANSWER_SECONDS, Announcement, Presence, a
 
 
 def presence(channel: str) -> set[str]:
-    """The primary keys, as text, of the users who hear a channel now, on any worker. Anonymous clients are nobody.
+    """The primary keys, as text, of the users who hear a channel now, on any worker. Anonymous clients do not count.
 
-    ValueError for a channel that SSE_LIVE["PRESENCE_CHANNELS"] does not name. Where this process serves no streams, the
-    others are asked, which takes half a second.
+    If this process serves no streams, it asks the others, which takes half a second.
+
+    ValueError for a channel that no pattern in PRESENCE_CHANNELS matches.
     """
     _check(channel)
     (scoped,) = scope_channels((channel,))

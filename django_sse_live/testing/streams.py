@@ -103,10 +103,12 @@ class Stream:
         return self.connected.data["channels"] if self.connected else []
 
     async def next(self, type: str | None = None, *, timeout: float = TIMEOUT_SECONDS) -> ReceivedEvent:
-        """The next event; with ``type`` the next of that type, and those before it are passed over.
+        """The next event; with ``type`` the next of that type, and those before it are skipped.
 
-        Under TestCase what waits for the commit of the test's own transaction is sent first, and so the event of a save
-        arrives. StreamEnded at the end of the stream; TimeoutError after ``timeout`` seconds.
+        Under TestCase what waits for the commit of the test's own transaction is sent first, so that the event of a
+        save arrives.
+
+        StreamEnded at the end of the stream; TimeoutError after ``timeout`` seconds.
         """
         await sync_to_async(send_committed_broadcasts)()
         try:
@@ -244,9 +246,12 @@ class StreamClient(AsyncClient):
         """A Stream, closed at the end of the block.
 
         ``query``: parameters, such as ``{"channel": ["news", "comments"]}``, unless the path has its own after a ``?``.
-        ``last_id``: the Last-Event-ID that is brought. StreamRefused for an answer that is no stream. A WebSocket has
-        this site's ``Origin``, unless ``headers`` give another one, or ``""`` for none; where it is denied access,
-        ``connected`` is None and the first event is a goodbye.
+        ``last_id``: the Last-Event-ID of the request.
+
+        A WebSocket has this site's ``Origin``, unless ``headers`` give another one, or ``""`` for none. If it is denied
+        access, ``connected`` is None and the first event is a goodbye.
+
+        StreamRefused for an answer that is no stream.
         """
         await sync_to_async(send_committed_broadcasts)()  # what was saved before is not news to this stream
         headers = {"Accept": "text/event-stream", **(headers or {})}
@@ -286,7 +291,9 @@ class StreamClient(AsyncClient):
     ) -> Any:
         """Send a message by POST, without a stream beside it. Gives the data of its answer.
 
-        ``id``: of a message that is sent again; by default a new one. MessageRefused for any other answer than 200.
+        ``id``: of a message that is sent again; by default a new one.
+
+        MessageRefused for any other answer than 200.
         """
         said = {"id": id or uuid4().hex, "type": type, "channel": channel, "data": data, "client_id": client_id}
         body = json.dumps(said, cls=live_settings().json_encoder).encode()

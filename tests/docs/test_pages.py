@@ -190,7 +190,7 @@ async_to_sync(main)()
 
 def test_servers(project_of):
     """The asgi.py that it shows is an application."""
-    project_of("deploy/servers.md").run("-c", "from asgi import application; assert callable(application)")
+    project_of("deploy/servers.md").run("-c", "from mysite.asgi import application; assert callable(application)")
 
 
 def test_develop(project_of):
