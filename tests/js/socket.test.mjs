@@ -237,6 +237,15 @@ describe("a message by POST", () => {
   });
 });
 
+test("a message without a time limit waits for its answer", async () => {
+  const live = await open();
+  const outcome = send(live, "say", 1, { timeoutMs: Infinity });
+  await wait(60_000);
+  assert.deepEqual(outcome, { type: "say" });
+  await posts[0].answer({ data: 2 });
+  assert.equal(outcome.data, 2);
+});
+
 describe("a queue", () => {
   test("keeps messages in order until the network is back", async () => {
     const live = await open();
@@ -292,6 +301,15 @@ describe("a queue", () => {
       assert.equal(new Set(posted.map(({ id }) => id)).size, 1);
     });
   }
+
+  test("makes no storm when it is told to wait for a month", async () => {
+    const live = await open();
+    send(live, "say", 1, { queue: "memory" });
+    await settle();
+    await posts[0].answer("<h1>Banned</h1>", 503, { "Retry-After": String(30 * 24 * 3600) });
+    for (let each = 0; each < 60; each += 1) await wait(1_000);
+    assert.equal(posted.length, 1);
+  });
 
   test("goes on with the next after a final refusal", async () => {
     const live = await open();

@@ -39,6 +39,9 @@ const YOUNG_BREAKS = 2;
 /** A WebSocket that is no longer used waits this long, in ms, for its open answers. */
 const LINGER_MS = 2_000;
 
+/** The longest timer, in ms: longer ones fire at once. */
+const MAX_MS = 2 ** 31 - 1;
+
 const POST = {};
 
 /**
@@ -49,6 +52,9 @@ const POST = {};
 function attempt(run) {
   try { return run(); } catch { /* denied, or full */ }
 }
+
+/** @param {() => void} run @param {number} ms */
+const after = (run, ms) => setTimeout(run, Math.min(ms, MAX_MS));
 
 /** 128 random bits; crypto.randomUUID() needs https. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -126,7 +132,7 @@ export class Sender {
     else {
       this.#messages.push(message);
       this.#keep(message);
-      if (message.queue === "none") message.timer = setTimeout(() => this.#timeOut(message), message.timeoutMs);
+      if (message.queue === "none") message.timer = after(() => this.#timeOut(message), message.timeoutMs);
       this.#pump();
       if (!this.#hasSent) {
         this.#hasSent = true;
@@ -192,7 +198,7 @@ export class Sender {
       }
       message.carrier = carrier;
       message.attempt = new AbortController();
-      if (message.queue !== "none") message.timer = setTimeout(() => this.#timeOut(message), message.timeoutMs);
+      if (message.queue !== "none") message.timer = after(() => this.#timeOut(message), message.timeoutMs);
       const { id, type, channel, data, as } = message;
       const body = JSON.stringify({ id, type, channel, data, as: as || undefined, client_id: this.#live.clientId || undefined });
       if (carrier === POST) this.#post(message, body, message.attempt.signal);
@@ -203,7 +209,7 @@ export class Sender {
   /** @param {Message} message @param {string} body @param {AbortSignal} signal */
   async #post(message, body, signal) {
     let status = 0;
-    let after = "";
+    let retryAfter = "";
     /** @type {Answer} */ let said = {};
     for (const isLast of [false, true]) {
       const token = this.#csrfToken;
@@ -214,7 +220,7 @@ export class Sender {
           credentials: this.#options.withCredentials ? "include" : "same-origin",
         });
         status = answer.status;
-        after = answer.headers.get("Retry-After") ?? "";
+        retryAfter = answer.headers.get("Retry-After") ?? "";
         said = await answer.json();
       } catch { /* no network, or the answer of a proxy */ }
       if (signal.aborted) return;
@@ -222,7 +228,7 @@ export class Sender {
       this.#csrfToken = said.csrf_token;
     }
     const isOurs = status && (typeof said?.error === "string" || status === 200 && said && "data" in said);
-    this.#answered(message, isOurs ? status : 0, isOurs ? said : {}, 1000 * +after || Date.parse(after) - Date.now());
+    this.#answered(message, isOurs ? status : 0, isOurs ? said : {}, 1000 * +retryAfter || Date.parse(retryAfter) - Date.now());
   }
 
   /**
@@ -256,7 +262,7 @@ export class Sender {
     clearTimeout(this.#timer);
     this.#isTold = toldMs > 0;
     const waitMs = this.#isTold ? toldMs * (1 + Math.random() / 4) : Math.min(MAX_RETRY_MS, RETRY_MS * 1.5 ** this.#waits++) * (0.5 + Math.random() / 2);
-    this.#timer = setTimeout(() => this.#waitIsOver(), waitMs);
+    this.#timer = after(() => this.#waitIsOver(), waitMs);
   }
 
   /** No answer came in time. @param {Message} message */
