@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 EVENT_STREAM: Final = "text/event-stream"
+REMEMBERED_MAX_LENGTH: Final = 256  # of a header; what a longer one says is not remembered, which would keep it
 
 
 def accepts_event_stream(accept: str) -> bool:
@@ -18,10 +19,16 @@ def accepts_event_stream(accept: str) -> bool:
     return not qualities
 
 
-@lru_cache(maxsize=64)
 def names_event_stream(accept: str) -> bool:
     """Whether the header names event streams, as every EventSource does."""
+    return (_remembered if len(accept) <= REMEMBERED_MAX_LENGTH else _names)(accept)
+
+
+def _names(accept: str) -> bool:
     return _qualities(accept).get(EVENT_STREAM, 0.0) > 0
+
+
+_remembered = lru_cache(maxsize=64)(_names)
 
 
 def _qualities(accept: str) -> dict[str, float]:

@@ -25,6 +25,7 @@ from django.utils.module_loading import import_string
 from .types import Scope
 from .views import EventStreamView
 
+REMEMBERED_MAX_LENGTH: Final = 1024  # of a path; where a longer one leads is not remembered, which would keep it
 _TEXTS: Final[dict[type, str]] = {RoutePattern: "_route", RegexPattern: "_regex"}
 
 
@@ -55,8 +56,9 @@ def find_stream(scope: Scope, urlconf: Any = None) -> StreamUrl | None:
 def stream_of(request: ASGIRequest, urlconf: Any = None) -> StreamUrl | None:
     """The same for a request that Django has not handled yet."""
     resolver = get_resolver(urlconf)  # replaced with ROOT_URLCONF, and by clear_url_caches()
+    path = request.path_info
     if _is_steady(resolver):
-        return _remembered(resolver, request.path_info)
+        return (_remembered if len(path) <= REMEMBERED_MAX_LENGTH else _find)(resolver, path)
     # In a copy of the context, so that the language activated here is not the request's.
     return copy_context().run(_find_in_its_language, request, resolver, urlconf)
 

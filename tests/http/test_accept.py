@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from django_sse_live.http.accept import accepts_event_stream, names_event_stream
@@ -43,3 +45,13 @@ def test_a_stream_is_taken_though_it_is_not_named(accept: str) -> None:
 )
 def test_a_stream_is_not_taken(accept: str) -> None:
     assert not accepts_event_stream(accept) and not names_event_stream(accept)
+
+
+def test_long_headers_are_not_kept() -> None:
+    """uvicorn takes them of any length."""
+    tracemalloc.start()
+    for number in range(100):
+        assert names_event_stream(f"text/event-stream, x/{number:050000}")
+    kept_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept_bytes < 500_000

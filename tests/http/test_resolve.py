@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -185,6 +186,18 @@ def test_other_urls_are_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first is second and first is not None and other is not None
     assert (first.args, other.args) == (("7",), ("8",))
     assert asked == ["7/", "8/"]
+
+
+def test_long_paths_are_not_kept() -> None:
+    site = Site(path("<path:room>/", Room.as_view()), path("events/", Room.as_view()))
+    assert find_stream(scope("/events/"), site) is not None
+    tracemalloc.start()
+    for number in range(100):
+        assert find_stream(scope(f"/{number:020000}/"), site) is not None
+        assert find_stream(scope(f"/{number:020000}"), site) is None
+    kept_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept_bytes < 500_000
 
 
 def test_what_was_found_is_forgotten_with_django_s_caches() -> None:
