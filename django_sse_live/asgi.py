@@ -161,7 +161,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
                 handoff.position = position or get_backend().known_position()
                 async with of_loop.threads.lend():
                     await application(inner_scope, handoff.receive, handoff.send)
-            elif line is of_loop.refreshes and not await finds_place(handoff):
+            elif line is of_loop.refreshes and not await handoff.has_body() and not await finds_place(handoff):
                 await say_later(send)
             else:
                 if handoff.is_in_line:

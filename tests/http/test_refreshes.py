@@ -34,14 +34,19 @@ class Site:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"<ol>"})
 
-    def ask(self, path: str, address: str = "192.0.2.1", *, is_refresh: bool = True) -> asyncio.Task[None]:
+    def ask(
+        self, path: str, address: str = "192.0.2.1", *, is_refresh: bool = True, has_body: bool = False
+    ) -> asyncio.Task[None]:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": has_body}
+
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
                 self.statuses[path] = message["status"]
 
         headers = [(b"accept", b"text/html"), *([(b"sse-live", b"refresh")] if is_refresh else [])]
         scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (address, 50000)}
-        return asyncio.ensure_future(self._application(scope, None, send))
+        return asyncio.ensure_future(self._application(scope, receive, send))
 
 
 @pytest.fixture
@@ -74,6 +79,18 @@ async def test_the_pages_of_one_address_wait_in_turn_with_those_of_others() -> N
     await one
     assert len(site.statuses) < 10  # the first, each in turn, and what went on before this task did
     await asyncio.gather(*many)
+
+
+@pytest.mark.usefixtures("holds_places")
+async def test_a_request_with_a_body_takes_no_place() -> None:
+    """Its body may never come."""
+    site = Site()
+    others = [site.ask(f"/{number}/", f"192.0.2.{number}", has_body=True) for number in range(10, 20)]
+    await until(lambda: len(site.drawing) == 10)
+    page = site.ask("/")
+    await until(lambda: "/" in site.drawing)
+    site.may_draw.set()
+    await asyncio.gather(page, *others)
 
 
 async def test_a_page_that_takes_long_does_not_hold_up_the_others() -> None:
