@@ -27,8 +27,15 @@ HUB_MEMBERS: Final = ("namespace", "owner", "alone", "stored")  # members of a f
 # UTF-16 writes a character outside the Basic Multilingual Plane as two halves. One half alone is no character.
 _HIGH_FIRST, _HIGH_LAST = "\ud800", "\udbff"
 
+# Keys of the cache, by a job's id, …
+state_key: Final = "sse_live.job.{}".format
+end_key: Final = "sse_live.job.{}.end".format
+lease_key: Final = "sse_live.job.{}.lease".format
+next_key: Final = "sse_live.job.{}.next".format  # the run that replaced this one: the first to add it runs
+watched_key: Final = "sse_live.job.{}.watched".format
+name_key: Final = "sse_live.job.key.{}".format  # … and by key_digest()
 
-_ID = re.compile("[0-9a-f]{32}", re.ASCII)
+_ID: Final = re.compile("[0-9a-f]{32}", re.ASCII)
 
 
 def is_id(id: str) -> bool:
@@ -43,31 +50,6 @@ def key_digest(namespace: str, owner: str | None, key: str) -> str:
     """The name of an owner's key in the cache."""
     who = "nobody" if owner is None else f"user:{owner}"
     return sha256(json.dumps([namespace, who, key]).encode()).hexdigest()[:40]
-
-
-def state_key(id: str) -> str:
-    return f"sse_live.job.{id}"
-
-
-def end_key(id: str) -> str:
-    return f"sse_live.job.{id}.end"
-
-
-def lease_key(id: str) -> str:
-    return f"sse_live.job.{id}.lease"
-
-
-def next_key(id: str) -> str:
-    """The key of the run that replaced this one: the first to add it runs."""
-    return f"sse_live.job.{id}.next"
-
-
-def watched_key(id: str) -> str:
-    return f"sse_live.job.{id}.watched"
-
-
-def name_key(digest: str) -> str:
-    return f"sse_live.job.key.{digest}"
 
 
 def units(text: str) -> int:
