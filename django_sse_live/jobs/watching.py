@@ -21,16 +21,7 @@ from ..identity import plain_name, scope_name
 from ..wire import compact_json
 from .heard import ENDS, Heard
 from .job import in_thread
-from .records import (
-    ASK,
-    CHANNEL_PREFIX,
-    DELTAS,
-    FRAME,
-    HUB_MEMBERS,
-    Found,
-    from_unit,
-    job_channel,
-)
+from .records import ASK, CHANNEL_PREFIX, DELTAS, FRAME, HUB_MEMBERS, Found, from_unit, job_channel
 from .store import LEASE_SECONDS, job_store
 
 READ_SECONDS: Final = 0.06  # between two reads of the cache, each for all clients that ask

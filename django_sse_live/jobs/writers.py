@@ -19,16 +19,7 @@ from ..events import CONTROL_CHANNEL, Event
 from ..exits import ExitWork
 from ..hub.failures import report_failure
 from ..wire import compact_json
-from .records import (
-    DELTAS,
-    End,
-    State,
-    end_key,
-    end_of,
-    lease_key,
-    next_key,
-    watched_key,
-)
+from .records import DELTAS, End, State, end_key, end_of, lease_key, next_key, watched_key
 from .store import JobStore, job_store
 from .writer import Writer
 
