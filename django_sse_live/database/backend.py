@@ -30,7 +30,6 @@ from .dialects.base import Dialect
 from .dialects.mysql import MySQL
 from .dialects.postgresql import PostgreSQL
 from .dialects.sqlite import SQLite
-from .history import History
 from .outbox import Outbox
 from .rows import NUMBER_MASK, encode_body
 from .session import UNAVAILABLE, database_key
@@ -73,7 +72,6 @@ class DatabaseBackend(Backend):
         self._outbox = Outbox(self.alias, self._dialect, given["SAVEPOINT"])
         self._outage = Outage(database_key(self.alias))
         self._threads: dict[int, BusThread] = {}  # by process id: a fork does not use its parent's thread
-        self._histories: dict[int, History] = {}
         self._last_known: str | None = None
         self._own_memory: MemoryBackend | None = None
 
@@ -240,11 +238,10 @@ class DatabaseBackend(Backend):
         if self._memory is not None:
             return None
         thread = self.thread
-        history = self._histories.setdefault(thread.pid, History(self._dialect, thread.reader))
         epoch, found, number = hub.log.epoch, list[Event](), after & NUMBER_MASK
         for _ in range(HISTORY_READS_MAX):
             until = (hub.log.evicted_to & NUMBER_MASK) + HISTORY_EVENTS_AHEAD
-            answer = await _answer(thread.ask(partial(history.read, epoch, channels, number, until)))
+            answer = await _answer(thread.ask(partial(thread.history.read, epoch, channels, number, until)))
             if answer is None or hub.log.epoch != epoch:
                 return None
             more, number = answer

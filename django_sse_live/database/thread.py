@@ -16,7 +16,6 @@ What it holds if it is stopped at any point (kill -9, SIGSTOP, a database that i
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -34,6 +33,7 @@ from .deltas import Deltas
 from .dialects.base import Dialect, Status
 from .dialects.sqlite import SQLite
 from .file_watch import FileWatch
+from .history import History
 from .inbox import Errands, Inbox, Result
 from .listener import Listener
 from .parcels import Parcels
@@ -60,8 +60,8 @@ class BusThread:
     def __init__(
         self, alias: str, dialect: Dialect, retention_seconds: float, outage: Outage, *, may_listen_through_pooler: bool
     ) -> None:
-        self.pid: int = os.getpid()
         self.reader: Reader = Reader(dialect)
+        self.history: History = History(dialect, self.reader)
         self.parcels: Parcels = Parcels(dialect)
         self.deltas: Deltas = Deltas(dialect)
         self.is_behind: bool = False  # the database is away or slow: publish() does not wait
