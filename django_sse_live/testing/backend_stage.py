@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from ..backends.base import Backend
 from ..events import Event
@@ -28,7 +28,7 @@ class BackendStage:
     assertTrue: Callable[..., None]
     assertLess: Callable[..., None]
     assertRaises: Callable[..., Any]
-    skipTest: Callable[..., Any]
+    skipTest: Callable[..., NoReturn]
 
     def make_backend(self) -> Backend:
         """A backend on the bus of this test; another for each process that is played."""

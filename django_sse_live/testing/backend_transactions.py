@@ -109,7 +109,6 @@ class TransactionSuite(BackendStage):
         alias = self.database
         if alias is None:
             self.skipTest("this backend has no part in transactions")
-        assert alias is not None
         return alias
 
     def _enlist(self, backend: Backend, data: Any) -> None:

@@ -119,7 +119,6 @@ class BackendSuite(TransactionSuite):
         backend = self.process()
         if not type(backend).serves_several_loops:
             self.skipTest("this backend serves one loop of a process")
-            return
         hub = await self.open_hub(backend)
         there: list[Hub] = []
         opened, done = threading.Event(), asyncio.Event()
@@ -185,7 +184,6 @@ class BackendSuite(TransactionSuite):
         if place is None:
             self.assertEqual(backend.position(), "")
             self.skipTest("positions of this backend mean nothing to other workers")
-            return
         backend.publish(self.event("after"))
         await self.until(lambda: len(hub.log) == 2)
         self.assertEqual(place[0], hub.log.epoch)
@@ -195,7 +193,6 @@ class BackendSuite(TransactionSuite):
         backend = self.process()
         if not (type(backend).resumes_on_other_workers or not type(backend).reaches_other_processes):
             self.skipTest("this backend keeps nothing")
-            return
         place = parse_id(backend.position())
         backend.publish(self.event("early"))
         hub = await self.open_hub(backend)
@@ -208,7 +205,6 @@ class BackendSuite(TransactionSuite):
         backend = self.process()
         if not type(backend).resumes_on_other_workers:
             self.skipTest("this backend does not claim it")
-            return
         hub = await self.open_hub(backend)
         for number in range(30):
             backend.publish(self.event(number))
