@@ -14,7 +14,7 @@ from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations, kept_milliseconds
 from .dialects.base import READ_AT_ONCE, Dialect, Status
-from .rows import CONTROL_KEY, Decoder, Row
+from .rows import CONTROL_KEY, NUMBER_MASK, Decoder, Row
 from .session import Session
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -126,9 +126,9 @@ class Reader:
         else:
             rows, floor, is_complete = [], make_position(status.milliseconds, self.number), False
         events = [event for row in rows if (event := self.decoder.decode(row, self._epoch)) is not None]
-        late = [] if before is None else [event for event in events if _is_obeyed(event)]
-        numbers = {row.position: row.number for row in rows}
-        late = [event for event in late if numbers[event.position] > (before or 0)]
+        late: list[Event] = []
+        if before is not None:
+            late = [event for event in events if _is_obeyed(event) and event.position & NUMBER_MASK > before]
         for hub in hubs:
             log = EventLog(self._epoch, floor, complete=is_complete)
             for event in events:

@@ -15,6 +15,7 @@ from ..backends.base import Backend
 from ..broadcasting import Publication, publication_waits
 from ..events import RESERVED_PREFIX, Event
 from ..hub.hub import Hub
+from ..savepoints import is_in_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ def capture_broadcasts() -> Iterator[list[CapturedBroadcast]]:
 
     def remember(*, connection: Any, publication: Publication, **_: Any) -> None:
         waiting.append((connection, publication))
-        if _is_only_the_tests(connection):
+        if not is_in_transaction(connection):
             publication.complete()  # there is no transaction but the test's own: here it would have been committed
 
     before = replace_backend(_Capture(get_backend(), captured))
@@ -87,19 +88,12 @@ def capture_broadcasts() -> Iterator[list[CapturedBroadcast]]:
 
 
 def send_committed_broadcasts() -> None:
-    """Under TestCase: send what waits for a commit that will never come, as far as no other transaction is open.
-
-    Django marks the transactions that TestCase itself has begun, and so those that the tested code has.
-    """
+    """Under TestCase: send what waits for a commit that will never come, as far as no other transaction is open."""
     for connection in connections.all(initialized_only=True):
-        if _is_only_the_tests(connection):
+        if not is_in_transaction(connection):
             for _, callback, *_ in connection.run_on_commit:
                 if isinstance(callback, Publication):
                     _send(connection, callback)
-
-
-def _is_only_the_tests(connection: Any) -> bool:
-    return all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
 def _send(connection: Any, publication: Publication) -> None:
