@@ -18,7 +18,7 @@ from typing import Final
 from django.db import OperationalError, ProgrammingError
 
 from ..backends.unreadable import MALFORMED
-from ..events import Event, received_event
+from ..events import CONTROL_CHANNEL, Event, received_event
 from .dialects.base import Dialect
 from .session import Session
 
@@ -99,6 +99,6 @@ class Deltas:
                 line, _, payload = bytes(body).decode().partition("\n")
                 publisher, type = json.loads(line)
                 if publisher != self._publisher:
-                    hand_on(received_event(["sse.control"], type, payload))
+                    hand_on(received_event([CONTROL_CHANNEL], type, payload))
             except MALFORMED as error:
                 logger.debug("A delta of a job cannot be read: %r", error)

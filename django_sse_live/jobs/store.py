@@ -44,7 +44,7 @@ class JobStore:
     """Made where it is needed, since Django has one cache object for each thread."""
 
     def __init__(self, alias: str) -> None:
-        self._alias = alias
+        self.alias: str = alias
         self._cache: Any = caches[alias]
 
     @property
@@ -52,16 +52,12 @@ class JobStore:
         return isinstance(self._cache, DummyCache)
 
     @property
-    def alias(self) -> str:
-        return self._alias
-
-    @property
     def problem(self) -> str:
         """Why this cache does not show jobs of other processes; empty if it does."""
         if self.keeps_nothing:
-            return f"The cache {self._alias!r} keeps nothing"
+            return f"The cache {self.alias!r} keeps nothing"
         if isinstance(self._cache, LocMemCache):
-            return f"The cache {self._alias!r} is in the memory of this process"
+            return f"The cache {self.alias!r} is in the memory of this process"
         return ""
 
     @property
@@ -69,7 +65,7 @@ class JobStore:
         """The number of entries beyond which the cache drops any of them; None if memory is the bound."""
         if not isinstance(self._cache, (LocMemCache, BaseDatabaseCache)):
             return None
-        return int(settings.CACHES[self._alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))  # Django's default
+        return int(settings.CACHES[self.alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))  # Django's default
 
     # Reading
 
@@ -136,7 +132,7 @@ class JobStore:
         if is_in_transaction(connections[alias]):
             raise RuntimeError(
                 f"A job cannot be {what} in a transaction of the database {alias!r}, which has the cache "
-                f"{self._alias!r}: other processes would not know of it, and its text could be lost. Do it when the "
+                f"{self.alias!r}: other processes would not know of it, and its text could be lost. Do it when the "
                 "transaction has been committed: transaction.on_commit(partial(start_job, owner=user, key=key))."
             )
 

@@ -168,21 +168,26 @@ class Watching:
             self._reading = None
 
     async def _read_states(self, jobs: list[Heard]) -> None:
-        found: dict[str, Found] = {}
+        woken: list[Client] = []
         try:
-            found = await in_thread(lambda: job_store().read(job.id for job in jobs))
-        except Exception:
-            report_failure("The state of jobs cannot be read; it is tried again.")
+            found = await self._find(jobs)
             for job in jobs:
-                job.read_at = self.hub.loop.time() + RETRY_SECONDS
-        else:
-            woken: list[Client] = []
-            for job in jobs:
-                self._answer(job, found.get(job.id), woken)
+                if found is None:
+                    job.read_at = self.hub.loop.time() + RETRY_SECONDS
+                else:
+                    self._answer(job, found.get(job.id), woken)
             if woken:
                 self.hub.fan_out.wake(woken)
         finally:
             self._reading = self._later(READ_SECONDS, self._read)
+
+    async def _find(self, jobs: list[Heard]) -> dict[str, Found] | None:
+        """The jobs that the cache has, by id. None if it cannot be read."""
+        try:
+            return await in_thread(lambda: job_store().read(job.id for job in jobs))
+        except Exception:
+            report_failure("The state of jobs cannot be read; it is tried again.")
+            return None
 
     def _answer(self, job: Heard, found: Found | None, woken: list[Client]) -> None:
         now = self.hub.loop.time()
@@ -231,10 +236,7 @@ class Watching:
 
     async def _read_on(self, jobs: list[Heard]) -> None:
         """If the bus carries no deltas: send what is new in the cache as if it had."""
-        try:
-            found = await in_thread(lambda: job_store().read(job.id for job in jobs))
-        except Exception:
-            report_failure("The state of jobs cannot be read; it is tried again.")
+        if (found := await self._find(jobs)) is None:
             return
         woken: list[Client] = []
         for job in jobs:
