@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -30,7 +31,7 @@ STOP_SECONDS = 2
 class ASGIServerThread(LiveServerThread):
     """What Django's LiveServerTestCase starts, with the project's ASGI application in it."""
 
-    _end_serving: Callable[[], None] | None = None
+    _end_serving: Callable[[], object] | None = None
 
     def run(self) -> None:
         try:
@@ -61,15 +62,12 @@ class ASGIServerThread(LiveServerThread):
                 hub.shut_down()  # else Uvicorn would wait for streams that never end
             server.should_exit = True
 
-        def stop_from_elsewhere() -> None:
-            loop.call_soon_threadsafe(stop)
-
         with socket.create_server((self.host, self.port)) as listening:
             self.port: int = listening.getsockname()[1]
             serving = asyncio.ensure_future(server.serve(sockets=[listening]))
             while not server.started and not serving.done():  # Uvicorn has nothing that could be waited for
                 await asyncio.sleep(0.005)
-            self._end_serving = stop_from_elsewhere
+            self._end_serving = partial(loop.call_soon_threadsafe, stop)
             self.is_ready.set()
             await serving
 

@@ -54,7 +54,4 @@ class Command(BaseCommand):
         get_backend().attach(hub)
         await hub.filled()
         self.stderr.write(f"Listening to {', '.join(channels)}. Ctrl-C ends.")
-        try:
-            await asyncio.wait_for(asyncio.Event().wait(), seconds)
-        except asyncio.TimeoutError:
-            pass
+        await asyncio.sleep(float("inf") if seconds is None else seconds)

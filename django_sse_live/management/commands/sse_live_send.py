@@ -22,21 +22,17 @@ class Command(BaseCommand):
         parser.add_argument("event", help="the event's type, such as new_comment")
         parser.add_argument("data", nargs="?", default="null", help="its data as JSON, such as '{\"id\": 7}'")
         parser.add_argument("--text", action="store_true", help="the data is text (HTML, say), and is sent as it is")
-
         parser.add_argument("--namespace", help="the tenant that hears it, where SSE_LIVE has a NAMESPACE")
 
     def handle(
         self, *args: Any, channel: str, event: str, data: str, text: bool, namespace: str | None = None, **options: Any
     ) -> None:
-        with nullcontext() if namespace is None else use_namespace(namespace):
-            self._send(channel, event, data, text)
-
-    def _send(self, channel: str, event: str, data: str, text: bool) -> None:
         try:
-            if text:
-                broadcast_text(channel, event, data, on_commit=False)
-            else:
-                broadcast(channel, event, json.loads(data), on_commit=False)
+            with nullcontext() if namespace is None else use_namespace(namespace):
+                if text:
+                    broadcast_text(channel, event, data, on_commit=False)
+                else:
+                    broadcast(channel, event, json.loads(data), on_commit=False)
         except json.JSONDecodeError as error:
             raise CommandError(
                 f"The data is not JSON ({error}): {data!r}. Quote it for the shell, as in '{{\"id\": 7}}', "
