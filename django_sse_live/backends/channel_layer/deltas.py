@@ -8,17 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from ...events import received_event
 from ...hub.hub import Hub
 from ..cancellation import within
 from ..unreadable import MALFORMED
-from .layer import DELTAS_GROUP, LAYER_SECONDS, RETRY_SECONDS, MakeLayer
+from .layer import DELTAS_GROUP, LAYER_SECONDS, REJOIN_SECONDS, RETRY_SECONDS, MakeLayer
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
-
-REJOIN_SECONDS: Final = 30.0
 
 
 async def hear_deltas(make_layer: MakeLayer, hub: Hub) -> None:

@@ -25,11 +25,10 @@ from ..cancellation import within
 from ..outage import Outage
 from ..unreadable import MALFORMED
 from .deltas import hear_deltas
-from .layer import GROUP, LAYER_SECONDS, MESSAGE_TYPE, RETRY_SECONDS, MakeLayer
+from .layer import GROUP, LAYER_SECONDS, MESSAGE_TYPE, REJOIN_SECONDS, RETRY_SECONDS, MakeLayer
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-REJOIN_SECONDS: Final = 30.0  # between two joins of the group: layers forget members, and lose their data
 PROBE_SECONDS: Final = 5.0  # a probe must arrive within this time
 PUBLISHERS_MAX: Final = 10_000  # publishers whose last number is remembered
 RESET_SECONDS: Final = 1.0  # the least time between two resets
