@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from functools import partial
 from typing import Any, Final
 
 from ..backends import get_backend
@@ -305,14 +306,9 @@ def ask_here(channel: str, client_id: str) -> bool:
     """A page asks for a job's state. False if its client is not one of this process."""
     for hub in open_hubs():
         if hub.clients.get(client_id) is not None and not hub.loop.is_closed():
-            hub.deliver(lambda hub=hub: _ask(hub, channel, client_id))  # type: ignore[misc]
+            hub.deliver(partial(hub.parts[Watching].ask, channel, client_id))
             return True
     return False
-
-
-def _ask(hub: Hub, channel: str, client_id: str) -> None:
-    part: Watching = hub.parts[Watching]
-    part.ask(channel, client_id)
 
 
 def _add_to_hub(*, hub: Hub, **_: Any) -> None:
