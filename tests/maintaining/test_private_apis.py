@@ -164,8 +164,8 @@ class TestDjango(TestCase):
         with transaction.atomic():
             marks = [getattr(block, "_from_testcase", None) for block in connection.atomic_blocks]
         assert set(marks[:-1]) == {True} and marks[-1] is False, (
-            f"TestCase no longer marks its own atomic block by _from_testcase ({marks}): capture_broadcasts() in "
-            "testing/broadcasts.py cannot tell a test's transaction from one of the code under test."
+            f"TestCase no longer marks its own atomic block by _from_testcase ({marks}): capture_broadcasts() and "
+            "savepoints.py cannot tell a test's transaction from one of the code under test."
         )
 
 
