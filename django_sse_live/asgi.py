@@ -44,17 +44,13 @@ LOGGED_HEADER_MAX_BYTES: Final = 512
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
-def max_opening() -> int:
-    """How many streams Django opens at once."""
-    return live_settings().max_opening
-
-
 class Loop:
     """What live_application keeps for each loop. Touched on it alone."""
 
     def __init__(self) -> None:
-        self.openings: Line = Line(max_opening, PLACE_SECONDS)
-        self.posts: Line = Line(max_opening, PLACE_SECONDS)  # apart, so that slow handlers hold up no stream
+        self.openings: Line = Line(lambda: live_settings().max_opening, PLACE_SECONDS)
+        # Apart, so that slow handlers hold up no stream.
+        self.posts: Line = Line(lambda: live_settings().max_opening, PLACE_SECONDS)
         self.refreshes: RefreshLine = RefreshLine()
         self.threads: OpeningThreads = OpeningThreads()
 

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 
 from ..hub.clients import Client
 from .addresses import line_address
+from .threads import release_request_thread
 from .types import Message, Receive, Scope, Send
 
 HANDOFF: Final = "django_sse_live"  # its key in scope["extensions"]
@@ -143,3 +144,11 @@ def handoff_of(request: HttpRequest) -> Handoff | None:
     scope: Mapping[str, Any] = getattr(request, "scope", {})
     handoff: Handoff | None = (scope.get("extensions") or {}).get(HANDOFF)
     return handoff
+
+
+def let_go_of_thread(request: HttpRequest) -> None:
+    """Before a request waits for something that needs no thread: give back its thread, and its place in the line."""
+    handoff = handoff_of(request)
+    if handoff is not None:
+        handoff.leave_line()
+    release_request_thread()

@@ -14,15 +14,13 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
-from django.http import HttpRequest
 
 from ..hub.hub import Hub
 from ..hub.registry import count_message_refused
-from .handoff import handoff_of
 from .line import Key
 from .message_line import MessageLine
 from .refusals import Refused
-from .threads import OpeningThreads, release_request_thread
+from .threads import OpeningThreads
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +45,6 @@ class Messages:
         self.threads: OpeningThreads = OpeningThreads()
         self.tasks: set[asyncio.Task[Answer]] = set()
         self.posted: dict[str, str] = {}  # POSTs that wait or run: entry → digest
-
-
-def let_go_of_thread(request: HttpRequest) -> None:
-    handoff = handoff_of(request)
-    if handoff is not None:
-        handoff.leave_line()
-    release_request_thread()  # a message that waits in line needs no thread
 
 
 @asynccontextmanager

@@ -34,9 +34,9 @@ from ..messages import Message, call_handler, on_message
 from ..namespaces import request_namespace, use_namespace
 from ..wire import encode_json
 from .addresses import line_address
-from .handoff import handoff_of
+from .handoff import handoff_of, let_go_of_thread
 from .message_line import MessageRate
-from .message_tasks import Answer, Messages, in_turn, lend, let_go_of_thread, refusal
+from .message_tasks import Answer, Messages, in_turn, lend, refusal
 from .refusals import Refused
 from .shutdown import stop_gracefully
 from .subscription import call, check_sender, hide_tokens

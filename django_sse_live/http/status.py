@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 from django.core.handlers.asgi import ASGIRequest
@@ -47,10 +46,7 @@ class HealthView(OpenView):
             hub = _hub(request)
         except Refused as refused:
             return refusal_response(refused)
-        try:
-            await asyncio.wait_for(hub.filled(), HEALTH_SECONDS)
-        except asyncio.TimeoutError:
-            pass
+        await hub.filled(HEALTH_SECONDS)
         if not hub.is_ready:
             status = "stopping" if hub.is_closing else "starting"
             return no_error(JsonResponse({"status": status}, status=503, headers={**NO_STORE, "Retry-After": "1"}))

@@ -143,12 +143,6 @@ def grant(tokens: list[str], user: Any, namespace: str) -> Granted:
     """What these tokens grant to this user in this namespace. Raises Refused."""
     brought = [_read(token) for token in tokens]
     for claims in brought:
-        if claims["c"] and claims["e"] <= time.time():
-            raise Refused(
-                403,
-                "token_expired",
-                "The token has expired. Load the page again, or fetch one from a view that calls sign_channels().",
-            )
         if claims.get("n", "") != namespace:
             raise Refused(403, "token_of_another_namespace", "The token was made for another site than this one.")
         if "u" in claims:
@@ -169,10 +163,7 @@ def grant(tokens: list[str], user: Any, namespace: str) -> Granted:
 def renew(tokens: list[str]) -> Granted:
     """What these tokens granted when they were last checked, and fresh ones. Raises Refused for an expired or invalid
     one."""
-    brought = [_read(token) for token in tokens]
-    if any(claims["c"] and claims["e"] <= time.time() for claims in brought):
-        raise Refused(403, "token_expired", "The token has expired.")
-    return _granted(brought)
+    return _granted([_read(token) for token in tokens])
 
 
 def _granted(brought: list[dict[str, Any]]) -> Granted:
@@ -191,8 +182,9 @@ def _granted(brought: list[dict[str, Any]]) -> Granted:
 
 
 def _read(token: str) -> dict[str, Any]:
+    """The claims of a token. Raises Refused for an invalid or expired one."""
     try:
-        claims = _signer().unsign_object(token)
+        claims: dict[str, Any] = _signer().unsign_object(token)
     except signing.BadSignature:
         raise Refused(
             403,
@@ -200,7 +192,13 @@ def _read(token: str) -> dict[str, Any]:
             "The token was not signed by this site: it is forged, cut short, or older than the oldest of "
             "SECRET_KEY_FALLBACKS. Load the page again for a fresh one.",
         ) from None
-    return claims  # type: ignore[no-any-return]
+    if claims["c"] and claims["e"] <= time.time():
+        raise Refused(
+            403,
+            "token_expired",
+            "The token has expired. Load the page again, or fetch one from a view that calls sign_channels().",
+        )
+    return claims
 
 
 def _check_bearer(claims: dict[str, Any], user: Any) -> None:

@@ -37,7 +37,7 @@ from .accept import accepts_event_stream, names_event_stream
 from .addresses import client_address
 from .cors import is_foreign_subresource, share_with_origin
 from .csrf import CSRF, check_csrf, give_token
-from .handoff import handoff_of
+from .handoff import handoff_of, let_go_of_thread
 from .messages import MESSAGE_MAX_BYTES, answer_message, parse_message
 from .open_view import OpenView
 from .refusals import Refused
@@ -316,10 +316,7 @@ class EventStreamView(OpenView):
 async def _until_filled(hub: Hub, request: ASGIRequest) -> None:
     """Wait while the backend fills the log of a new worker, without a thread or a place in line."""
     if not hub.is_ready and not hub.is_closing:
-        handoff = handoff_of(request)
-        if handoff is not None:
-            handoff.leave_line()
-        release_request_thread()
+        let_go_of_thread(request)
         await hub.filled()
 
 

@@ -16,6 +16,8 @@ from ..types import Message, Send
 from . import daphne, hypercorn, sockets, uvicorn
 from .chunks import UNSENT_MAX_BYTES as UNSENT_MAX_BYTES
 from .chunks import Chunks
+from .daphne import is_tls as is_tls
+from .uvicorn import say_it_is_gone as say_it_is_gone
 
 BREATHING_TURNS: Final = 5  # turns of the loop
 
@@ -35,11 +37,6 @@ def watch_termination(hub: ClientHub, send: Any) -> None:
         hub.finds_silence = sockets.CAN_FIND_SILENCE
     elif uvicorn.is_cycle(send) or uvicorn.is_socket(send):
         hub.must_close = uvicorn.is_ending
-
-
-def say_it_is_gone(send: Any) -> None:
-    """After a RuntimeError from send(): tell the server that the client has left."""
-    uvicorn.say_it_is_gone(send)
 
 
 # Pace
@@ -116,11 +113,6 @@ async def breathe() -> None:
 
 
 # WebSockets
-
-
-def is_tls(send: Any) -> bool:
-    """Whether a WebSocket's connection is encrypted, for Daphne, whose scope does not say so."""
-    return daphne.is_tls(send)
 
 
 def without_compression(send: Any) -> None:

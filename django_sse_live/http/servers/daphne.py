@@ -22,6 +22,7 @@ def socket_of(send: Any) -> Any:
 
 
 def is_tls(send: Any) -> bool:
+    """Whether a WebSocket's connection is encrypted: Daphne's scope does not say so."""
     transport = getattr(socket_of(send), "transport", None)
     return hasattr(transport, "getPeerCertificate")  # Twisted's ISSLTransport
 

@@ -88,8 +88,8 @@ def writer_of(send: Any, chunks: Chunks) -> CycleWriter | None:
 
 
 def say_it_is_gone(send: Any) -> None:
-    """Uvicorn calls a response unfinished unless it knows that the client has left. It does not know if the client had
-    sent another request on the connection: its send() then raises RuntimeError."""
+    """After a RuntimeError from send(): tell Uvicorn that the client has left, else it calls the response unfinished.
+    It does not know if the client had sent another request on the connection: its send() then raises RuntimeError."""
     cycle: Any = getattr(send, "__self__", None)
     if hasattr(cycle, "disconnected"):
         cycle.disconnected = True
