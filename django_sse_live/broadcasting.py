@@ -5,7 +5,6 @@ Everything is validated and encoded here, at the call, so that an error points a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,15 +17,15 @@ from django.template.loader import render_to_string
 from .backends import get_backend, publish_event
 from .conf import live_settings
 from .events import (
-    CONTROL_CHANNEL,
+    DISCONNECT,
     RESERVED_PREFIX,
     Event,
+    control_event,
     plain_text,
     validate_channels,
     validate_name,
     validate_type,
 )
-from .hub.control import DISCONNECT
 from .hub.registry import count_published
 from .identity import scope_name, session_digest, user_channel, user_pk
 from .namespaces import current_namespace, namespace_condition, scope_event
@@ -256,4 +255,4 @@ def _disconnect_event(user: Any, channel: str | None, client_id: str | None, ses
         raise ValueError(
             "disconnect_clients() needs at least one condition: user=…, channel=…, client_id=… or session_key=…."
         )
-    return Event((CONTROL_CHANNEL,), DISCONNECT, json.dumps(conditions))
+    return control_event(DISCONNECT, conditions)

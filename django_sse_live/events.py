@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal
 
@@ -25,6 +25,11 @@ RESERVED_TYPES: Final = frozenset(
 RESERVED_PREFIX: Final = "sse."
 NOW_PREFIX: Final = "sse.now."  # of control events that are worth nothing later: a backend need not keep them
 CONTROL_CHANNEL: Final = "sse.control"  # what workers tell each other; nobody listens to it
+# The types of the control events that every hub obeys. They travel in order with all other events.
+DISCONNECT: Final = RESERVED_PREFIX + "disconnect"  # disconnect_clients(): a final goodbye
+REVOKE: Final = RESERVED_PREFIX + "revoke"  # clients are to come back and be checked anew
+ENDS: Final = frozenset({DISCONNECT, REVOKE})
+LOST_EVENTS: Final = RESERVED_PREFIX + "lost"  # a publisher has dropped events before this one
 
 # Control characters (Unicode category Cc) would end a line of the stream; surrogates have no UTF-8 form.
 _FORBIDDEN_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -179,6 +184,11 @@ class Event:
         type = compact_json(self.type)
         names = [plain_name(channel) for channel in channels]
         return f'"type":{type},"channels":{compact_json(names)},"data":{data}{patch}'
+
+
+def control_event(type: str, said: Mapping[str, Any]) -> Event:
+    """What workers tell each other."""
+    return Event((CONTROL_CHANNEL,), type, compact_json(said))
 
 
 def format_id(epoch: str, position: int) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 from .backends import get_backend
 from .conf import live_settings
-from .events import validate_name
+from .events import control_event, validate_name
 from .hub.hub import Hub, hub_opened
 from .hub.log import EventLog
 from .hub.registry import find_hub, open_hubs, running_loop
 from .namespaces import scope_channels
-from .presence_worker import ANNOUNCE, ANSWER_SECONDS, Announcement, Presence, announcement, is_watched
+from .presence_worker import ANNOUNCE, ANSWER_SECONDS, Announcement, Presence, is_watched
 
 
 def presence(channel: str) -> set[str]:
@@ -80,7 +80,7 @@ async def _ask(channel: str) -> set[str]:
     backend = get_backend()
     backend.attach(hub)
     await hub.filled()
-    await backend.apublish(announcement({"ask": ""}))
+    await backend.apublish(control_event(ANNOUNCE, {"ask": ""}))
     await asyncio.sleep(ANSWER_SECONDS)
     return set().union(*here.values())
 

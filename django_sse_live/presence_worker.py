@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from .backends import get_backend
 from .conf import live_settings
-from .events import CONTROL_CHANNEL, NOW_PREFIX, Event
+from .events import NOW_PREFIX, control_event
 from .hub.clients import Client
 from .hub.hub import Hub, told_frame
 from .identity import namespace_of, plain_name
@@ -40,10 +40,6 @@ Announcement = dict[str, Any]
 def is_watched(channel: str) -> bool:
     """With or without its namespace."""
     return any(fnmatchcase(plain_name(channel), pattern) for pattern in live_settings().presence_channels)
-
-
-def announcement(said: Announcement) -> Event:
-    return Event((CONTROL_CHANNEL,), ANNOUNCE, json.dumps(said, separators=(",", ":")))
 
 
 @dataclass(slots=True)
@@ -158,7 +154,7 @@ class Presence:
         self._publish({"dead": worker, "number": number, "by": self.hub.id})
 
     def _publish(self, said: Announcement) -> None:
-        self.hub.spawn(get_backend().apublish(announcement(said)))
+        self.hub.spawn(get_backend().apublish(control_event(ANNOUNCE, said)))
 
     # Who is dead
 

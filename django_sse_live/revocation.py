@@ -6,7 +6,6 @@ clients are not banned but asked to come back, so that the same checks as ever d
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -26,8 +25,7 @@ from django.db.models.signals import post_delete, post_save
 
 from .backends import get_backend
 from .broadcasting import send_event
-from .events import CONTROL_CHANNEL, Event
-from .hub.control import REVOKE
+from .events import REVOKE, Event, control_event
 from .identity import auth_marks, session_digest, user_pk
 from .namespaces import namespace_condition
 from .savepoints import undone_if_it_fails
@@ -39,7 +37,7 @@ SAVED_BY_A_LOGIN: Final = frozenset({"last_login"})
 
 def _revocation(**conditions: str) -> Event:
     """Conditions as ClientInfo.matches() has them."""
-    return Event((CONTROL_CHANNEL,), REVOKE, json.dumps(conditions))
+    return control_event(REVOKE, conditions)
 
 
 def _user_revocation(pk: str, **conditions: str) -> Event:

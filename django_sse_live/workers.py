@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from .backends import get_backend
 from .conf import live_settings
-from .events import CONTROL_CHANNEL, NOW_PREFIX, RESERVED_PREFIX, Event, position_milliseconds
+from .events import NOW_PREFIX, RESERVED_PREFIX, control_event, position_milliseconds
 from .hub.clients import Client
 from .hub.counts import BY_REASON, SUMS
 from .hub.hub import Hub, hub_opened
@@ -108,8 +108,7 @@ class Worker:
             self._hear(report)
 
     def _publish(self, type: str, payload: Any) -> None:
-        event = Event((CONTROL_CHANNEL,), type, json.dumps(payload, separators=(",", ":")))
-        self.hub.spawn(get_backend().apublish(event))
+        self.hub.spawn(get_backend().apublish(control_event(type, payload)))
 
     def _hear(self, report: Report) -> None:
         text, namespace = report["filter"], report.get("namespace")

@@ -17,8 +17,7 @@ from typing import Any
 
 from django.core import mail
 
-from ..events import RESERVED_PREFIX, Event, make_position, position_milliseconds
-from ..hub.control import ENDS
+from ..events import ENDS, RESERVED_PREFIX, Event, make_position, position_milliseconds
 from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations

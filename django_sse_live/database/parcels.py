@@ -15,8 +15,7 @@ from typing import Final
 
 from django.db import DataError
 
-from ..events import CONTROL_CHANNEL, RESERVED_PREFIX, Event
-from ..hub.control import LOST_EVENTS
+from ..events import CONTROL_CHANNEL, LOST_EVENTS, RESERVED_PREFIX, Event
 from .dialects.base import Dialect
 from .rows import NewRow, encode_row
 from .session import Session

@@ -8,8 +8,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from ..conf import live_settings
-from ..events import NOW_PREFIX, RESERVED_PREFIX, Event, format_id, make_position
-from ..hub.control import ENDS, LOST_EVENTS
+from ..events import ENDS, LOST_EVENTS, NOW_PREFIX, RESERVED_PREFIX, Event, format_id, make_position
 from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations, kept_milliseconds

@@ -10,8 +10,7 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from ..backends.unreadable import MALFORMED, Unreadable
-from ..events import CONTROL_CHANNEL, NOW_PREFIX, Event, make_position, received_event
-from ..hub.control import LOST_EVENTS
+from ..events import CONTROL_CHANNEL, LOST_EVENTS, NOW_PREFIX, Event, make_position, received_event
 
 NUMBER_MASK: Final = (1 << 63) - 1  # of a position: the database's column; the bits above are the milliseconds
 

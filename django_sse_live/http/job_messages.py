@@ -9,13 +9,12 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 
 from ..backends import get_backend
-from ..events import CONTROL_CHANNEL, Event
+from ..events import control_event
 from ..jobs.job import Job, in_thread, read_job
 from ..jobs.records import ASK, CHANNEL_PREFIX, STATE_MESSAGE, STOP_MESSAGE
 from ..jobs.watching import ask_here
 from ..messages import Message, on_message
 from ..namespaces import current_namespace, scope_channels
-from ..wire import compact_json
 from .subscription import may_stop
 
 
@@ -37,8 +36,8 @@ async def tell_state(message: Message) -> dict[str, Any]:
     """Have the state sent on the page's stream, on whichever worker that is."""
     (channel,) = scope_channels((_channel(message),))
     if message.client_id and not ask_here(channel, message.client_id):
-        said = compact_json({"channel": channel, "client": message.client_id})
-        await in_thread(get_backend().publish_deltas, Event((CONTROL_CHANNEL,), ASK, said))
+        said = {"channel": channel, "client": message.client_id}
+        await in_thread(get_backend().publish_deltas, control_event(ASK, said))
     return {}
 
 

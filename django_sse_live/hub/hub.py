@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.dispatch import Signal
 
 from ..conf import live_settings
-from ..events import RESERVED_PREFIX, Event
+from ..events import DISCONNECT, ENDS, LOST_EVENTS, RESERVED_PREFIX, Event
 from ..identity import plain_name
 from ..namespaces import use_namespace
 from ..signals import client_connected, client_disconnected, event_broadcast
@@ -26,7 +26,6 @@ from .audience import Audience, SharedBodies
 from .client_info import Admission, ClientInfo
 from .client_registry import ClientRegistry
 from .clients import Client
-from .control import DISCONNECT, ENDS, LOST_EVENTS
 from .counts import Counts
 from .failures import guarded
 from .fan_out import FanOut

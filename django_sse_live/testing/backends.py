@@ -20,8 +20,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from ..events import CONTROL_CHANNEL, Event, parse_id
-from ..hub.control import DISCONNECT
+from ..events import CONTROL_CHANNEL, DISCONNECT, Event, parse_id
 from ..hub.hub import Hub
 from ..jobs.records import DELTAS
 from .backend_transactions import TransactionSuite

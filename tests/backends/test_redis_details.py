@@ -19,9 +19,8 @@ from django.test import override_settings
 from django_sse_live.backends import replace_backend, replay_history
 from django_sse_live.backends.redis.server import RedisServer
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
-from django_sse_live.events import Event, parse_id
+from django_sse_live.events import DISCONNECT, Event, parse_id
 from django_sse_live.hub.clients import Client
-from django_sse_live.hub.control import DISCONNECT
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from django_sse_live.hub.registry import forget_hubs

@@ -22,8 +22,7 @@ from django.test import override_settings
 from django_sse_live.backends.redis import history, outbox
 from django_sse_live.backends.redis.entries import FIELD, Decoder, Seen, encode_entry
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
-from django_sse_live.events import Event, parse_id
-from django_sse_live.hub.control import DISCONNECT
+from django_sse_live.events import DISCONNECT, Event, parse_id
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from tests.backends.redis_process import RedisProcess

@@ -13,10 +13,9 @@ from django_sse_live.backends.base import Backend
 from django_sse_live.backends.memory import MemoryBackend
 from django_sse_live.backends.redis import stream_writer
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
-from django_sse_live.events import CONTROL_CHANNEL, Event
+from django_sse_live.events import CONTROL_CHANNEL, LOST_EVENTS, Event
 from django_sse_live.hub import recent_ends
 from django_sse_live.hub.client_info import ClientInfo
-from django_sse_live.hub.control import LOST_EVENTS
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from django_sse_live.hub.recent_ends import Revocations

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_sse_live.events import Event
+from django_sse_live.events import DISCONNECT, Event
 from django_sse_live.hub import inbox
 from django_sse_live.hub.clients import Client
-from django_sse_live.hub.control import DISCONNECT
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EVICTED_CHANNELS_MAX, FORGET_SLICE_CHANNELS, EventLog
 from django_sse_live.hub.reading import QUEUED_FRAMES_MAX

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_sse_live.events import Event, parse_id
+from django_sse_live.events import DISCONNECT, REVOKE, Event, parse_id
 from django_sse_live.hub import inbox
 from django_sse_live.hub.clients import Client
-from django_sse_live.hub.control import DISCONNECT, REVOKE
 from django_sse_live.hub.hub import GOODBYE_SECONDS, Hub
 from django_sse_live.hub.log import EventLog
 from tests.clients import make_client

@@ -10,8 +10,7 @@ import logging
 from collections import deque
 from typing import Final, Literal
 
-from ...events import CONTROL_CHANNEL, NOW_PREFIX, RESERVED_PREFIX, Event
-from ...hub.control import LOST_EVENTS
+from ...events import CONTROL_CHANNEL, LOST_EVENTS, NOW_PREFIX, RESERVED_PREFIX, Event
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 

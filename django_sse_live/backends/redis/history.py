@@ -12,8 +12,7 @@ from collections import deque
 from heapq import merge
 from typing import Any, Final
 
-from ...events import RESERVED_PREFIX, Event
-from ...hub.control import LOST_EVENTS
+from ...events import LOST_EVENTS, RESERVED_PREFIX, Event
 from ...hub.hub import Hub
 from ..base import HistoryUnavailable
 from .entries import Decoder, Entry, read_id, write_id

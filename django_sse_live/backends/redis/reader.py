@@ -17,8 +17,7 @@ from typing import Any, Final
 import redis
 
 from ...conf import live_settings
-from ...events import CONTROL_CHANNEL, RESERVED_PREFIX, Event, format_id
-from ...hub.control import LOST_EVENTS
+from ...events import CONTROL_CHANNEL, LOST_EVENTS, RESERVED_PREFIX, Event, format_id
 from ...hub.hub import Hub
 from ...hub.log import EventLog
 from ...hub.recent_ends import Revocations

@@ -12,7 +12,7 @@ from typing import Final
 
 import redis
 
-from ...hub.control import ENDS, LOST_EVENTS
+from ...events import ENDS, LOST_EVENTS
 from ...hub.recent_ends import REVOKED_KEYS_MAX, kept_milliseconds
 from .buffer import Parcel
 from .entries import FIELD, encode_entry, read_id
