@@ -136,6 +136,8 @@ def send_event(event: Event, on_commit: bool = True, using: str | None = None) -
     database leave this function: the transaction is broken then. ValueError for one over EVENT_MAX_BYTES."""
     _check_size(event)
     scope_event(event)
+    if event.finish is not None:
+        event.finish = _within_bound(event.finish)
     publish = Publication(event)
     if on_commit:
         alias = DEFAULT_DB_ALIAS if using is None else using
@@ -190,14 +192,7 @@ class Publication:
     def complete(self) -> bool:
         """Give the event what is known only after the commit. Whether it is to be published."""
         if not self._is_done:
-            is_late = self._event.finish is not None
             self._is_done = not self._event.complete()
-            if is_late and not self._is_done:
-                try:
-                    _check_size(self._event)
-                except ValueError:
-                    logger.exception("A saved row is not told to its pages.")
-                    self._is_done = True
         return not self._is_done
 
 
@@ -231,6 +226,23 @@ def _check_size(event: Event) -> None:
             f"The event {event.type!r} on channel {', '.join(map(repr, event.names))} has {event.data_bytes:,} bytes; "
             f'SSE_LIVE["EVENT_MAX_BYTES"] is {most:,}. Send what the page needs to ask for the rest, such as an id.'
         )
+
+
+def _within_bound(finish: Callable[[Event], bool]) -> Callable[[Event], bool]:
+    """The same, for whoever completes the event, be it the bus: an event that it makes too large is logged, and not
+    sent."""
+
+    def finish_and_check(event: Event) -> bool:
+        if not finish(event):
+            return False
+        try:
+            _check_size(event)
+        except ValueError:
+            logger.exception("A saved row is not told to its pages.")
+            return False
+        return True
+
+    return finish_and_check
 
 
 def _explained(error: Exception, channels: tuple[str, ...], type: str, problem: str) -> Exception:

@@ -74,7 +74,8 @@ class Change:
         for event in events:
             try:
                 send_event(event, using=self.using)
-            except transaction.TransactionManagementError:
+            # The event is too large, or waits for a commit that nobody is told of: the bus has done nothing yet.
+            except (ValueError, transaction.TransactionManagementError):
                 self.live.log_failure(self.instance, self.action)
             except Exception:
                 if connections[self.using].in_atomic_block:

@@ -218,6 +218,18 @@ class TestWhatItSends:
         assert "testapp.broken (created)" in record.getMessage()
         assert record.exc_info is not None
 
+    @override_settings(SSE_LIVE={"EVENT_MAX_BYTES": 2048})
+    def test_what_is_too_large_to_be_sent_is_logged_and_fails_neither_save_nor_delete(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        note = Note.objects.create()
+        with caplog.at_level(logging.ERROR, "django_sse_live"), capture_broadcasts() as broadcasts:
+            reply = Reply.objects.create(note=note, text="x" * 3000)
+            reply.delete()
+        assert broadcasts == [] and not Reply.objects.exists()
+        assert [record.exc_info is not None for record in caplog.records] == [True, True]
+        assert "testapp.reply (deleted)" in caplog.text and "EVENT_MAX_BYTES" in caplog.text
+
 
 class TestCommits:
     @pytest.mark.django_db(transaction=True)

@@ -7,6 +7,7 @@ of each process does everything else, over a connection of its own (thread.py).
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import CancelledError, Future
@@ -34,6 +35,8 @@ from .outbox import Outbox
 from .rows import NUMBER_MASK, encode_body
 from .session import UNAVAILABLE, database_key
 from .thread import BusThread
+
+logger: logging.Logger = logging.getLogger("django_sse_live")
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "DATABASE": "default",  # alias in DATABASES; events are part of its transactions
@@ -147,11 +150,21 @@ class DatabaseBackend(Backend):
             if not was_pending:
                 self.thread.poke()
                 return
-            body = encode_body(event) if is_sent else None
+            body = self._final_body(event) if is_sent else None
             if isinstance(self._dialect, SQLite):
                 self._complete_here(id, body)
             else:
                 self.thread.complete(id, body)
+
+    def _final_body(self, event: Event) -> bytes | None:
+        """None for a body that the database would never take: the bus thread would try it again and again."""
+        body = encode_body(event)
+        try:
+            self._outbox.check_size(event, len(body))
+        except ValueError:
+            logger.exception("A saved row is not told to its pages.")
+            return None
+        return body
 
     def _complete_here(self, id: int, body: bytes | None) -> None:
         """SQLite: UPDATE over the connection that has just committed, since it is the one that may write now."""

@@ -58,15 +58,16 @@ class Outbox:
 
     def _insert(self, connection: Any, event: Event, row: Any) -> int:
         with self._dialect.outbox_cursor(connection) as cursor:
-            self.check_size(cursor, event, len(row.body))
+            if not self._max_bytes:
+                self._max_bytes = self._dialect.body_max_bytes(cursor)
+            self.check_size(event, len(row.body))
             if not self._has_tables:
                 self._check_tables(connection, cursor)
             (id,) = self._dialect.insert(cursor, [row])
         return id
 
-    def check_size(self, cursor: Any, event: Event, size: int) -> None:
-        if not self._max_bytes:
-            self._max_bytes = self._dialect.body_max_bytes(cursor)
+    def check_size(self, event: Event, size: int) -> None:
+        """ValueError for a body that the database does not take. After the first INSERT."""
         if size > self._max_bytes:
             raise ValueError(
                 f"The event {event.type!r} on {', '.join(event.channels)} has {size:,} bytes; the database bus takes "
