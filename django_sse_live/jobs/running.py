@@ -93,7 +93,7 @@ class Running:
             with use_namespace(job.namespace):
                 result = asyncio.run(run(job)) if iscoroutinefunction(run) else run(job)
             _finish(job, result)
-        except Exception:
+        except BaseException:  # sys.exit() of a command too: it ends the thread, and nothing else would end the job
             _report(job)
             _fail(job)
         finally:

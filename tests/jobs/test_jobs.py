@@ -368,6 +368,23 @@ def test_what_it_raises_is_logged_and_shown_to_nobody(caplog: pytest.LogCaptureF
     assert "123" not in stored(job).error and stored(job).error and "password is 123" in caplog.text
 
 
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, KeyboardInterrupt])
+def test_a_function_that_exits_its_thread_has_failed_too(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(job: Job) -> None:
+        job.write("x")
+        raise error
+
+    async def arun(job: Job) -> None:
+        run(job)
+
+    jobs = [start_job(run=run), start_job(run=arun)]
+    for job in jobs:
+        until(lambda job=job: job.state == "failed")  # type: ignore[misc]
+        assert stored(job).text == "x" and job.id in caplog.text
+
+
 def test_a_coroutine_runs_where_no_loop_does() -> None:
     async def run(job: Job) -> None:
         await asyncio.sleep(0)
