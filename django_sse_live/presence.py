@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from .backends import get_backend
@@ -22,7 +23,8 @@ from .presence_worker import ANNOUNCE, ANSWER_SECONDS, Announcement, Presence, i
 def presence(channel: str) -> set[str]:
     """The primary keys, as text, of the users who hear a channel now, on any worker. Anonymous clients do not count.
 
-    If this process serves no streams, it asks the others, which takes half a second.
+    If this process serves no streams, it asks the others, which takes half a second. A worker that has just started and
+    cannot reach its bus yet knows of its own streams alone.
 
     ValueError for a channel that no pattern in PRESENCE_CHANNELS matches.
     """
@@ -32,7 +34,11 @@ def presence(channel: str) -> set[str]:
     if part is None:
         return _on_a_loop_of_its_own(scoped)
     if not part.knows.is_set() and running_loop() is not part.hub.loop:  # which must not wait for itself
-        asyncio.run_coroutine_threadsafe(part.knows.wait(), part.hub.loop).result(2 * ANSWER_SECONDS)
+        waiting = asyncio.run_coroutine_threadsafe(part.knows.wait(), part.hub.loop)
+        try:
+            waiting.result(2 * ANSWER_SECONDS)
+        except FutureTimeout:  # its bus is away, or its loop is busy
+            waiting.cancel()
     return part.users(scoped)
 
 

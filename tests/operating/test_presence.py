@@ -120,6 +120,15 @@ async def test_a_sync_view_asks_from_its_thread(connect: Connect) -> None:
     assert await sync_to_async(presence)("room.7") == {"1"}
 
 
+async def test_a_sync_view_of_a_new_worker_whose_bus_is_away_gets_what_is_known_here(
+    hub: Hub, connect: Connect
+) -> None:
+    connect("room.7", user_pk="1")
+    await until(lambda: presence("room.7") == {"1"})
+    hub.parts[Presence].knows.clear()  # as before the others have answered
+    assert await sync_to_async(presence)("room.7") == {"1"}
+
+
 def test_a_process_that_serves_nobody_asks_without_harm() -> None:
     from django_sse_live.hub.registry import forget_hubs
 
