@@ -225,7 +225,7 @@ class _WatchedRequest(HttpRequest):
 
 class _Processors:
     """The names that the site's context processors set. Each processor is called once, to learn whether it reads the
-    request."""
+    request; again at the next rendering, if it failed before it did."""
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         # Each name with the path of its processor.
@@ -233,15 +233,17 @@ class _Processors:
         self.of_viewers: dict[str, str] = {}  # from processors that do
         self.suspicious: dict[str, str] = {}  # names that a processor which reads the request may set for some visitors
         self.unknown: list[str] = []  # paths of processors whose names only a real request would show
+        self.is_whole: bool = True  # False: one failed without the request's part, as where its database was away
         for path in paths:
+            touches: list[bool] = []
             try:
                 with undone_if_it_fails():
-                    self._try(path)
+                    self._try(path, touches)
             except Exception:
                 self.unknown.append(path)
+                self.is_whole = self.is_whole and bool(touches)
 
-    def _try(self, path: str) -> None:
-        touches: list[bool] = []
+    def _try(self, path: str, touches: list[bool]) -> None:
         request = _WatchedRequest(lambda: touches.append(True))
         processor = import_string(path)
         values = processor(request)
@@ -288,5 +290,12 @@ def _words(function: Any) -> set[str]:
 
 
 @lru_cache(maxsize=8)
-def _processors(paths: tuple[str, ...]) -> _Processors:
+def _tried(paths: tuple[str, ...]) -> _Processors:
     return _Processors(paths)
+
+
+def _processors(paths: tuple[str, ...]) -> _Processors:
+    found = _tried(paths)
+    if not found.is_whole:
+        _tried.cache_clear()  # the next rendering tries again
+    return found

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import OperationalError
 from django.template.loader import get_template
 from django.test import RequestFactory
 
@@ -43,6 +44,15 @@ def give_through_another(request: Any) -> dict[str, Any]:
 
 def _made_for(request: Any) -> dict[str, Any]:
     return {"through_another": "STAFF"} if request.user.is_staff else {}
+
+
+is_database_away = False
+
+
+def give_motto(request: Any) -> dict[str, Any]:
+    if is_database_away:
+        raise OperationalError("the database is away")
+    return {"motto": "Onwards"}
 
 
 def give_tenant(request: Any) -> dict[str, Any]:
@@ -218,6 +228,16 @@ def test_a_processor_that_says_nothing_without_a_viewer_makes_what_is_missing_su
     files["row.html"] = source
     with pytest.raises(ViewerDependentError, match=processor):
         render_for_everyone("row.html", {})
+
+
+def test_a_processor_that_failed_for_once_is_asked_again(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = configure(settings, ["give_motto"])
+    files["row.html"] = "{{ motto }}{{ missing }}"
+    monkeypatch.setattr("tests.test_rendering.is_database_away", True)
+    with pytest.raises(ViewerDependentError, match="give_motto"):
+        render_for_everyone("row.html", {})
+    monkeypatch.setattr("tests.test_rendering.is_database_away", False)
+    assert render_for_everyone("row.html", {}) == "Onwards"
 
 
 # Templates at random
