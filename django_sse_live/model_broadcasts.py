@@ -171,8 +171,9 @@ class _LiveModels:
 
     def broadcast(self, instances: Model | Iterable[Model], action: Action, *, using: str | None = None) -> None:
         """What a save or delete of each instance would have sent: for bulk_create(), bulk_update(), QuerySet.update()
-        and raw SQL, which send no Django signals. Of more than 100 instances with a template no markup is sent: each
-        page fetches the target anew, once.
+        and raw SQL, which send no Django signals. Of more than 100 instances with a template no markup is sent, nor of
+        one without a key, as bulk_create() leaves it on MySQL and with ``ignore_conflicts``: each page fetches the
+        target anew, once.
 
         ``instances``: one, or several.
         ``action``: ``"created"``, ``"updated"`` or ``"deleted"``.
@@ -191,7 +192,8 @@ class _LiveModels:
             database = using or router.db_for_write(type(instance), instance=instance)
             rows = rows_of.setdefault(database, Rows.of_transaction(database))
             for live in lives:
-                refreshes = len(given) > INSTANCES_RENDERED_MAX and live.has_patches
+                is_drawn = len(given) <= INSTANCES_RENDERED_MAX and live.key(instance) is not None
+                refreshes = live.has_patches and not is_drawn
                 change = Change(live, action, instance, database, rows, is_batch=True, refreshes=refreshes)
                 prepared.append((change, change.events()))
         for change, events in prepared:

@@ -253,7 +253,7 @@ class _Shown:
             return encode_patch("refresh", target) if target is not None and is_new else None
         if instance is None:
             id = live.id_of(self.row.saved)
-            return encode_patch("remove", id, id=id)
+            return encode_patch("remove", id, id=id) if self.row.key is not None else None
         id, target = live.id_of(instance), live.target_of(instance)
         moved_from = self.moved.target if self.moved and self.moved.target != target else None
         is_inserted = self.action == "created" or (self.moved is not None and self.moved.target != target)

@@ -95,7 +95,7 @@ class Rows:
     ) -> Row:
         name = (model, key, queryset)
         row = self._rows.get(name)
-        if row is None or row.is_read:
+        if row is None or row.is_read or key is None:  # without a key, two instances may be two rows
             batch = self._batches.setdefault((model, queryset), []) if is_batch else []
             row = self._rows[name] = Row(saved, using, model, key, queryset, batch)
         else:

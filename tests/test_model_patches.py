@@ -318,6 +318,19 @@ class TestByHand:
         assert actions(broadcasts) == [("refresh", "list-0"), ("refresh", "list-1")]
         assert len(broadcasts) == 101, "the data of each is for scripts"
 
+    @pytest.mark.parametrize("target", ["articles", None])
+    def test_without_a_key_they_are_refreshed_and_each_has_its_data(
+        self, register: Register, target: str | None
+    ) -> None:
+        """As bulk_create() leaves them on MySQL and with ignore_conflicts."""
+        register(target=target, fields=["title"])
+        articles = Article.objects.bulk_create([Article(title="one"), Article(title="two")], ignore_conflicts=True)
+        assert [article.pk for article in articles] == [None, None]
+        with capture_broadcasts() as broadcasts, transaction.atomic():
+            live_model.broadcast(articles, "created")
+        assert actions(broadcasts) == ([("refresh", "articles")] if target else [])
+        assert [b.data for b in broadcasts] == [{"title": "one"}, {"title": "two"}]
+
 
 class TestIds:
     def test_are_of_the_registered_model(self, register: Register) -> None:
