@@ -141,7 +141,7 @@ class Granted(NamedTuple):
 @sensitive_variables()
 def grant(tokens: list[str], user: Any, namespace: str) -> Granted:
     """What these tokens grant to this user in this namespace. Raises Refused."""
-    brought = [_read(token) for token in tokens]
+    brought = _read_all(tokens)
     for claims in brought:
         if claims.get("n", "") != namespace:
             raise Refused(403, "token_of_another_namespace", "The token was made for another site than this one.")
@@ -163,7 +163,7 @@ def grant(tokens: list[str], user: Any, namespace: str) -> Granted:
 def renew(tokens: list[str]) -> Granted:
     """What these tokens granted when they were last checked, and fresh ones. Raises Refused for an expired or invalid
     one."""
-    return _granted([_read(token) for token in tokens])
+    return _granted(_read_all(tokens))
 
 
 def _granted(brought: list[dict[str, Any]]) -> Granted:
@@ -179,6 +179,18 @@ def _granted(brought: list[dict[str, Any]]) -> Granted:
     fresh = [whole, *brought] if len(brought) > 1 else [whole]
     digest = sha256(said.encode()).hexdigest()[:32]
     return Granted(whole["c"], tuple(map(_sign, fresh)), "d" in whole, stoppable, digest)
+
+
+def _read_all(tokens: list[str]) -> list[dict[str, Any]]:
+    limit = live_settings().max_channels
+    if len(tokens) > limit:  # each is verified and signed anew, on the loop
+        raise Refused(
+            400,
+            "too_many_channels",
+            f"{len(tokens)} tokens were brought; a stream may have {limit}, as it may have channels. Sign several "
+            'channels with one token, or raise SSE_LIVE["MAX_CHANNELS"].',
+        )
+    return [_read(token) for token in tokens]
 
 
 def _read(token: str) -> dict[str, Any]:

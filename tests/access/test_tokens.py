@@ -128,6 +128,13 @@ class TestExpiry:
         assert await answer(visitor, f"token={first}") == "403 token_expired"
         assert await channels(visitor, f"token={second}") == ["b", "c"]
 
+    async def test_a_stream_takes_as_many_as_it_may_have_channels(self, visitor: Visitor, settings: Any) -> None:
+        """Not as many as its url is long: each costs time."""
+        settings.SSE_LIVE = {"MAX_CHANNELS": 3}
+        tokens = [f"token={sign_channels('a')}" for _ in range(4)]
+        assert await channels(visitor, "&".join(tokens[:3])) == ["a"]
+        assert await answer(visitor, "&".join(tokens)) == "400 too_many_channels"
+
     async def test_one_brings_one(self, visitor: Visitor) -> None:
         async with visitor.listen(f"token={sign_channels('a')}") as stream:
             assert "tokens" not in (await stream.next()).json
