@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 EVENT_STREAM: Final = "text/event-stream"
-REMEMBERED_MAX_LENGTH: Final = 256  # of a header; what a longer one says is not remembered, which would keep it
+LOOKED_AT_CHARACTERS: Final = 1024  # of a header: some servers take megabytes
 
 
 def accepts_event_stream(accept: str) -> bool:
@@ -21,20 +21,18 @@ def accepts_event_stream(accept: str) -> bool:
 
 def names_event_stream(accept: str) -> bool:
     """Whether the header names event streams, as every EventSource does."""
-    return (_remembered if len(accept) <= REMEMBERED_MAX_LENGTH else _names)(accept)
+    return _names_event_stream(accept[:LOOKED_AT_CHARACTERS])
 
 
-def _names(accept: str) -> bool:
+@lru_cache(maxsize=64)
+def _names_event_stream(accept: str) -> bool:
     return _qualities(accept).get(EVENT_STREAM, 0.0) > 0
-
-
-_remembered = lru_cache(maxsize=64)(_names)
 
 
 def _qualities(accept: str) -> dict[str, float]:
     """Media range → quality. Other parameters than q (a charset) are ignored: a stream has only one form."""
     found: dict[str, float] = {}
-    for item in accept.split(","):
+    for item in accept[:LOOKED_AT_CHARACTERS].split(","):
         media_range, *parameters = [part.strip().lower() for part in item.split(";")]
         if media_range:
             quality = 1.0

@@ -55,3 +55,13 @@ def test_long_headers_are_not_kept() -> None:
     kept_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert kept_bytes < 500_000
+
+
+def test_no_more_than_the_beginning_of_a_header_is_read() -> None:
+    """A megabyte of ranges would hold up the loop for half a second."""
+    accept = "text/event-stream," + ",".join(f"a/{number}" for number in range(100_000))
+    tracemalloc.start()
+    assert accepts_event_stream(accept) and names_event_stream(accept)
+    taken_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken_bytes < 1_000_000
