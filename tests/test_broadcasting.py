@@ -231,15 +231,6 @@ class TestErrorsPointAtTheCaller:
         with pytest.raises(ValueError, match="'new_comment'"):
             broadcast("comments", "new_comment", data)
 
-    def test_nan_too(self) -> None:
-        with pytest.raises(ValueError, match="'t'"):
-            broadcast("a", "t", float("nan"))
-
-    @pytest.mark.parametrize("channel", ["", "a\nb", "x" * 201])
-    def test_a_bad_channel(self, channel: str) -> None:
-        with pytest.raises(ValueError, match="channel"):
-            broadcast(channel, "t")
-
     def test_two_channels_in_one_string_are_told_how_to_be_written(self) -> None:
         with pytest.raises(ValueError, match=r"reads like several.*\['a', 'b'\].*sse_live \"a\" \"b\""):
             broadcast("a, b", "t")

@@ -253,14 +253,6 @@ class TestMoves:
             ("c1", "refresh", "list"), ("c2", "refresh", "list"), ("all", "replace", f"article-{article.pk}"),
         ]  # fmt: skip
 
-    def test_of_a_delete_the_channel_is_that_of_the_row(self, register: Register) -> None:
-        register(channel=lambda article: f"c{article.views}")
-        article = Article.objects.create(views=1)
-        article.views = 2
-        with capture_broadcasts() as broadcasts:
-            article.delete()
-        assert [b.channels for b in broadcasts] == [("c1",)]
-
 
 class TestRefresh:
     def test_no_markup_travels_and_no_row_is_read(self, register: Register) -> None:

@@ -11,7 +11,6 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
-from django_sse_live import sign_channels
 from tests.access.conftest import answer, channels, logged_in
 from tests.visitors import Visitor
 
@@ -93,10 +92,6 @@ class TestTheControlChannel:
     async def test_nobody_listens(self, visitor: Visitor, settings: Any, setting: Any) -> None:
         settings.SSE_LIVE = setting
         assert await answer(visitor, "channel=sse.control") == "403 forbidden"
-
-    def test_not_by_token_either(self) -> None:
-        with pytest.raises(ValueError, match=r"'sse\.control'"):
-            sign_channels(["news", "sse.control"])
 
 
 class TestAuthorize:

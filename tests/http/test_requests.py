@@ -177,12 +177,3 @@ async def test_a_full_worker_tells_who_is_no_event_source_when_to_come_back(visi
     assert error(response) == "503 too_many_clients"
     assert 1 <= int(response["Retry-After"]) <= 10
     assert (await visitor.ask("channel=news", "HEAD", accept="text/event-stream")).status_code == 503
-
-
-@override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["news"], "MAX_CLIENTS": 0})
-async def test_a_full_worker_tells_an_event_source_in_the_stream(visitor: Visitor) -> None:
-    async with visitor.listen("channel=news") as stream:
-        (goodbye,) = await stream.rest()
-    assert goodbye.type == "goodbye"
-    assert goodbye.json["reconnect"] is True
-    assert stream.retry_ms == goodbye.json["retry"]

@@ -225,13 +225,6 @@ class TestGoodbye:
             assert (response.status_code, response.content) == (204, b"")
         assert (await visitor.ask(f"channel=news&last_event_id={last_id}")).status_code == 204
 
-    async def test_it_bans_nobody(self, visitor: Visitor) -> None:
-        async with visitor.listen("channel=news") as first:
-            await adisconnect_clients(client_id=(await first.next()).json["client_id"])
-            await first.rest()
-        async with visitor.listen("channel=news") as second:
-            assert (await second.next()).type == "connected"
-
     @override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["news"], "MAX_AGE_SECONDS": 0.1})
     async def test_an_old_stream_is_asked_to_come_back(self, visitor: Visitor) -> None:
         async with visitor.listen("channel=news") as stream:

@@ -146,16 +146,6 @@ async def test_a_handler_runs_in_its_senders_tenant(sender: Sender, handle: Any,
     assert (await sender.send("which", headers={"X-Tenant": "two"}))[1]["data"] == "two"
 
 
-async def test_the_same_id_in_two_tenants_is_two_messages(
-    sender: Sender, ada: User, settings: Any, ran: list[Message]
-) -> None:
-    settings.SSE_LIVE = {"NAMESPACE": _tenant}
-    await sender.aforce_login(ada)
-    for tenant in ("one", "two", "two"):
-        assert (await sender.send(id="a" * 32, headers={"X-Tenant": tenant}))[0] == 200
-    assert len(ran) == 2
-
-
 async def test_a_namespace_that_cannot_be_told_runs_nothing(
     sender: Sender, settings: Any, ran: list[Message], caplog: pytest.LogCaptureFixture
 ) -> None:
