@@ -77,8 +77,6 @@ class Heartbeat(Generic[SweptT]):
         if not client.ends_at:  # a resumed stream ends when it would have without the break
             client.ends_at = float("inf") if max_age is None else now + max_age * (0.9 + 0.2 * random())
         self._look_at(client, now)
-        if self._timer is None:
-            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def remove(self, client: SweptT) -> None:
         slot = self._wheel.get(client.look_key)
@@ -96,8 +94,6 @@ class Heartbeat(Generic[SweptT]):
             client.heartbeat_at = when
             self.remove(client)
             self._look_at(client, self._loop.time())
-            if self._timer is None:
-                self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def frame(self, form: Form, epoch: str, position: int, spread_ms: int = 0) -> bytes:
         """A heartbeat with the position its client has been served to; for this package's own JavaScript also the time
@@ -121,6 +117,8 @@ class Heartbeat(Generic[SweptT]):
             self._wheel[key] = {client: None}
         else:
             slot[client] = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
@@ -152,8 +150,6 @@ class Heartbeat(Generic[SweptT]):
         if self._timer is not None and (not self._wheel or len(due) == SWEEP_SLICE):
             self._timer.cancel()
             self._timer = self._loop.call_later(0, self._tick) if self._wheel else None
-        elif self._timer is None and self._wheel:  # a client that was cut off above left while the wheel was empty
-            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _take_due(self, current: int) -> list[SweptT]:
         """Take at most SWEEP_SLICE clients whose tick has come out of the wheel."""
