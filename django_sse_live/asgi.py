@@ -54,7 +54,7 @@ class Loop:
         self.refreshes: RefreshLine = RefreshLine()
         self.threads: OpeningThreads = OpeningThreads()
 
-    def line(self, scope: Scope) -> Line | RefreshLine:
+    def line(self, scope: Scope) -> Line:
         """In which a request waits, if it does."""
         if scope["method"] == "POST":
             return self.posts

@@ -14,22 +14,11 @@ from django.http import HttpRequest
 
 from ..hub.clients import Client
 from .addresses import line_address
+from .line import Line, Place
 from .threads import release_request_thread
 from .types import Message, Receive, Scope, Send
 
 HANDOFF: Final = "django_sse_live"  # its key in scope["extensions"]
-
-
-class AnyPlace(Protocol):
-    """A place in a line."""
-
-    def leave(self) -> None: ...
-
-
-class AnyLine(Protocol):
-    """A line as a request knows it."""
-
-    async def enter(self, address: str) -> AnyPlace: ...
 
 
 class SocketRequest(Protocol):
@@ -51,7 +40,7 @@ class Handoff:
         scope: Scope,
         receive: Receive,
         send: Send,
-        line: AnyLine,
+        line: Line,
         position: str | None,
         *,
         server_send: Send,
@@ -69,7 +58,7 @@ class Handoff:
         self._receive = receive
         self._send = send
         self._line = line
-        self._place: AnyPlace | None = None
+        self._place: Place | None = None
         self._first: list[Message] = []  # received before Django's part began, for Django to read
         self._start: Message | None = None  # headers that are sent with the first frame, in one write
 

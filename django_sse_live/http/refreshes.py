@@ -25,35 +25,30 @@ def is_refresh(scope: Scope) -> bool:
     return scope["method"] == "GET" and (b"sse-live", b"refresh") in scope["headers"]
 
 
-class RefreshLine:
-    """The line of pages that refresh, on one loop."""
+class RefreshLine(Line):
+    """The line of pages that refresh, on one loop. A page holds a place here while it is drawn. It also holds the only
+    place of a second line, for at most REFRESH_SECONDS."""
 
     def __init__(self) -> None:
-        self._drawn = Line(lambda: REFRESHES_MAX, PLACE_SECONDS)
+        super().__init__(lambda: REFRESHES_MAX, PLACE_SECONDS)
         self._begun = Line(lambda: 1, REFRESH_SECONDS)
+        self._begun_places: dict[Place, Place] = {}
 
-    async def enter(self, address: str) -> RefreshPlace:
-        """Wait for a place."""
-        place = await self._drawn.enter(address)
+    async def enter(self, address: str, sender: str = "") -> Place:
+        """Wait for a place in both lines."""
+        place = await super().enter(address, sender)
         try:
-            return RefreshPlace(place, await self._begun.enter(address))
+            self._begun_places[place] = await self._begun.enter(address)
         except BaseException:
             place.leave()
             raise
+        return place
 
-
-class RefreshPlace:
-    """A place in each of the two lines."""
-
-    __slots__ = ("_places",)
-
-    def __init__(self, *places: Place) -> None:
-        self._places = places
-
-    def leave(self) -> None:
-        """Give the place back. May be called twice, and after it expired."""
-        for place in self._places:
-            place.leave()
+    def remove(self, place: Place) -> None:
+        begun = self._begun_places.pop(place, None)
+        if begun is not None:
+            begun.leave()
+        super().remove(place)
 
 
 async def finds_place(handoff: Handoff) -> bool:
