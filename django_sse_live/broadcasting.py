@@ -115,11 +115,7 @@ def disconnect_clients(
 
 
 async def adisconnect_clients(
-    *,
-    user: Any = None,
-    channel: str | None = None,
-    client_id: str | None = None,
-    session_key: str | None = None,
+    *, user: Any = None, channel: str | None = None, client_id: str | None = None, session_key: str | None = None
 ) -> None:
     """disconnect_clients() from a coroutine; now."""
     await get_backend().apublish(_disconnect_event(user, channel, client_id, session_key))

@@ -7,14 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from django.db.models import Manager, Model, QuerySet
-from django.db.models.signals import (
-    class_prepared,
-    m2m_changed,
-    post_delete,
-    post_save,
-    pre_delete,
-    pre_save,
-)
+from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from .live_models import Action, LiveModel, Place
 from .model_broadcasts import concerned, live_model

@@ -59,11 +59,7 @@ async def lend(threads: OpeningThreads) -> AsyncIterator[None]:
 
 
 async def in_turn(
-    hub: Hub,
-    parts: Messages,
-    sender: Key,
-    work: Callable[[], Awaitable[Answer]],
-    when_done: Callable[[], Any],
+    hub: Hub, parts: Messages, sender: Key, work: Callable[[], Awaitable[Answer]], when_done: Callable[[], Any]
 ) -> Answer:
     try:
         place = await parts.line.enter(*sender)

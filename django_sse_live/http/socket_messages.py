@@ -34,16 +34,8 @@ class SocketMessages:
     costs little."""
 
     __slots__ = (
-        "is_ended",
-        "_carried",
-        "_client_id",
-        "_has_lookup",
-        "_knew_session",
-        "_scope",
-        "_session",
-        "_user_pk",
-        "_view",
-    )
+        "is_ended", "_carried", "_client_id", "_has_lookup", "_knew_session", "_scope", "_session", "_user_pk", "_view",
+    )  # fmt: skip
 
     def __init__(self, view: SocketView, request: ASGIRequest, client_id: str, user_pk: str | None) -> None:
         known = vars(request)

@@ -20,19 +20,9 @@ from .log import EventLog
 from .notices import Notices
 
 CloseReason = Literal[
-    "client",
-    "shutdown",
-    "disconnected",
-    "max_age",
-    "send_timeout",
-    "too_many_clients",
-    "not_ready",
-    "replay_limit",
-    "revoked",
-    "bad_message",
-    "too_many_messages",
-    "error",
-]
+    "client", "shutdown", "disconnected", "max_age", "send_timeout", "too_many_clients", "not_ready", "replay_limit",
+    "revoked", "bad_message", "too_many_messages", "error",
+]  # fmt: skip
 
 LOST: Final = -1  # a cursor that cannot be read from: the client gets a reset next
 QUEUED_FRAMES_MAX: Final = 8  # control frames queued for one client; further ones are dropped
