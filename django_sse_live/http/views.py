@@ -88,7 +88,8 @@ class EventStreamView(OpenView):
     #: hook and has no decorator.
     resumes_by_ticket: bool | None = None
 
-    _hears_workers = False  # whether it hears workers' reports: the admin's page alone
+    #: Whether it hears workers' reports, as the admin's page alone does. No other origin may read such a stream.
+    _hears_workers = False
     http_method_names: list[str] = ["get", "head", "post", "options"]
 
     @classmethod
@@ -155,11 +156,10 @@ class EventStreamView(OpenView):
         try:
             if request.method == "POST":
                 response = await self.post(request)
-                share_with_origin(request, response)
-                return response
-            self._namespace = await request_namespace(request, call)
-            with use_namespace(self._namespace):  # for what hooks broadcast and look up
-                response = await self._answer(request)
+            else:
+                self._namespace = await request_namespace(request, call)
+                with use_namespace(self._namespace):  # for what hooks broadcast and look up
+                    response = await self._answer(request)
         except Refused as refused:
             count_refused(refused.error)
             response = refusal_response(refused)
@@ -174,7 +174,8 @@ class EventStreamView(OpenView):
         except Exception:
             hide_tokens(request)
             raise
-        share_with_origin(request, response)
+        if not self._hears_workers:
+            share_with_origin(request, response)
         return response
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
