@@ -105,6 +105,7 @@ async def state(request: HttpRequest) -> HttpResponse:
     return JsonResponse(
         {
             "pid": os.getpid(),
+            "hubs": len(open_hubs()),
             "clients": sum(len(hub.clients) for hub in open_hubs()),
             "writers": sum(
                 client.writer is not None and client.writer.has_room() for hub in open_hubs() for client in hub.clients
