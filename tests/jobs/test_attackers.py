@@ -110,6 +110,7 @@ async def test_a_right_to_watch_is_none_to_stop(eve: StreamClient, job: Job) -> 
     for token in (job.sign(), tokens, *fresh):
         await cannot_send(eve, "sse.job.stop", channel=job.channel, query={"token": token})
     assert await still_runs(job)
+    assert await eve.send("sse.job.stop", channel=mine.channel, query={"token": fresh}) == {"state": "cancelled"}
 
 
 async def test_over_a_websocket(eve: StreamClient, job: Job) -> None:

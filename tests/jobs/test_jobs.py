@@ -57,7 +57,6 @@ def test_after_its_end_a_key_begins_anew_and_find_job_finds_the_newest() -> None
     first.finish()
     second = start_job(key="a")
     assert second.is_new and second.id != first.id and second.text == ""
-    third = None
     second.cancel()
     third = start_job(key="a")
     found = find_job(key="a")

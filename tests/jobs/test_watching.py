@@ -361,20 +361,6 @@ async def test_of_a_job_without_an_owner_only_a_token_opens_it(ada: User) -> Non
     assert await stop(await client_of(None), job, token=job.sign(may_stop=True)) == {"state": "cancelled"}
 
 
-async def test_a_token_to_watch_does_not_stop_also_when_it_was_renewed(ada: User, eve: User) -> None:
-    job, mine = await astart_job(owner=ada), await astart_job(owner=eve)
-    client = await client_of(eve)
-    async with client.stream("/events/", {"token": [job.sign(), mine.token]}) as stream:
-        assert stream.connected is not None
-        tokens = [stream.connected.data["token"], *stream.connected.data["tokens"]]
-        client_id = stream.client_id
-    for token in tokens:
-        with pytest.raises(MessageRefused):
-            await stop(client, job, token=token)
-    assert await stop(client, mine, token=tokens[0]) == {"state": "cancelled"}
-    assert client_id and (await job.arefresh()).state == "running"
-
-
 async def test_stop_reaches_every_page_and_the_producer_and_changes_no_end(ada: User) -> None:
     job = await astart_job(owner=ada)
     client = await client_of(ada)
