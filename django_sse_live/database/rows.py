@@ -84,7 +84,7 @@ class Decoder:
         if not row.body:
             return None
         try:
-            line, _, payload = bytes(row.body).decode().partition("\n")
+            line, _, payload = row.body.decode().partition("\n")
             head = json.loads(line)
             patch, text = head.get("patch"), head.get("text", False)
             event = received_event(head["channels"], head["type"], payload, patch=patch, is_text=text)

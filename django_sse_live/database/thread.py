@@ -186,11 +186,6 @@ class BusThread:
         is_due = self._inbox.is_poked and (now >= self._positions.leaves_until or self._must_stop)
         return is_due or self._has_more_than_a_poke or now >= self._positions.again_at
 
-    @property
-    def _is_needed(self) -> bool:
-        self.reader.forget_closed()
-        return bool(self._has_work or self.reader.hubs)
-
     def _end(self) -> bool:
         """Whether the thread may end here. The next work starts another."""
         with self._lock:
@@ -215,21 +210,19 @@ class BusThread:
                     if self._end():
                         return
                     continue
-                except UNAVAILABLE as error:
-                    self._close(session)
-                    session = None
-                    self._breaks += 1
-                    if self._breaks > 1:  # one break alone is an ended connection, and the next comes up at once
-                        self._fails(explained(error, self._alias))
                 except Exception as error:
                     self._close(session)
                     session = None
                     self._breaks += 1
-                    if self._fails(error):
-                        logger.exception("The SSE bus in the database failed.")
+                    if not isinstance(error, UNAVAILABLE):
+                        if self._fails(error):
+                            logger.exception("The SSE bus in the database failed.")
+                    elif self._breaks > 1:  # one break alone is an ended connection, and the next comes up at once
+                        self._fails(explained(error, self._alias))
                 if self._must_stop and (self._breaks > EXIT_BREAKS_MAX or not self._has_work):
                     return
-                if not self._is_needed and self._end():
+                self.reader.forget_closed()
+                if not (self._has_work or self.reader.hubs) and self._end():
                     return
                 if self._breaks > 1:
                     shortest, longest = RETRY_SECONDS
