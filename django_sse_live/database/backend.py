@@ -22,7 +22,7 @@ from ..backends.base import Backend, HistoryUnavailable
 from ..backends.memory import MemoryBackend
 from ..backends.outage import Outage
 from ..conf import number, option_place, refuse, truth
-from ..events import NO_STREAM_ID, NOW_PREFIX, RESERVED_PREFIX, Event
+from ..events import NO_STREAM_ID, NOW_PREFIX, Event
 from ..hub.hub import Hub
 from ..hub.registry import add_hub, deliver_to_hubs
 from ..savepoints import is_in_transaction
@@ -176,14 +176,15 @@ class DatabaseBackend(Backend):
         self.thread.poke()
 
     def publish(self, event: Event) -> None:
-        """Publish now. Inside a transaction the event becomes part of it in two cases: control events, which are true
-        only if it commits, and SQLite, where a second connection could not write meanwhile."""
+        """Publish now, even inside a transaction: the session that a control event tells of may be in a cache, where no
+        rollback brings it back. On SQLite, where a second connection could not write meanwhile, the event becomes part
+        of the transaction."""
         memory = self._memory
         if memory is not None:
             memory.publish(event)
         elif self._stays_in_process(event):
             deliver_to_hubs(event)
-        elif self._must_enlist(event):
+        elif isinstance(self._dialect, SQLite) and is_in_transaction(connections[self.alias]):
             after_commit = self.enlist(event, self.alias)
             if after_commit is not None:
                 transaction.on_commit(after_commit, using=self.alias, robust=True)
@@ -231,10 +232,6 @@ class DatabaseBackend(Backend):
     def _stays_in_process(self, event: Event) -> bool:
         """SQLite: presence and worker reports reach only the hubs of this process, since each would cost a write."""
         return not self._dialect.stores_worker_events and event.type.startswith(NOW_PREFIX)
-
-    def _must_enlist(self, event: Event) -> bool:
-        is_control = event.type.startswith(RESERVED_PREFIX) and not event.type.startswith(NOW_PREFIX)
-        return (is_control or isinstance(self._dialect, SQLite)) and is_in_transaction(connections[self.alias])
 
     # Reading
 

@@ -38,6 +38,7 @@ class Deltas:
         self._publisher = secrets.token_hex(6)
         self._waiting: deque[bytes] = deque(maxlen=WAITING_MAX)
         self._last = -1  # id of the last row read; -1: none yet
+        self._epoch = ""  # of the stream, when that was read
         self._trim_at = 0.0
 
     def __len__(self) -> int:
@@ -48,10 +49,15 @@ class Deltas:
         if not self.is_off:
             self._waiting.append(f"{json.dumps([self._publisher, event.type])}\n{event.payload}".encode())
 
-    def work(self, session: Session, hand_on: Callable[[Event], None] | None) -> bool:
-        """Insert the queued batches; pass those of other processes to ``hand_on``. True if any was inserted."""
+    def work(self, session: Session, epoch: str, hand_on: Callable[[Event], None] | None) -> bool:
+        """Insert the queued batches; pass those of other processes to ``hand_on``. True if any was inserted.
+        ``epoch``: of the stream; with another one, ids may have begun anew."""
         if self.is_off:
             return False
+        if epoch != self._epoch:
+            # What may be read a second time is told by its offsets.
+            self._last = 0 if self._epoch else -1
+            self._epoch = epoch
         try:
             has_inserted = self._insert(session)
             if hand_on is not None:

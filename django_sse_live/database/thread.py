@@ -323,7 +323,7 @@ class BusThread:
                     self.reader.fill(session, status, new_hubs)
             reads = bool(self.reader.hubs) and (self._listener.has_deltas or self._listener.is_deaf)
             self._listener.has_deltas = False
-            if self.deltas.work(session, self.reader.hand_on if reads else None):
+            if self.deltas.work(session, self.reader.stored_epoch, self.reader.hand_on if reads else None):
                 self._listener.tell_deltas(session)
         except BaseException:
             unfilled = deque(hub for hub in new_hubs if hub not in self.reader.hubs)

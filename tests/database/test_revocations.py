@@ -82,7 +82,9 @@ async def test_what_is_rolled_back_was_not_revoked(make: Make, bus: str) -> None
 
     def revoke(user: str, commit: bool) -> None:
         with transaction.atomic(using=bus):
-            backend.publish(_revocation(user_pk=user))
+            after_commit = backend.enlist(_revocation(user_pk=user), bus)
+            assert after_commit is not None
+            transaction.on_commit(after_commit, using=bus)
             transaction.set_rollback(not commit, using=bus)
         connections[bus].close()
 

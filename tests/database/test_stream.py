@@ -184,6 +184,30 @@ async def test_a_flushed_database_is_another_stream(bus: str, make: Make) -> Non
     assert "event: reset" in read(await open_client(backend, hub, before))
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
+async def test_jobs_of_other_processes_stream_on_in_a_flushed_database(bus: str, make: Make) -> None:
+    """Its ids begin anew, below those that were read."""
+    backend = make()
+    hub = await hub_of(make())
+    heard: list[Any] = []
+    hub.handlers[DELTAS] = heard.append
+
+    async def stream_until_heard(text: str) -> None:
+        said = Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": [text]}))
+        await until(lambda: backend.publish_deltas(said) or {"jobs": [text]} in heard)
+
+    await stream_until_heard("before")
+    for _ in range(20):
+        backend.publish_deltas(Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": ["more"]})))
+    await until(lambda: heard.count({"jobs": ["more"]}) == 20)
+    flush = partial(call_command, "flush", database=bus, interactive=False, verbosity=0, inhibit_post_migrate=True)
+    await in_thread(flush)
+    await backend.apublish(event("after"))
+    await until(lambda: data_of(hub)[-1:] == ["after"], say=lambda: data_of(hub))
+    backend.publish_deltas(Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": ["after"]})))
+    await until(lambda: heard[-1:] == [{"jobs": ["after"]}], say=lambda: heard[-1:])
+
+
 async def test_a_database_that_was_taken_back_is_another_stream(bus: str, make: Make, kind: str) -> None:
     backend = make()
     hub = await hub_of(backend)

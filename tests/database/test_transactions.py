@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.cache import SessionStore as CacheSession
 from django.db import DatabaseError, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import override_settings
@@ -100,13 +101,27 @@ def test_a_transaction_of_another_database_inserts_after_its_commit(
 
 def test_a_control_event_belongs_to_the_transaction(bus: str, site: DatabaseBackend) -> None:
     with pytest.raises(LookupError), transaction.atomic(using=bus):
-        get_backend().publish(Event(("sse.control",), "sse.disconnect", '{"user_pk": "1"}'))
+        disconnect_clients(user=1, using=bus)
         raise LookupError
     assert rows(bus) == []
     with transaction.atomic(using=bus):
-        get_backend().publish(Event(("sse.control",), "sse.disconnect", '{"user_pk": "1"}'))
+        disconnect_clients(user=1, using=bus)
     disconnect_clients(user=2)
     wait_for_rows(bus, ["sse.disconnect"] * 2)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
+def test_the_end_of_a_session_in_a_cache_outlives_a_rollback_as_the_session_does_not(
+    bus: str, site: DatabaseBackend
+) -> None:
+    session = CacheSession()
+    session["key"] = "value"
+    session.create()
+    with pytest.raises(LookupError), transaction.atomic(using=bus):
+        session.flush()
+        disconnect_clients(user=1, on_commit=False, using=bus)
+        raise LookupError
+    wait_for_rows(bus, ["sse.revoke", "sse.disconnect"])
 
 
 async def test_what_is_sent_now_does_not_wait_for_the_commit(bus: str, kind: str, make: Make) -> None:
