@@ -24,7 +24,8 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 BUFFER_EVENTS: Final = 10_000
 BUFFER_BYTES: Final = 16 * 1024 * 1024
-BATCH_EVENTS: Final = 100  # in one transaction
+BATCH_EVENTS: Final = 100  # in one transaction, …
+BATCH_BYTES: Final = 1024 * 1024  # … as far as they fit in here: all of them are searched for by one query
 
 
 class _Parcel:
@@ -55,6 +56,7 @@ class Parcels:
         self._bytes = 0
         self._has_dropped = False
 
+        self._max_bytes = 0  # of a row's body; 0: not known yet
         self._uncertain: list[_Parcel] = []  # parcels whose INSERT may or may not have been committed
         self._uncertain_after = 0
 
@@ -89,9 +91,13 @@ class Parcels:
         """Insert everything that waits. True if there was anything."""
         self._settle_uncertain(session)
         has_inserted = False
+        if not self._max_bytes:
+            with session.cursor() as cursor:
+                self._max_bytes = self._dialect.body_max_bytes(cursor)
         while batch := self._take_batch():
+            batch = [parcel for parcel in batch if self._fits(parcel)]
             self._uncertain, self._uncertain_after = batch, self.last_id
-            ids = self._insert(session, batch)
+            ids = self._insert(session, batch) if batch else []
             self._uncertain = []
             for parcel in batch:
                 parcel.settle()
@@ -101,12 +107,26 @@ class Parcels:
 
     def _take_batch(self) -> list[_Parcel]:
         with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH_EVENTS, len(self._waiting)))]
-            self._bytes -= sum(parcel.size for parcel in batch)
+            batch: list[_Parcel] = []
+            size = 0
+            while self._waiting and len(batch) < BATCH_EVENTS and size < BATCH_BYTES:
+                batch.append(self._waiting.popleft())
+                size += batch[-1].size
+            self._bytes -= size
             if batch and self._has_dropped:
                 self._has_dropped = False
                 batch.insert(0, _Parcel(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}"), secrets.token_hex(8)))
         return batch
+
+    def _fits(self, parcel: _Parcel) -> bool:
+        """False, and the event is lost, if the database does not take it. MySQL ends the connection over such an
+        INSERT, and nothing would tell that from an outage, after which it is tried again."""
+        if parcel.size <= self._max_bytes:
+            return True
+        self.dropped += 1
+        logger.error("The database does not take an SSE event of %d bytes; it is lost.", parcel.size)
+        parcel.settle()
+        return False
 
     def _insert(self, session: Session, batch: list[_Parcel]) -> list[int]:
         try:

@@ -16,7 +16,7 @@ from django.test import override_settings
 from django_sse_live import broadcast, disconnect_clients
 from django_sse_live.backends import get_backend
 from django_sse_live.broadcasting import send_event
-from django_sse_live.database import DatabaseBackend
+from django_sse_live.database import DatabaseBackend, parcels
 from django_sse_live.events import Event
 from django_sse_live.savepoints import undone_if_it_fails
 from tests.database.conftest import Make, data_of, event, hub_of, site_settings
@@ -214,6 +214,34 @@ def test_an_event_that_is_too_long_is_refused_before_it_does_harm(
             broadcast("c", "long", "x" * 1000, using=bus)
         broadcast("c", "short", using=bus)
     assert rows(bus) == ["short"]
+
+
+def test_one_that_is_too_long_outside_of_a_transaction_is_lost_alone(
+    bus: str, site: DatabaseBackend, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(site._dialect, "body_max_bytes", lambda cursor: 1000)
+    broadcast("c", "long", "x" * 1000, using=bus)
+    broadcast("c", "short", using=bus)
+    wait_for_rows(bus, ["short"])
+    assert "does not take an SSE event" in caplog.text and site.dropped == 1
+
+
+async def test_many_long_ones_go_into_no_single_statement(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which they would be searched for after a break: it has a bound of its own on MySQL."""
+    monkeypatch.setattr(parcels, "BATCH_BYTES", 2500)
+    hub, backend = await hub_of(make()), make()
+    sizes: list[int] = []
+    insert = backend._dialect.insert
+
+    def insert_and_note(cursor: Any, rows: Any) -> list[int]:
+        sizes.append(sum(len(row.body) for row in rows))
+        return insert(cursor, rows)
+
+    monkeypatch.setattr(backend._dialect, "insert", insert_and_note)
+    for number in range(20):
+        backend.thread.publish(event([number, "x" * 1000]))
+    await until(lambda: [number for number, _ in data_of(hub)] == list(range(20)))
+    assert max(sizes) <= 4000
 
 
 @pytest.mark.parametrize("by", ["the setting", "the database"])
