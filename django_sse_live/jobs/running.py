@@ -77,10 +77,10 @@ class Running:
             with use_namespace(job.namespace):
                 result = await run(job)
             await in_thread(_finish, job, result)
-        except asyncio.CancelledError:  # the loop ends
-            job.writer.gatherer.abandon([job.writer])
-            raise
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():  # the loop ends
+                job.writer.gatherer.abandon([job.writer])
+                raise
             _report(job)
             await in_thread(_fail, job)
         finally:
@@ -112,6 +112,12 @@ def _running_hub() -> Hub | None:
     hubs = [hub for hub in open_hubs() if hub.loop.is_running() and not hub.is_closing]
     here = running_loop()
     return next((hub for hub in hubs if hub.loop is here), hubs[0] if hubs else None)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether the running task itself is cancelled, and not only one that it awaited. Not known before Python 3.11."""
+    task: Any = asyncio.current_task()
+    return not hasattr(task, "cancelling") or bool(task.cancelling())
 
 
 def _finish(job: Job, result: Any) -> None:

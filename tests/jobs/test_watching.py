@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -471,6 +472,24 @@ async def test_a_coroutine_runs_on_the_hubs_loop_and_outlives_who_began_it(setti
         async with watch(job.token) as page:
             data = await page.until("finished")
     assert (page.text, data["result"], loops) == ("01234", {"n": 5}, [asyncio.get_running_loop()])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="whose cancellation it is, is not known")
+async def test_a_coroutine_that_awaits_what_it_has_cancelled_has_failed(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+
+    async def run(job: Job) -> None:
+        inner = asyncio.ensure_future(asyncio.sleep(3600))
+        inner.cancel()
+        await inner
+
+    async with StreamClient().stream("/events/", {"channel": "c"}):
+        job = await astart_job(run=run)
+        async with watch(job.token) as page:
+            await page.until("failed")
+    assert job.id in caplog.text
 
 
 async def test_what_runs_on_a_worker_that_shuts_down_is_lost_at_once(settings: Any) -> None:
