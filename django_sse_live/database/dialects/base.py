@@ -39,10 +39,6 @@ def random_epoch() -> str:
     return secrets.token_hex(8)
 
 
-def placeholders(rows: Sequence[NewRow], one: str = "(%s, %s, %s, %s)") -> str:
-    return ", ".join([one] * len(rows))
-
-
 def values(rows: Sequence[NewRow]) -> list[Any]:
     return [value for row in rows for value in (row.channel_key, len(row.more_keys), row.is_pending, row.body)]
 

@@ -18,7 +18,6 @@ from .base import (
     READ_AT_ONCE,
     Dialect,
     Status,
-    placeholders,
     random_epoch,
     row,
     values,
@@ -160,9 +159,9 @@ class PostgreSQL(Dialect):
         )
 
     def insert(self, cursor: Any, rows: Sequence[NewRow]) -> list[int]:
+        marks = ", ".join(["(%s, %s, %s, %s, 0)"] * len(rows))
         cursor.execute(
-            "INSERT INTO sse_live_event (channel_key, more, pending, body, milliseconds) "
-            f"VALUES {placeholders(rows, '(%s, %s, %s, %s, 0)')} RETURNING id",
+            f"INSERT INTO sse_live_event (channel_key, more, pending, body, milliseconds) VALUES {marks} RETURNING id",
             values(rows),
         )
         ids = [id for (id,) in cursor.fetchall()]
