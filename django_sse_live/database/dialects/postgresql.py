@@ -12,16 +12,7 @@ from typing import Any, Final
 
 from ..rows import NewRow, Row
 from ..session import Session
-from .base import (
-    LOCK_SECONDS,
-    POSITIONS_AT_ONCE,
-    READ_AT_ONCE,
-    Dialect,
-    Status,
-    random_epoch,
-    row,
-    values,
-)
+from .base import LOCK_SECONDS, POSITIONS_AT_ONCE, READ_AT_ONCE, Dialect, Status, random_epoch, row, values
 
 NOTIFICATION: Final = "sse_live"
 LOCK_NOT_AVAILABLE: Final = "55P03"
