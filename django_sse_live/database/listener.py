@@ -25,8 +25,6 @@ PROOF_INTERVAL_SECONDS: Final = 10.0  # between two notifications to itself
 PROOF_TIMEOUT_SECONDS: Final = 2.0
 
 _PROOF: Final = "proof:"
-
-
 _DELTAS_TEXT: Final = "jobs"
 
 
@@ -36,8 +34,8 @@ class Listener:
     def __init__(self, dialect: Dialect, may_listen_through_pooler: bool) -> None:
         self._dialect = dialect
         self._may_listen_through_pooler = may_listen_through_pooler
+        self.listens: bool = False  # notifications arrive, and the session's descriptor wakes this process
         self.has_deltas: bool = True  # another process has written some
-        self._listens = False
         self._has_warned = False
         self._told = 0  # the greatest head that another process has told, in the epoch being read
         self._proof = ""  # the notification to itself that is on its way
@@ -45,20 +43,13 @@ class Listener:
 
     @property
     def look_seconds(self) -> float:
-        if self._listens:
+        if self.listens:
             return LISTENING_LOOK_SECONDS
         return POLL_SECONDS if self._dialect.gives_positions else SQLITE_POLL_SECONDS
 
-    def session(self, session: Session) -> Session | None:
-        """The session, if its descriptor wakes this process; None while it polls."""
-        return session if self._listens else None
-
-    def has_unheard(self, session: Session) -> bool:
-        return self._listens and session.has_notifications
-
     def begin(self, session: Session) -> None:
         """Start over with a new connection."""
-        self._listens = False
+        self.listens = False
         self.has_deltas = True  # some may have been told meanwhile
         self._told = 0
         self._proof, self._proof_at = "", 0.0
@@ -68,7 +59,7 @@ class Listener:
         if not isinstance(self._dialect, PostgreSQL):
             return False
         dialect, now = self._dialect, time.monotonic()
-        if not self._listens:
+        if not self.listens:
             if not reader.hubs or now < self._proof_at:
                 return False
             if not self._may_listen_through_pooler and not session.is_direct:
@@ -76,7 +67,7 @@ class Listener:
                 self._proof_at = float("inf")
                 return False
             dialect.listen(session)
-            self._listens = True
+            self.listens = True
             self._proof_at = now
         has_news = False
         for text in session.take_notifications():
@@ -93,7 +84,7 @@ class Listener:
             elif int(number) > reader.number:
                 has_news, self._told = True, max(self._told, int(number))
         if self._proof and now > self._proof_at + PROOF_TIMEOUT_SECONDS:
-            self._listens = False
+            self.listens = False
             self._proof, self._proof_at = "", float("inf")
             self._warn("a notification to itself does not arrive")
         elif not self._proof and now >= self._proof_at:
@@ -110,11 +101,6 @@ class Listener:
         """Tell the other processes that there are events up to the head."""
         if isinstance(self._dialect, PostgreSQL):
             self._dialect.notify(session, f"{status.epoch}:{status.head}")
-
-    @property
-    def is_deaf(self) -> bool:
-        """Whether no notifications arrive, so that each look must search by itself."""
-        return not self._listens
 
     def tell_deltas(self, session: Session) -> None:
         """Tell the other processes that there are new deltas of jobs."""

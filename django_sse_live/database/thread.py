@@ -272,7 +272,7 @@ class BusThread:
                 return
             self.reader.forget_closed()
             now = time.monotonic()
-            if not (is_first or self._must_work(now) or self._listener.has_unheard(session)):
+            if not (is_first or self._must_work(now) or (self._listener.listens and session.has_notifications)):
                 until = look_at
                 if not self.reader.hubs:
                     until = idle_since + LINGER_SECONDS
@@ -280,7 +280,8 @@ class BusThread:
                         return
                 if self._inbox.is_poked:
                     until = min(until, self._positions.leaves_until)
-                self._bell.wait(min(until, self._positions.again_at) - now, self._listener.session(session))
+                seconds = min(until, self._positions.again_at) - now
+                self._bell.wait(seconds, session if self._listener.listens else None)
             has_news = self._listener.hear(session, self.reader)
             if self._has_work:
                 idle_since = time.monotonic()
@@ -321,7 +322,7 @@ class BusThread:
                 status = self._look(session, is_asked=poked, has_news=has_news or bool(new_hubs), is_due=is_due)
                 if status is not None:
                     self.reader.fill(session, status, new_hubs)
-            reads = bool(self.reader.hubs) and (self._listener.has_deltas or self._listener.is_deaf)
+            reads = bool(self.reader.hubs) and (self._listener.has_deltas or not self._listener.listens)
             self._listener.has_deltas = False
             if self.deltas.work(session, self.reader.stored_epoch, self.reader.hand_on if reads else None):
                 self._listener.tell_deltas(session)

@@ -435,7 +435,7 @@ async def test_listen_wakes_a_reader_that_would_not_look(
     monkeypatch.setattr(Listener, "look_seconds", property(lambda self: 60.0))
     reading = make()
     hub, backend = await hub_of(reading), make()
-    await until(lambda: reading.thread._listener._listens)
+    await until(lambda: reading.thread._listener.listens)
     await backend.apublish(event("heard"))
     await until(lambda: data_of(hub) == ["heard"])
 
@@ -451,7 +451,7 @@ async def test_behind_a_pooler_events_are_looked_for_and_one_warning_says_so(
     try:
         hub = await hub_of(backends[0])
         listening = await hub_of(direct)
-        await until(lambda: direct.thread._listener._listens)
+        await until(lambda: direct.thread._listener.listens)
 
         def publish() -> None:
             for number in range(20):
@@ -464,7 +464,7 @@ async def test_behind_a_pooler_events_are_looked_for_and_one_warning_says_so(
         await until(lambda: data_of(hub) == data_of(listening) == list(range(20)))
         warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
         assert len(warnings) == 1 and "LISTEN_DATABASE" in warnings[0] and "PgBouncer" in warnings[0]
-        assert not backends[0].thread._listener._listens
+        assert not backends[0].thread._listener.listens
     finally:
         for backend in (*backends, direct):
             await asyncio.to_thread(backend.close)
@@ -533,7 +533,7 @@ async def test_an_idle_worker_that_listens_asks_once_a_second(
 
     backend = make()
     await hub_of(backend)
-    await until(lambda: backend.thread._listener._listens)
+    await until(lambda: backend.thread._listener.listens)
     await asyncio.sleep(2.5)
     monkeypatch.setattr(Session, "query", counted)
     began = time.monotonic()
