@@ -32,10 +32,9 @@ from ..hub.hub import Hub
 from .deltas import Deltas
 from .dialects.base import Dialect, Status
 from .dialects.sqlite import SQLite
-from .file_watch import FileWatch
 from .history import History
 from .inbox import Errands, Inbox, Result
-from .listener import Listener
+from .listener import FileWatch, Listener
 from .parcels import Parcels
 from .positions import Positions
 from .problems import explained
