@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from django_sse_live.backends.redis import recent, stream_writer
-from django_sse_live.backends.redis.buffer import Parcel
-from django_sse_live.backends.redis.recent import Recent
+from django_sse_live.backends.redis import buffer, stream_writer
+from django_sse_live.backends.redis.buffer import Parcel, Recent
 from django_sse_live.backends.redis.stream_writer import StreamWriter
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
 from django_sse_live.events import Event
@@ -35,7 +34,7 @@ def test_a_batch_is_cut_by_number_and_by_size_and_numbered_once(monkeypatch: pyt
 def test_what_was_acknowledged_is_remembered_within_bounds(
     bound: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recent, bound, value)
+    monkeypatch.setattr(buffer, bound, value)
     remembered, sent = Recent(), parcels(5)
     for number, parcel in enumerate(sent, 1):
         parcel.number = number
@@ -47,5 +46,5 @@ def test_what_was_acknowledged_is_remembered_within_bounds(
 def test_what_was_acknowledged_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = Recent()
     remembered.add(parcels(1)[0], 10)
-    monkeypatch.setattr(recent, "RECENT_SECONDS", -1.0)
+    monkeypatch.setattr(buffer, "RECENT_SECONDS", -1.0)
     assert not remembered.forget_old() and not remembered

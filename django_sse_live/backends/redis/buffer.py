@@ -1,12 +1,14 @@
-"""Buffer: events that wait for Redis, within bounds. Not thread-safe: the outbox's lock guards it.
+"""Buffer: events that wait for Redis; Recent: events that it has taken. Both have bounds, and neither is thread-safe:
+the outbox's lock guards them.
 
-A control event takes the place of dropped events, and gives every client a reset. This package's own control events,
-such as revocations, are not dropped.
+In a full buffer, a control event takes the place of dropped events, and gives every client a reset. This package's own
+control events, such as revocations, are not dropped.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from typing import Final, Literal
 
@@ -15,6 +17,9 @@ from ...events import CONTROL_CHANNEL, LOST_EVENTS, NOW_PREFIX, RESERVED_PREFIX,
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 KEPT_CONTROL_EVENTS_MAX: Final = 1_000  # control events that a full buffer still keeps
+RECENT_SECONDS: Final = 15.0  # longer than two masters can exist at once
+RECENT_EVENTS_MAX: Final = 5_000
+RECENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
 WhenFull = Literal["drop_oldest", "drop_newest"]
 
@@ -114,3 +119,35 @@ class Buffer:
 
 def _marker() -> Parcel:
     return Parcel(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}"))
+
+
+class Recent:
+    """What Redis has acknowledged lately, in case it loses some of it."""
+
+    def __init__(self) -> None:
+        self._parcels: deque[tuple[float, int, Parcel]] = deque()  # monotonic time, bytes; the oldest first
+        self._bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._parcels)
+
+    def add(self, parcel: Parcel, size: int) -> None:
+        self._parcels.append((time.monotonic(), size, parcel))
+        self._bytes += size
+
+    def above(self, number: int) -> list[Parcel]:
+        """The events with a greater number."""
+        return [parcel for _, _, parcel in self._parcels if parcel.number > number]
+
+    def clear(self) -> None:
+        self._parcels.clear()
+        self._bytes = 0
+
+    def forget_old(self) -> bool:
+        """Drop what is old or too much. False if nothing is left."""
+        parcels, oldest = self._parcels, time.monotonic() - RECENT_SECONDS
+        while parcels and (
+            parcels[0][0] < oldest or len(parcels) > RECENT_EVENTS_MAX or self._bytes > RECENT_BYTES_MAX
+        ):
+            self._bytes -= parcels.popleft()[1]
+        return bool(parcels)

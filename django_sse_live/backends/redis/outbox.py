@@ -21,8 +21,7 @@ import redis
 
 from ...events import Event
 from ...exits import ExitWork
-from .buffer import Buffer, Parcel, WhenFull
-from .recent import Recent
+from .buffer import Buffer, Parcel, Recent, WhenFull
 from .server import UNAVAILABLE, Client, close_client
 from .stream import RedisStream
 from .stream_writer import BATCH_EVENTS, StreamWriter
