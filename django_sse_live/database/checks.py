@@ -11,7 +11,7 @@ from django.core import checks
 from django.db import connections
 from django.db.utils import Error
 
-from .problems import MIGRATE, TABLES
+from .problems import MIGRATE, TABLES, migrate_command
 from .session import UNAVAILABLE, Session
 
 APP = "django_sse_live.database"
@@ -70,11 +70,10 @@ def _check_tables(alias: str, connection: Any) -> list[checks.CheckMessage]:
     missing = [table for table in TABLES if table not in found]
     if not missing:
         return []
-    option = "" if alias == "default" else f" --database {alias}"
     return [
         checks.Warning(
             f"The tables of the database bus are missing in {alias!r}: {', '.join(missing)}.",
-            hint=f"Run: {MIGRATE}{option}",
+            hint=f"Run: {migrate_command(alias)}",
             id="sse_live.W012",
         )
     ]

@@ -82,15 +82,7 @@ class Outbox:
                 cursor.execute(_TABLES_OF_POSTGRESQL, [table] * 3)
                 is_there, may_insert = cursor.fetchone()
                 if not is_there:
-                    raise _refusal("42P01", f"relation {table!r} does not exist")
+                    raise DatabaseError(f"no such table: {table}")
                 if not may_insert:
-                    raise _refusal("42501", f"permission denied for table {table}")
+                    raise DatabaseError(f"permission denied for table {table}")
         self._has_tables = True
-
-
-def _refusal(state: str, text: str) -> DatabaseError:
-    cause: Any = Exception(text)
-    cause.sqlstate = state
-    error = DatabaseError(text)
-    error.__cause__ = cause
-    return error
