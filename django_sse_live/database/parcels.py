@@ -130,7 +130,8 @@ class Parcels:
 
     def _insert(self, session: Session, batch: list[_Parcel]) -> list[int]:
         try:
-            return session.insert(self._dialect.insert, [parcel.row for parcel in batch])
+            with session.transaction(self._dialect.begin), session.cursor() as cursor:
+                return self._dialect.insert(cursor, [parcel.row for parcel in batch])
         except DataError:
             if len(batch) > 1:  # one of them is too large for the database: the others must not wait for it
                 return [id for parcel in batch for id in self._insert(session, [parcel])]

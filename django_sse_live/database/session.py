@@ -10,7 +10,8 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -96,17 +97,16 @@ class Session:
             count: int = cursor.rowcount
             return count
 
-    def insert(self, insert: Any, rows: Any) -> list[int]:
-        """Call a dialect's ``insert(cursor, rows)`` in a transaction. Returns the ids."""
-        self.run("BEGIN IMMEDIATE" if self.vendor == "sqlite" else "BEGIN")
+    @contextmanager
+    def transaction(self, begin: str) -> Iterator[None]:
+        """``begin``: the dialect's statement."""
+        self.run(begin)
         try:
-            with self.cursor() as cursor:
-                ids: list[int] = insert(cursor, rows)
+            yield
             self.run("COMMIT")
         except BaseException:
             self.roll_back()
             raise
-        return ids
 
     def roll_back(self) -> None:
         """Roll back after an error. Harmless without a transaction or a connection."""

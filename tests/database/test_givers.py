@@ -23,7 +23,8 @@ def test_of_several_givers_one_is_left_the_work_until_it_is_gone(
     monkeypatch.setattr("django_sse_live.database.positions.LEADER_FRESH_SECONDS", 60)  # nobody is slow
 
     def insert_and_give(positions: Positions) -> bool:
-        session.insert(dialect.insert, [encode_row(event("x"))])
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))])
         return positions.give(session, is_asked=True, is_due=False).given_after is not None
 
     try:

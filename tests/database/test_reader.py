@@ -24,7 +24,8 @@ def test_what_a_notification_tells_of_is_read_only_where_it_is_all_there(bus: st
     reader.hubs.append(hub)
 
     def give(*data: str) -> int:
-        session.insert(dialect.insert, [encode_row(event(each)) for each in data])
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event(each)) for each in data])
         return positions.give(session, is_asked=True, is_due=False).head
 
     try:

@@ -559,7 +559,8 @@ async def test_an_event_that_nobody_told_of_gets_its_position_while_jobs_stream(
 
     def insert() -> None:
         session = Session(bus)
-        session.insert(backend._dialect.insert, [encode_row(event("untold"))])
+        with session.cursor() as cursor:
+            backend._dialect.insert(cursor, [encode_row(event("untold"))])
         session.close()
 
     streaming = asyncio.create_task(asyncio.to_thread(stream))

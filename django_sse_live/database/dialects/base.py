@@ -204,16 +204,17 @@ class Dialect:
             return False
         up_to, milliseconds, has_more = found
         try:
-            session.run(self.begin)
-            for sql in self._trims(status.trimmed, up_to, milliseconds):
-                session.run(sql)
-            session.run("COMMIT")
+            self._trim(session, self._trims(status.trimmed, up_to, milliseconds))
         except UNAVAILABLE as error:
-            session.roll_back()
             if not self.may_wait(error):
                 raise
             return False
         return has_more
+
+    def _trim(self, session: Session, statements: Sequence[str]) -> None:
+        with session.transaction(self.begin):
+            for sql in statements:
+                session.run(sql)
 
     def may_wait(self, error: BaseException) -> bool:
         """Whether the error only says that another transaction holds a lock."""

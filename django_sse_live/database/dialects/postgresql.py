@@ -189,18 +189,13 @@ class PostgreSQL(Dialect):
         )
         return frozenset(name for (name,) in rows)
 
-    def trim(self, session: Session, status: Status, seconds: float) -> bool:
-        found = self._oldest(session, status, seconds)
-        if found is None:
-            return False
-        up_to, milliseconds, has_more = found
+    def _trim(self, session: Session, statements: Sequence[str]) -> None:
         session.query(
             "BEGIN ISOLATION LEVEL READ COMMITTED; "
             f"SELECT set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
             f"set_config('idle_in_transaction_session_timeout', '{LOCK_SECONDS}s', true); "
-            f"{'; '.join(self._trims(status.trimmed, up_to, milliseconds))}; COMMIT"
+            f"{'; '.join(statements)}; COMMIT"
         )
-        return has_more
 
     # Notifications
 
