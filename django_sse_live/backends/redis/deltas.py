@@ -8,11 +8,9 @@ import threading
 import time
 from typing import Final
 
-import redis
-
 from ...events import Event
 from .entries import FIELD, encode_entry
-from .server import UNAVAILABLE, Client, close_client
+from .server import UNAVAILABLE, KeptClient
 from .stream import RedisStream
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -37,9 +35,9 @@ class DeltaSender:
     """Methods may be called from any thread; one sends at a time."""
 
     def __init__(self, stream: RedisStream) -> None:
-        self._stream = stream
+        self._deltas_name = stream.deltas_name
+        self._client = KeptClient(stream.server, ANSWER_SECONDS)
         self._lock = threading.RLock()
-        self._client: Client = None
         self._again_at = 0.0  # monotonic
 
     def send(self, event: Event) -> None:
@@ -47,23 +45,13 @@ class DeltaSender:
         with self._lock:
             if time.monotonic() < self._again_at:
                 return
-            for _ in range(2):  # an idle connection may have been closed
-                is_fresh = self._client is None
-                try:
-                    if self._client is None:
-                        self._client = self._stream.server.connect(ANSWER_SECONDS)
-                    self._client.execute_command(
-                        "EVAL", _ADD, 1, self._stream.deltas_name, DELTAS_MAX, DELTAS_MS, entry
-                    )
-                    return
-                except UNAVAILABLE as error:
-                    logger.debug("Deltas of jobs are not sent: %r", error)
-                    self.close()
-                    if is_fresh or not isinstance(error, redis.ConnectionError):
-                        self._again_at = time.monotonic() + RETRY_SECONDS
-                        return
+            command = "EVAL", _ADD, 1, self._deltas_name, DELTAS_MAX, DELTAS_MS, entry
+            try:
+                self._client.run(lambda client: client.execute_command(*command))
+            except UNAVAILABLE as error:
+                logger.debug("Deltas of jobs are not sent: %r", error)
+                self._again_at = time.monotonic() + RETRY_SECONDS
 
     def close(self) -> None:
         with self._lock:
-            client, self._client = self._client, None
-            close_client(client)
+            self._client.close()

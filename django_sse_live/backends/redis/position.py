@@ -7,11 +7,9 @@ import threading
 import time
 from typing import Final
 
-from redis import TimeoutError as AnswerTimeout
-
 from ...events import NO_STREAM_ID, format_id
 from .entries import read_id
-from .server import UNAVAILABLE, Client, close_client
+from .server import UNAVAILABLE, Client, KeptClient
 from .stream import RedisStream
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -27,7 +25,7 @@ class Position:
     def __init__(self, stream: RedisStream) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self._client: Client = None
+        self._client = KeptClient(stream.server, ASK_SECONDS)
         self._last_known: str | None = None
         self._ask_again_at = 0.0  # monotonic; 0 while Redis answers
 
@@ -37,9 +35,8 @@ class Position:
         with self._lock:
             if time.monotonic() >= self._ask_again_at and (self._ask_again_at or not self._stream.outage.is_on):
                 try:
-                    self._last_known = self._ask()
+                    self._last_known = self._client.run(self._ask)
                 except UNAVAILABLE as error:
-                    self._disconnect()
                     if not self._ask_again_at:
                         logger.warning("Redis does not say where the SSE stream is: %s.", error or type(error).__name__)
                     self._ask_again_at = time.monotonic() + PAUSE_SECONDS
@@ -51,24 +48,11 @@ class Position:
 
     def close(self) -> None:
         with self._lock:
-            self._disconnect()
+            self._client.close()
 
-    def _ask(self) -> str:
+    def _ask(self, client: Client) -> str:
         stream = self._stream
-        was_idle = self._client is not None
-        try:
-            if not was_idle:
-                self._client = stream.server.connect(ASK_SECONDS)
-            epoch = self._client.get(stream.epoch_key) or self._client.eval(*stream.epoch_command())
-            last = self._client.xrevrange(stream.name, count=1)
-        except UNAVAILABLE as error:
-            if not was_idle or isinstance(error, AnswerTimeout):
-                raise
-            self._disconnect()  # Redis has closed it meanwhile
-            return self._ask()
+        epoch = client.get(stream.epoch_key) or client.eval(*stream.epoch_command())
+        last = client.xrevrange(stream.name, count=1)
         stream.epoch = epoch.decode()
         return format_id(stream.epoch, read_id(last[0][0]) if last else 0)
-
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        close_client(client)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -48,6 +48,7 @@ OWN_OPTIONS: Final = frozenset(
 
 Address = tuple[str, int]
 Client = Any  # redis.Redis or redis.asyncio.Redis, depending on the method that made it
+Result = TypeVar("Result")
 
 
 class RedisServer:
@@ -194,6 +195,33 @@ class RedisServer:
         there = ((each.host, int(each.port)) for each in cluster.get_nodes())
         self._nodes = list(dict.fromkeys([*self._hosts, *there]))
         return node.host, int(node.port)
+
+
+class KeptClient:
+    """A client that is kept between uses, and made anew if its connection was closed meanwhile. One thread at a
+    time."""
+
+    def __init__(self, server: RedisServer, answer_seconds: float) -> None:
+        self._server = server
+        self._answer_seconds = answer_seconds
+        self._client: Client = None
+
+    def run(self, work: Callable[[Client], Result]) -> Result:
+        """What ``work`` returns. Raises one of UNAVAILABLE."""
+        was_kept = self._client is not None
+        try:
+            if not was_kept:
+                self._client = self._server.connect(self._answer_seconds)
+            return work(self._client)
+        except UNAVAILABLE as error:
+            self.close()
+            if not was_kept or isinstance(error, redis.TimeoutError):
+                raise
+            return self.run(work)
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        close_client(client)
 
 
 def close_client(client: Client) -> None:
