@@ -8,7 +8,6 @@ filled anew, and every client gets a reset.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from functools import partial
 from random import random
@@ -22,7 +21,6 @@ from ...hub.hub import Hub
 from ...hub.log import EventLog
 from ...hub.recent_ends import Revocations
 from ..cancellation import within
-from ..unreadable import MALFORMED
 from .entries import LOOKBACK_ENTRIES, Decoder, Seen, read_id, write_id
 from .server import UNAVAILABLE, Client, aclose_client
 from .stream import FIRST_LINE, RedisStream
@@ -271,21 +269,12 @@ class Reader:
         self._stream.epoch = epoch
 
     async def _read_revocations(self, client: Client, epoch: str) -> Revocations | None:
-        """The kept revocations, asked for after the tail was read: later ones come as entries. None if these commands
-        are not allowed."""
+        """The kept revocations; None if these commands are not allowed."""
         if not self._hub.keeps_history:
             return None
-        stream = self._stream
         try:
-            found = {field: id async for field, id in client.hscan_iter(stream.revoked_key, count=1000)}
-            # Last: revocations dropped meanwhile are before it.
-            since = (await client.hget(stream.revoked_key, "since") or b"").decode()
-            if not since.startswith(f"{epoch}:"):
-                since, found = await stream.begin_keeping(epoch), {}
             await self._set_clock(client)
-            found.pop(b"since", None)
-            ends = [(read_id(id), _conditions(text)) for text, id in found.items()]
-            return Revocations(read_id(since.partition(":")[2].encode()), ends)
+            return await self._stream.revocations(client, epoch)
         except (redis.ResponseError, ValueError) as error:
             logger.info("Redis does not say what has been revoked, so that no ticket is good: %s", error)
             return None
@@ -333,14 +322,6 @@ class Reader:
         if not entries:
             return [], last, last, False
         return entries[::-1], read_id(entries[-1][0]) - 1, last, self._stream.is_complete(info)
-
-
-def _conditions(text: bytes) -> Any:
-    """Of what was revoked; none of them where they are malformed in whatever way, which is then anybody's."""
-    try:
-        return json.loads(text)
-    except MALFORMED:
-        return {}
 
 
 def _first_line(raw: Any) -> bytes:

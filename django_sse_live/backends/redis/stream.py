@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ...hub.recent_ends import Revocations
 from ..outage import Outage
+from ..unreadable import MALFORMED
+from .entries import read_id
 from .server import UNAVAILABLE, Client, RedisServer
 
 # Sets the new epoch if the current one is as given, and returns the epoch then. KEYS: epoch, stream. ARGV: the expected
@@ -90,11 +94,18 @@ class RedisStream:
         """Begin a new epoch, on the primary: readers may use a replica."""
         await self._on_primary("eval", *self.epoch_command(before))
 
-    async def begin_keeping(self, epoch: str) -> str:
-        """Begin to keep revocations, unless that was done in this epoch. Returns the id after which they are
-        complete."""
-        keys = self.revoked_key, self.revoked_times_key, self.name
-        return (await self._on_primary("eval", BEGIN_KEEPING, 3, *keys, epoch)).decode()  # type: ignore[no-any-return]
+    async def revocations(self, client: Client, epoch: str) -> Revocations:
+        """The kept revocations, to be asked for after the stream's tail was read: later ones come as entries. In a new
+        epoch they begin to be kept."""
+        found = {field: id async for field, id in client.hscan_iter(self.revoked_key, count=1000)}
+        # Last: revocations dropped meanwhile are before it.
+        since = (await client.hget(self.revoked_key, "since") or b"").decode()
+        if not since.startswith(f"{epoch}:"):
+            keys = self.revoked_key, self.revoked_times_key, self.name
+            since, found = (await self._on_primary("eval", BEGIN_KEEPING, 3, *keys, epoch)).decode(), {}
+        found.pop(b"since", None)
+        ends = [(read_id(id), _conditions(text)) for text, id in found.items()]
+        return Revocations(read_id(since.partition(":")[2].encode()), ends)
 
     async def primary_has(self, entry_id: str, first_line: bytes) -> bool:
         return bool(await self._on_primary("eval", FIRST_LINE, 1, self.name, entry_id) == first_line)
@@ -109,3 +120,11 @@ class RedisStream:
             return await getattr(client, method)(*arguments, **options)
         finally:
             await client.aclose()
+
+
+def _conditions(text: bytes) -> Any:
+    """Of what was revoked; none of them where they are malformed in whatever way, which is then anybody's."""
+    try:
+        return json.loads(text)
+    except MALFORMED:
+        return {}
