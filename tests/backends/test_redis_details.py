@@ -103,6 +103,34 @@ async def opened(backend: RedisStreamsBackend, hub: Hub, last_id: str) -> Client
     return client
 
 
+class Listener:
+    """A client, and all that it was sent so far."""
+
+    def __init__(self, hub: Hub, client: Client | None = None) -> None:
+        self.client = client or make_client(hub, ("c",))
+        if client is None:
+            self.client.open()
+        self.text = ""
+
+    def heard(self) -> list[Any]:
+        self.text += heard(self.client)
+        return data_of(self.text)
+
+    @property
+    def resets(self) -> int:
+        self.text += heard(self.client)
+        return self.text.count("event: reset")
+
+
+async def filled(make: Make, count: int, payload: str = "") -> tuple[RedisStreamsBackend, Hub, list[Event]]:
+    backend = make()
+    events = [event([number, payload] if payload else number) for number in range(count)]
+    hub = await hub_of(backend)
+    await asyncio.to_thread(lambda: [backend.publish(e) for e in events])
+    await until(lambda: hub.log.head == events[-1].position and len(hub.log) == 10)
+    return backend, hub, events
+
+
 async def test_an_entry_that_stands_in_the_stream_twice_is_heard_once(make: Make, server: Any, stream: str) -> None:
     backend = make()
     hub = await hub_of(backend)
@@ -116,27 +144,9 @@ async def test_an_entry_that_stands_in_the_stream_twice_is_heard_once(make: Make
         assert [e.data for e in log.read(("c",), 0)] == [1, 2]
 
 
-async def test_an_entry_of_somebody_else_is_passed_over(
-    make: Make, server: Any, stream: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    backend = make()
-    hub = await hub_of(backend)
-    server.xadd(stream, {"what": "else"})
-    server.xadd(stream, {"event": b"\xff not ours"})
-    backend.publish(event(1))
-    await until(lambda: len(hub.log) == 1)
-    assert sum("is passed over" in record.message for record in caplog.records) == 2
-
-
 async def test_what_has_left_the_log_is_read_from_redis(make: Make) -> None:
-    backend = make()
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
-        hub = await hub_of(backend)
-        events = [event(number) for number in range(450)]
-        for e in events:
-            backend.publish(e)
-        await until(lambda: hub.log.head == events[-1].position)
-        await until(lambda: len(hub.log) == 10)
+        backend, hub, events = await filled(make, 450)
         client = await opened(backend, hub, events[5].id)
         text = heard(client)
         assert '"resumed":true' in text and "event: reset" not in text
@@ -148,13 +158,8 @@ async def test_what_has_left_the_log_is_read_from_redis(make: Make) -> None:
 
 
 async def test_what_was_read_for_one_serves_those_who_come_with_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = make()
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
-        hub = await hub_of(backend)
-        events = [event(number) for number in range(60)]
-        for e in events:
-            backend.publish(e)
-        await until(lambda: len(hub.log) == 10 and hub.log.head == events[-1].position)
+        backend, hub, events = await filled(make, 60)
         connects = 0
         aconnect = backend.stream.read_server.aconnect
 
@@ -170,13 +175,8 @@ async def test_what_was_read_for_one_serves_those_who_come_with_it(make: Make, m
 
 
 async def test_what_has_left_redis_too_is_told_by_a_reset(make: Make, server: Any, stream: str) -> None:
-    backend = make()
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
-        hub = await hub_of(backend)
-        events = [event(number) for number in range(60)]
-        for e in events:
-            backend.publish(e)
-        await until(lambda: len(hub.log) == 10 and hub.log.head == events[-1].position)
+        backend, hub, events = await filled(make, 60)
         server.xtrim(stream, maxlen=30, approximate=False)
         text = heard(await opened(backend, hub, events[5].id))
         assert '"reason":"history_expired"' in text and not data_of(text)
@@ -226,40 +226,26 @@ async def test_a_stream_that_has_lost_what_was_read_is_another_stream(make: Make
     for number in range(5):
         backend.publish(event(number))
     await until(lambda: len(hub.log) == 5)
-    client = make_client(hub, ("c",))
-    client.open()
-    heard(client)
-    epoch = hub.log.epoch
+    listener, epoch = Listener(hub), hub.log.epoch
     last = server.xrevrange(stream, count=1)[0][0]
     server.xdel(stream, last)
     server.client_kill_filter(_type="normal", skipme=True)
     await until(lambda: hub.log.epoch != epoch)
-    text = heard(client)
-    assert text.count("event: reset") == 1
     backend.publish(event("live"))
-    await until(lambda: data_of(heard(client)) == ["live"])
+    await until(lambda: listener.heard() == ["live"])
+    assert listener.resets == 1
 
 
 async def test_a_connection_that_breaks_loses_nothing_and_tells_nobody(make: Make, server: Any) -> None:
     backend = make()
     hub = await hub_of(backend)
-    client = make_client(hub, ("c",))
-    client.open()
-    heard(client)
-    got: list[Any] = []
+    listener = Listener(hub)
     for number in range(40):
         if number % 10 == 5:
             server.client_kill_filter(_type="normal", skipme=True)
         await asyncio.to_thread(backend.publish, event(number))
-    text = ""
-
-    def whole() -> bool:
-        nonlocal text
-        text += heard(client)
-        return len(data_of(text)) >= 40
-
-    await until(whole)
-    assert data_of(text) == list(range(40)) and "event: reset" not in text, got
+    await until(lambda: len(listener.heard()) >= 40)
+    assert listener.heard() == list(range(40)) and not listener.resets
 
 
 async def test_a_reader_that_was_away_for_longer_than_the_stream_goes_back_has_a_gap(
@@ -269,10 +255,7 @@ async def test_a_reader_that_was_away_for_longer_than_the_stream_goes_back_has_a
     hub = await hub_of(backend)
     backend.publish(event(0))
     await until(lambda: len(hub.log) == 1)
-    client = make_client(hub, ("c",))
-    client.open()
-    heard(client)
-    epoch = hub.log.epoch
+    listener, epoch = Listener(hub), hub.log.epoch
     # Everything at once, so that nothing of it is read in between.
     fields = server.xrange(stream)[0][1][b"event"].replace(b'"seq":1', b'"seq":%d')
     pipeline = server.pipeline()
@@ -281,15 +264,8 @@ async def test_a_reader_that_was_away_for_longer_than_the_stream_goes_back_has_a
     pipeline.xtrim(stream, maxlen=5, approximate=False)
     server.client_kill_filter(_type="normal", skipme=True)
     pipeline.execute()
-    text = ""
-
-    def told() -> bool:
-        nonlocal text
-        text += heard(client)
-        return "event: reset" in text
-
     # Either it was quick enough to see them all, or it tells.
-    await until(lambda: told() or len(data_of(text)) == 20)
+    await until(lambda: listener.resets or len(listener.heard()) == 20)
     assert hub.log.epoch == epoch
 
 
@@ -305,35 +281,6 @@ async def test_a_control_event_issued_while_redis_was_away_is_obeyed(make: Make,
     finally:
         redis.resume()
     await until(lambda: client.close_reason == "disconnected")
-
-
-@pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest"])
-async def test_a_full_buffer_keeps_order_and_control_events_and_says_what_it_gave_up(
-    make: Make, when_full: str, stream: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with RedisProcess() as redis:
-        backend = make(URL=redis.url, BUFFER_EVENTS=10, BUFFER_FULL=when_full)
-        redis.kill()
-        for number in range(15):
-            backend.publish(event(number))
-            if number in (2, 12):
-                backend.publish(Event(("sse.control",), DISCONNECT, '{"user_pk": "7"}'))
-        assert backend.dropped >= 5
-        assert sum("given up" in record.message for record in caplog.records) == 1
-        redis.start()
-        await until(lambda: backend.buffered == 0)
-        server = redis_py.Redis(port=redis.port)
-        heads = [json.loads(entry[b"event"].split(b"\n")[0]) for _, entry in server.xrange(stream)]
-        numbers = [json.loads(e[b"event"].split(b"\n")[1]) for _, e in server.xrange(stream)]
-        server.close()
-    sequences = [head["seq"] for head in heads]
-    assert sequences == sorted(set(sequences))
-    types = [head["type"] for head in heads]
-    assert types.count("sse.lost") == (1 if when_full == "drop_oldest" else 2)  # one for each gap
-    assert types.count("sse.disconnect") == 2
-    kept = [number for number, type in zip(numbers, types, strict=True) if type == "t"]
-    assert kept == sorted(kept)
-    assert (kept[-1] == 14) if when_full == "drop_oldest" else (kept[0] == 0)
 
 
 async def test_a_fork_has_connections_and_a_sequence_of_its_own(redis: RedisProcess, stream: str) -> None:

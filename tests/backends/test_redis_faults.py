@@ -23,8 +23,19 @@ from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from django_sse_live.workers import REPORT
 from tests.backends.redis_process import RedisProcess, free_port
-from tests.backends.test_redis_details import Make, data_of, event, heard, hub_of, make, opened, redis, server, stream
-from tests.clients import make_client
+from tests.backends.test_redis_details import (
+    Listener,
+    Make,
+    data_of,
+    event,
+    heard,
+    hub_of,
+    make,
+    opened,
+    redis,
+    server,
+    stream,
+)
 from tests.live.harness import until
 
 __all__ = ["make", "redis", "server", "stream"]  # fixtures
@@ -116,10 +127,9 @@ def test_tls_is_for_the_sentinels_too() -> None:
 async def test_a_reader_that_falls_behind_the_stream_tells_its_clients(make: Make) -> None:
     backend, elsewhere = make(MAXLEN=100), make(MAXLEN=100)
     hub = await hub_of(backend)
-    client = make_client(hub, ("c",))
-    client.open()
+    listener = Listener(hub)
     await backend.apublish(event("first"))
-    await until(lambda: data_of(heard(client)) == ["first"])
+    await until(lambda: listener.heard() == ["first"])
 
     def publish() -> None:
         for number in range(1000):
@@ -128,16 +138,9 @@ async def test_a_reader_that_falls_behind_the_stream_tells_its_clients(make: Mak
     thread = threading.Thread(target=publish)
     thread.start()
     thread.join()  # the loop stands still meanwhile, as by a slow sync call in an async view
-    text = ""
-
-    def told() -> bool:
-        nonlocal text
-        text += heard(client)
-        return "event: reset" in text
-
-    await until(told)
+    await until(lambda: listener.resets)
     await backend.apublish(event("live"))
-    await until(lambda: "live" in data_of(heard(client)))
+    await until(lambda: "live" in listener.heard())
 
 
 async def test_a_stream_that_was_deleted_alone_leaves_no_silent_gap(make: Make, server: Any, stream: str) -> None:

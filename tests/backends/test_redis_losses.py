@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -26,7 +25,20 @@ from django_sse_live.events import DISCONNECT, Event, parse_id
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from tests.backends.redis_process import RedisProcess
-from tests.backends.test_redis_details import Make, data_of, event, heard, hub_of, make, opened, redis, server, stream
+from tests.backends.test_redis_details import (
+    Listener,
+    Make,
+    data_of,
+    event,
+    filled,
+    heard,
+    hub_of,
+    make,
+    opened,
+    redis,
+    server,
+    stream,
+)
 from tests.clients import make_client
 from tests.live.harness import until
 
@@ -35,24 +47,6 @@ __all__ = ["make", "redis", "server", "stream"]  # fixtures
 pytestmark = pytest.mark.needs("redis")
 
 ROOT = Path(__file__).parents[2]
-
-
-class Listener:
-    """A client, and all that it was sent so far."""
-
-    def __init__(self, hub: Hub) -> None:
-        self.client = make_client(hub, ("c",))
-        self.client.open()
-        self.text = ""
-
-    def heard(self) -> list[Any]:
-        self.text += heard(self.client)
-        return data_of(self.text)
-
-    @property
-    def resets(self) -> int:
-        self.text += heard(self.client)
-        return self.text.count("event: reset")
 
 
 def all_data(server: Any, stream: str) -> list[Any]:
@@ -224,17 +218,10 @@ async def test_an_id_that_another_worker_is_ahead_by_is_waited_for(make: Make, s
     await backend.apublish(event(1))
     await until(lambda: len(hub.log) == 1)
     entry_id = server.xadd(stream, {FIELD: encode_entry(event(2), "other", 1)}).decode()  # not read yet: no await
-    client = await opened(backend, hub, f"{hub.log.epoch}:{entry_id}")
+    listener = Listener(hub, await opened(backend, hub, f"{hub.log.epoch}:{entry_id}"))
     await backend.apublish(event(3))
-    text = ""
-
-    def is_heard() -> bool:
-        nonlocal text
-        text += heard(client)
-        return data_of(text) == [3]
-
-    await until(is_heard)
-    assert '"resumed":true' in text and "event: reset" not in text
+    await until(lambda: listener.heard() == [3])
+    assert '"resumed":true' in listener.text and not listener.resets
 
 
 # Stored once
@@ -403,15 +390,6 @@ async def test_malformed_entries_are_passed_over_counted_and_named_a_few_times(
 # History, bounded
 
 
-async def filled(make: Make, count: int, payload: str = "") -> tuple[RedisStreamsBackend, Hub, list[Event]]:
-    backend = make()
-    events = [event([number, payload]) for number in range(count)]
-    hub = await hub_of(backend)
-    await asyncio.to_thread(lambda: [backend.publish(e) for e in events])
-    await until(lambda: hub.log.head == events[-1].position and len(hub.log) == 10)
-    return backend, hub, events
-
-
 @pytest.mark.parametrize(("bound", "value"), [("SCAN_ENTRIES_MAX", 250), ("SCAN_BYTES_MAX", 22_000)])
 async def test_nobody_is_taken_further_back_than_the_bounds_and_that_is_remembered(
     make: Make, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
@@ -420,7 +398,7 @@ async def test_nobody_is_taken_further_back_than_the_bounds_and_that_is_remember
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
         backend, hub, events = await filled(make, 600)
         near = await opened(backend, hub, events[520].id)
-        assert [number for number, _ in data_of(heard(near))] == list(range(521, 600))
+        assert data_of(heard(near)) == list(range(521, 600))
         far = await opened(backend, hub, events[20].id)
         assert '"reason":"history_expired"' in heard(far)
 
@@ -430,7 +408,7 @@ async def test_nobody_is_taken_further_back_than_the_bounds_and_that_is_remember
         assert '"reason":"history_expired"' in heard(await opened(backend, hub, events[100].id))
         assert not asked
         again = await opened(backend, hub, events[530].id)
-        assert [number for number, _ in data_of(heard(again))] == list(range(531, 600))
+        assert data_of(heard(again)) == list(range(531, 600))
 
 
 async def test_a_client_is_sent_no_more_history_than_its_bound(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,13 +424,8 @@ async def test_history_of_another_lineage_is_served_to_nobody(
 ) -> None:
     """The reader has not noticed yet that the stream was begun anew."""
     monkeypatch.setattr("django_sse_live.backends.redis.reader.Reader._compare", lambda self, epoch: None)
-    backend = make()
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
-        hub = await hub_of(backend)
-        events = [event(number) for number in range(60)]
-        for each in events:
-            backend.publish(each)
-        await until(lambda: len(hub.log) == 10 and hub.log.head == events[-1].position)
+        backend, hub, events = await filled(make, 60)
         server.set(f"{{{stream}}}:epoch", "0a0a0a0a")
         text = heard(await opened(backend, hub, events[5].id))
     assert '"reason":"history_expired"' in text and not data_of(text)
@@ -491,7 +464,7 @@ async def test_who_comes_while_history_cannot_be_read_is_asked_to_come_back(
             assert '"reason":"not_ready","reconnect":true' in text and "event: reset" not in text
         finally:
             redis.resume()
-        assert [n for n, _ in data_of(heard(await opened(backend, hub, events[5].id)))] == list(range(6, 60))
+        assert data_of(heard(await opened(backend, hub, events[5].id))) == list(range(6, 60))
 
 
 async def test_history_read_for_one_goes_on_for_the_next_with_the_traffic(make: Make) -> None:
@@ -499,8 +472,8 @@ async def test_history_read_for_one_goes_on_for_the_next_with_the_traffic(make: 
         backend, hub, events = await filled(make, 300)
         for since, more in ((250, 20), (150, 150), (20, 5)):
             client = await opened(backend, hub, events[since].id)
-            assert [n for n, _ in data_of(heard(client))] == list(range(since + 1, len(events)))
-            fresh = [event([len(events) + number, ""]) for number in range(more)]
+            assert data_of(heard(client)) == list(range(since + 1, len(events)))
+            fresh = [event(len(events) + number) for number in range(more)]
             await asyncio.to_thread(lambda fresh=fresh: [backend.publish(e) for e in fresh])
             events += fresh
             await until(lambda last=events[-1]: hub.log.head == last.position and len(hub.log) == 10)
@@ -538,7 +511,7 @@ def test_nothing_of_a_loop_that_has_ended_is_kept(redis: RedisProcess, stream: s
 
 @pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest"])
 async def test_a_full_buffer_gives_up_what_it_says_and_keeps_the_order_of_the_rest(
-    make: Make, when_full: str, stream: str
+    make: Make, when_full: str, stream: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with RedisProcess() as own:
         backend = make(URL=own.url, BUFFER_EVENTS=10, BUFFER_FULL=when_full)
@@ -547,8 +520,10 @@ async def test_a_full_buffer_gives_up_what_it_says_and_keeps_the_order_of_the_re
         await until(lambda: backend._parts.outbox.is_quick)
         for number in range(30):
             backend.publish(event(number))
-            if number == 20:
+            if number in (2, 20):
                 backend.publish(Event(("sse.control",), DISCONNECT, '{"user_pk": "7"}'))
+        assert backend.dropped == 22
+        assert sum("given up" in record.message for record in caplog.records) == 1
         own.start()
         await until(lambda: backend.buffered == 0)
         client = redis_py.Redis(port=own.port)
@@ -560,15 +535,15 @@ async def test_a_full_buffer_gives_up_what_it_says_and_keeps_the_order_of_the_re
         client.close()
     assert [head["seq"] for head in heads] == list(range(1, len(heads) + 1))
     if when_full == "drop_oldest":
-        assert told == ["sse.disconnect", "sse.lost", *range(21, 30)]
+        assert told == ["sse.disconnect", "sse.disconnect", "sse.lost", *range(21, 30)]
     else:
-        assert told == ["before", *range(9), "sse.lost", "sse.disconnect", "sse.lost"]
+        assert told == ["before", 0, 1, 2, "sse.disconnect", *range(3, 8), "sse.lost", "sse.disconnect", "sse.lost"]
 
 
-# Every way out, and every fork
+# Every way out
 
 SITE = """
-import ctypes, os, signal, sys, time
+import os, signal, sys, time
 import django
 from django.conf import settings
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
@@ -585,41 +560,6 @@ from django_sse_live.backends import get_backend
 
 def script(code: str) -> str:
     return SITE + textwrap.dedent(code)
-
-
-def test_a_fork_that_python_is_not_told_of_is_a_publisher_of_its_own(redis: RedisProcess, server: Any) -> None:
-    server.delete("sse_live")
-    code = """
-        fork = ctypes.PyDLL(None).fork
-        children = []
-        for child in range(2):
-            pid = fork()
-            if not pid:
-                for number in range(5):
-                    broadcast("c", "t", [child, number])
-                get_backend().close()  # a slow server is not waited for, and os._exit() leaves no time
-                os._exit(0)
-            children.append(pid)
-        for pid in children:
-            os.waitpid(pid, 0)
-        broadcast("c", "t", "parent")
-    """
-    subprocess.run([sys.executable, "-c", script(code), redis.url, "2"], check=True, cwd=ROOT, timeout=60)
-    entries = [fields[b"event"] for _, fields in server.xrange("sse_live")]
-    seen, decoder = Seen(), Decoder()
-    read = [decoder.decode((b"1-1", {FIELD: entry}), "e") for entry in entries]
-    assert all(entry is not None and seen.look(entry) == "next" for entry in read)
-    assert len({entry.publisher for entry in read if entry is not None}) == 3
-    data = [entry.event.data for entry in read if entry is not None]
-    assert sorted(data[:-1]) == [[child, number] for child in range(2) for number in range(5)]
-
-
-async def test_what_is_per_process_is_made_anew_in_another(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = make()
-    before = backend._parts
-    monkeypatch.setattr(os, "getpid", lambda: 7)
-    assert backend._parts is not before and backend._parts.outbox is not before.outbox
-    assert backend._parts is backend._parts
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
