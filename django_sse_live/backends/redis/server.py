@@ -120,11 +120,7 @@ class RedisServer:
                 for client in sentinel.sentinels:
                     client.close()
         if self._kind == "cluster":
-            node: Any = redis.cluster.ClusterNode
-            nodes = [node(*address) for address in self._nodes or self._hosts]
-            cluster: Any = redis.RedisCluster.from_url(
-                self._url(self._hosts[0]), startup_nodes=nodes, socket_timeout=CONNECT_SECONDS
-            )
+            cluster = self._cluster(redis)
             try:
                 return self._of_cluster(cluster)
             finally:
@@ -141,10 +137,7 @@ class RedisServer:
                 for client in sentinel.sentinels:
                     await client.aclose()
         if self._kind == "cluster":
-            nodes = [redis.asyncio.cluster.ClusterNode(*address) for address in self._nodes or self._hosts]
-            cluster = redis.asyncio.RedisCluster.from_url(
-                self._url(self._hosts[0]), startup_nodes=nodes, socket_timeout=CONNECT_SECONDS
-            )
+            cluster = self._cluster(redis.asyncio)
             try:
                 await cluster.initialize()
                 return self._of_cluster(cluster)
@@ -185,6 +178,12 @@ class RedisServer:
         return sentinel_class(
             self._hosts, sentinel_kwargs={**_options(CONNECT_SECONDS, retry_class), **self._sentinel_options}
         )
+
+    def _cluster(self, library: Any) -> Any:
+        """``library``: redis or redis.asyncio."""
+        nodes = [library.cluster.ClusterNode(*address) for address in self._nodes or self._hosts]
+        url = self._url(self._hosts[0])
+        return library.RedisCluster.from_url(url, startup_nodes=nodes, socket_timeout=CONNECT_SECONDS)
 
     def _of_cluster(self, cluster: Any) -> Address:
         """The server that has the key. The cluster's nodes are remembered, since those of the URL may be gone one
