@@ -66,6 +66,15 @@ def tools() -> dict[str, str]:
     return {name: path for name in PROGRAMS if (path := find_program(name))}
 
 
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Any]:
+    """A redis-server for the tests of one file."""
+    from tests.backends.redis_process import RedisProcess
+
+    with RedisProcess() as process:
+        yield process
+
+
 @pytest.fixture
 def celery() -> Any:
     """Celery, with Redis as its broker."""

@@ -28,12 +28,6 @@ from tests.clients import make_client
 from tests.live.harness import until
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    with RedisProcess() as process:
-        yield process
-
-
 class LayerSuite(BackendSuite):
     layers: dict[str, Any]
 

@@ -12,10 +12,10 @@ from django_sse_live.backends.redis.server import RedisServer
 from django_sse_live.events import CONTROL_CHANNEL, Event
 from django_sse_live.jobs.records import DELTAS
 from tests.backends.redis_process import RedisProcess
-from tests.backends.test_redis_details import Make, hub_of, make, redis, server, stream
+from tests.backends.test_redis_details import Make, hub_of, make, server, stream
 from tests.live.harness import until
 
-__all__ = ["make", "redis", "server", "stream"]  # fixtures
+__all__ = ["make", "server", "stream"]  # fixtures
 
 pytestmark = pytest.mark.needs("redis")
 

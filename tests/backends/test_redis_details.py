@@ -33,12 +33,6 @@ pytestmark = pytest.mark.needs("redis")
 Make = Callable[..., RedisStreamsBackend]
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    with RedisProcess() as process:
-        yield process
-
-
 @pytest.fixture
 def server(redis: RedisProcess) -> Iterator[Any]:
     client = redis_py.Redis(port=redis.port)

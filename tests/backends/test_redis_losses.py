@@ -35,14 +35,13 @@ from tests.backends.test_redis_details import (
     hub_of,
     make,
     opened,
-    redis,
     server,
     stream,
 )
 from tests.clients import make_client
 from tests.live.harness import until
 
-__all__ = ["make", "redis", "server", "stream"]  # fixtures
+__all__ = ["make", "server", "stream"]  # fixtures
 
 pytestmark = pytest.mark.needs("redis")
 

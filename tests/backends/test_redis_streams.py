@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from unittest import IsolatedAsyncioTestCase
 
 import pytest
@@ -12,12 +11,6 @@ from django_sse_live.testing.backends import BackendSuite
 from tests.backends.redis_process import RedisProcess
 
 pytestmark = pytest.mark.needs("redis")
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    with RedisProcess() as process:
-        yield process
 
 
 class RedisStreamsBackendTests(BackendSuite, IsolatedAsyncioTestCase):
