@@ -189,14 +189,6 @@ async def test_a_new_worker_fills_its_log_within_its_bounds(make: Make) -> None:
         assert hub.log.lost(("c",), events[118].position)
 
 
-async def test_the_first_event_ever_is_not_missed_by_a_page_drawn_before_it(make: Make) -> None:
-    backend = make()
-    page = backend.position()
-    backend.publish(event(1))
-    hub = await hub_of(make())
-    assert data_of(heard(await opened(backend, hub, page))) == [1]
-
-
 async def test_no_stream_opens_before_the_log_is_filled(make: Make, redis: RedisProcess) -> None:
     redis.pause()
     try:
