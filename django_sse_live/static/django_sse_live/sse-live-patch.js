@@ -41,7 +41,10 @@ const rules = { createHTML: (html) => html };
 /** @type {typeof rules} */
 const policy = /** @type {any} */ (window).trustedTypes?.createPolicy("sse-live", rules) ?? rules;
 
-/** By the attribute, since a form's `id` property may be a control of that name. @param {any} node @returns {string} */
+// A form's control may be named as a property of the form: a hidden `id`, a button `remove`. So neither is used, nor
+// `children` or `attributes`.
+
+/** @param {any} node @returns {string} */
 const idOf = (node) => node.getAttribute?.("id") ?? "";
 
 /** Attributes that do not count as content, and the elements where they do not. */
@@ -98,10 +101,8 @@ function isHeld(element) {
 const holds = (node) => node.matches && node.ownerDocument === document && [node, ...node.querySelectorAll("*")].some(isHeld);
 
 /** The key of a node by its first descendant with an id, or a name. @param {string} name @returns {(node: any) => any} */
-const byFirst = (name) => (node) => {
-  const first = node.matches(`[${name}]`) ? node : node.querySelector(`[${name}]`);
-  return first?.getAttribute(name);
-};
+const byFirst = (name) => (node) =>
+  (node.matches(`[${name}]`) ? node : node.querySelector(`[${name}]`))?.getAttribute(name);
 
 /**
  * Keys that find a node again in other markup, the surest first: its content, its id; without an id, an id or a name in it, and its
@@ -128,8 +129,8 @@ function renewed(old, fresh) {
 
 /** @param {any} old @param {any} fresh */
 function become(old, fresh) {
-  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== NEW && name !== "open") old.removeAttribute(name);
-  for (const { name, value } of fresh.attributes) if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name) && name !== NEW && name !== "open") old.removeAttribute(name);
+  for (const name of fresh.getAttributeNames()) if (name !== "open" && old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttribute(name, fresh.getAttribute(name));
   fill(old, [...fresh.childNodes]);
   return old;
 }
@@ -139,9 +140,10 @@ function become(old, fresh) {
  * @param {any} parent @param {any[]} nodes
  */
 function fill(parent, nodes) {
+  const stay = new Set(nodes);  // a list may be long
   const fresh = nodes.filter((node) => node.parentNode !== parent);
   const added = fresh.filter((node) => idOf(node) && !document.getElementById(idOf(node)));
-  const olds = [...parent.childNodes].filter((node) => !nodes.includes(node));
+  const olds = [...parent.childNodes].filter((node) => !stay.has(node));
   const pairs = new Map();
   for (const by of KEYS) {
     const keys = olds.map(by);
@@ -151,20 +153,20 @@ function fill(parent, nodes) {
       keys.splice(at, 1);
       const [old] = olds.splice(at, 1);
       pairs.set(node, by === markup ? old : renewed(old, node));
+      stay.add(pairs.get(node));
     }
   }
-  const children = nodes.map((node) => pairs.get(node) ?? node);
-  for (const node of [...parent.childNodes]) if (!children.includes(node)) node.remove();
+  for (const node of [...parent.childNodes]) if (!stay.has(node)) node.parentNode?.removeChild(node);
   let next = parent.firstChild;
-  for (const node of children) {
+  for (const each of nodes) {
+    const node = pairs.get(each) ?? each;
     // A held node stays where it is, and later nodes are put after it.
     if (node !== next && (node.parentNode !== parent || !holds(node))) parent.insertBefore(node, next);
     next = node.nextSibling;
   }
   for (const empty of parent.querySelectorAll(`[${EMPTY}]`)) empty.toggleAttribute("hidden", !!rowsOf(empty.parentNode).length);
-  if (parent.ownerDocument !== document) return;
-  for (const node of parent.children) {
-    if (fresh.includes(node)) /** @type {any} */ (window).htmx?.process(node);
+  for (const node of fresh.filter((each) => each.matches && document.contains(each))) {
+    /** @type {any} */ (window).htmx?.process(node);
     if (!added.includes(node)) continue;
     node.setAttribute(NEW, "");
     setTimeout(() => node.removeAttribute(NEW), NEW_MS);
@@ -174,11 +176,11 @@ function fill(parent, nodes) {
 // ---- patches
 
 /** @param {any} list */
-const rowsOf = (list) => [...list.children].filter((row) => !row.hasAttribute(EMPTY));
+const rowsOf = (list) => [...list.childNodes].filter((row) => row.matches?.(`:not([${EMPTY}])`));
 
 /** Applies a patch to the page, a part of it, or a fetched page. @param {Patch} patch @param {Root} root @returns {any} */
 function perform({ action, target, html = "", id, from }, root) {
-  if (action === "reset") for (const { id } of root.querySelectorAll(REGION)) page.wanted.add(id);
+  if (action === "reset") for (const region of root.querySelectorAll(REGION)) page.wanted.add(idOf(region));
   const element = root.getElementById(target);
   // An element that was moved to a missing target is removed.
   if (!element) return from && perform({ action: "remove", target: /** @type {string} */ (id) }, root);
@@ -191,14 +193,14 @@ function perform({ action, target, html = "", id, from }, root) {
   const nodes = [...content.children].filter((node) => {
     const old = root.getElementById(idOf(node));
     if (!old || old.parentNode === list) return true;
-    if (!holds(old)) perform({ action: "remove", target: old.id }, root);
+    if (!holds(old)) perform({ action: "remove", target: idOf(node) }, root);
     return !old.isConnected;
   });
   const ids = nodes.map(idOf);
   const children = [...list.childNodes].filter((node) => node === element || !ids.includes(idOf(node) || "-"));
   // A list's index among its own children is -1.
   const at = action === "append" ? children.length : children.indexOf(element) + (/prepend|after/.test(action) ? 1 : 0);
-  children.splice(at, /replace|remove/.test(action) ? 1 : 0, ...nodes);
+  children.splice(at, /^re/.test(action) ? 1 : 0, ...nodes);
 
   // A table has the limit of rows for its body.
   const limit = +list.closest("[data-sse-live-limit], :not(tbody)").getAttribute("data-sse-live-limit") || Infinity;
@@ -207,10 +209,10 @@ function perform({ action, target, html = "", id, from }, root) {
   const rows = rowsOf(list);
   if (/prepend|before/.test(action)) rows.reverse();
   const over = /replace|update/.test(action) ? 0 : rows.length - limit;
-  for (const each of rows.filter((row, index) => index < over && !holds(row))) each.remove();
+  for (const each of rows.filter((row, index) => index < over && !holds(row))) each.parentNode?.removeChild(each);
   // Only the server knows the next row of a limited list, or the text of an empty one.
-  const region = action === "remove" && (before >= limit || !list.children.length) && list.closest(REGION);
-  if (region) page.wanted.add(region.id);
+  const region = action === "remove" && (before >= limit || !list.firstElementChild) && list.closest(REGION);
+  if (region) page.wanted.add(idOf(region));
   for (const each of ids.length ? ids.map((id) => root.getElementById(id)) : [list]) announce(each);
 }
 

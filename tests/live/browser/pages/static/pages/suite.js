@@ -167,6 +167,39 @@ test("rows go to the body of a table, and SVG is SVG", async () => {
   equal([byId("c").constructor.name, byId("c").getAttribute("r")], ["SVGCircleElement", "2"]);
 });
 
+test("a form whose controls are named as properties of a form is changed, refreshed and removed", async () => {
+  const named = ["id", "remove", "attributes", "children"].map((name) => `<button name="${name}"></button>`).join("");
+  const form = (id, text) => `<form id="${id}" data-sse-live class="${text}">${named}<p>${text}</p></form>`;
+  const both = (text) => `<div id="d">${form("f", text)}${form("g", text)}</div>`;
+  show(both("1"));
+  answers = [page(both("2"))];
+  reset();
+  await until(() => byId("d").textContent === "22");
+  put("replace", "f", form("f", "3"));
+  equal([byId("d").textContent, byId("f").className], ["32", "3"]);
+  send({ action: "remove", target: "f" });
+  put("append", "g", `<p id="p">new</p>`);
+  equal(byId("d").textContent, "2new");
+  byId("d").setAttribute("data-sse-live-limit", "1");
+  put("append", "d", form("h", "4"));
+  equal(byId("d").textContent, "4");
+});
+
+test("one more row of a list costs no more time for each row, however long the list is", () => {
+  const rows = (count) => Array.from({ length: count }, (_, index) => `<li id="r${index}">${index}</li>\n`).join("");
+  /** The least of four times, in ms, for five rows each. */
+  const cost = (count) => {
+    show(`<ol id="l">${rows(count)}</ol>`);
+    return Math.min(...[0, 1, 2, 3].map((turn) => {
+      const start = performance.now();
+      for (let each = 0; each < 5; each++) put("append", "l", `<li id="new${turn}-${each}">new</li>`);
+      return performance.now() - start;
+    }));
+  };
+  const [few, many] = [Math.max(cost(500), 2), cost(16_000)];
+  equal(many < 32 * 6 * few, true, `${few} ms for 500 rows, ${many} ms for 16,000`);
+});
+
 test("options go to a select, a table without a body gets one", async () => {
   show(`<select id="s"><option>1</option></select><table id="t"></table>`);
   put("append", "s", `<option id="o">2</option>`);
