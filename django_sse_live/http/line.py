@@ -89,7 +89,8 @@ class Line:
         now = self._loop.time()
         while (oldest := next(iter(self._inside), None)) is not None and oldest.ends_at <= now:
             self._take_back(oldest)
-        while (key := next(filter(self._has_room, self._waiting), None)) is not None:
+        # Without a free place nobody has room, and ten thousand may wait.
+        while len(self._inside) < self._places() and (key := next(filter(self._has_room, self._waiting), None)):
             turns = self._waiting.pop(key)
             turn = turns.popleft()
             if turns:

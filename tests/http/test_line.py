@@ -13,6 +13,7 @@ from django.test import AsyncRequestFactory, override_settings
 
 from django_sse_live.asgi import live_application
 from django_sse_live.http.addresses import client_address, line_address
+from django_sse_live.http.line import Line
 from tests.live.harness import until
 
 
@@ -135,6 +136,25 @@ async def test_who_gives_up_in_line_holds_up_nobody() -> None:
     door.knock("192.0.2.1")
     await door.open()
     assert door.entered == ["192.0.2.1"] * 2
+
+
+async def test_a_request_costs_the_same_however_many_wait() -> None:
+    asked = 0
+
+    def places() -> int:
+        nonlocal asked
+        asked += 1
+        return 4
+
+    line = Line(places)
+
+    async def stay_a_moment(address: str) -> None:
+        place = await line.enter(address)
+        await asyncio.sleep(0)
+        place.leave()
+
+    await asyncio.gather(*[stay_a_moment(f"192.0.2.{number}") for number in range(1000)])
+    assert asked < 10_000
 
 
 @pytest.mark.parametrize(
