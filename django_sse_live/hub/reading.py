@@ -261,7 +261,7 @@ class Reading:
         if (
             self._waiter is not None
             and not self._history
-            and self.cursor != LOST
+            and LOST != self.cursor < log.head
             and not log.lost(self.channels, self.cursor)
             and not log.with_news(self.channels, self.cursor)
         ):

@@ -82,6 +82,20 @@ async def test_the_traffic_of_many_channels_resets_nobody_who_missed_nothing(hub
         assert "event: reset" in taken(late), "of what it missed nothing is known any more"
 
 
+async def test_a_client_that_is_ahead_of_this_worker_hears_nothing_twice_when_channels_are_forgotten(hub: Hub) -> None:
+    last = EVICTED_CHANNELS_MAX + FORGET_SLICE_CHANNELS + 100
+    with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
+        ahead = opened(hub, "news", last_id=("e", last + 1))
+        for number in range(1, last + 1):
+            hub.deliver(event(number, f"user.{number}"))
+        hub.deliver(event(last + 1, "news", payload='"it has this one"'))
+        hub.deliver(event(last + 2, "news", payload='"new"'))
+        await until(lambda: hub.log.head == last + 2)
+        await asyncio.sleep(0)
+        text = taken(ahead)
+        assert '"new"' in text and "it has this one" not in text
+
+
 @pytest.mark.parametrize("settings", [{"HISTORY_SECONDS": 0}, {"HISTORY_EVENTS": 1}, {"HISTORY_BYTES": 1024}])
 async def test_what_the_history_has_no_room_for_is_still_heard_live(hub: Hub, settings: dict[str, Any]) -> None:
     with override_settings(SSE_LIVE=settings):
