@@ -81,6 +81,8 @@ class Socket:
 
     async def accept(self, headers: list[tuple[bytes, bytes]]) -> bool:
         """Accept the handshake. False if the client has left."""
+        if self._is_gone:  # some servers' send() would not say so
+            return False
         without_compression(self._send)
         return await self._try_send({"type": "websocket.accept", "headers": headers})
 

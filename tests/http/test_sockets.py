@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
-from django.test import override_settings
+from django.test import AsyncRequestFactory, override_settings
 
 from django_sse_live import abroadcast, adisconnect_clients
 from django_sse_live.asgi import live_application
@@ -185,6 +186,31 @@ async def test_cookies_of_the_handshake_are_announced(settings: Any) -> None:
 async def test_without_cookies_nothing_is_said_of_them(socket: StreamClient) -> None:
     async with socket.stream("/events/", {"channel": "news"}) as stream:
         assert stream.connected is not None and "cookies" not in stream.connected.data
+
+
+async def test_who_leaves_while_django_s_part_ends_is_gone() -> None:
+    django = get_asgi_application()
+    has_left = asyncio.Event()
+    received = [{"type": "websocket.connect"}]
+
+    async def leave_after_django(scope: Any, receive: Any, send: Any) -> None:
+        await django(scope, receive, send)
+        has_left.set()
+        await asyncio.sleep(0.01)  # as a slow request_finished
+
+    async def receive() -> Any:
+        if not received:
+            await has_left.wait()
+        return received.pop() if received else {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(message: Any) -> None:
+        """Says nothing of a client that has left, like Hypercorn's."""
+
+    request = AsyncRequestFactory()._base_scope(path="/events/", query_string=b"channel=news")
+    scope = {**request, "type": "websocket", "scheme": "ws", "subprotocols": []}
+    opened = running_hub().counts.opened
+    await asyncio.wait_for(live_application(leave_after_django)(scope, receive, send), 10)
+    assert len(running_hub().clients) == 0 and running_hub().counts.opened == opened
 
 
 async def test_a_heartbeat_and_a_reset_are_lines_with_ids(socket: StreamClient) -> None:
