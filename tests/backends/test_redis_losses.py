@@ -20,6 +20,7 @@ from django.test import override_settings
 
 from django_sse_live.backends.redis import history, outbox
 from django_sse_live.backends.redis.entries import FIELD, Decoder, Seen, encode_entry
+from django_sse_live.backends.redis.stream_writer import StreamWriter
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
 from django_sse_live.events import DISCONNECT, Event, parse_id
 from django_sse_live.hub.hub import Hub
@@ -239,6 +240,30 @@ async def test_an_event_whose_answer_was_lost_is_stored_once(
     await until(lambda: backend.buffered == 0)
     await backend.apublish(event(2))
     await until(lambda: all_data(server, stream) == [0, 1, 2])
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_a_broadcast_that_a_time_limit_interrupts_is_stored_once_and_before_the_next(
+    make: Make, server: Any, stream: str, monkeypatch: pytest.MonkeyPatch, is_sent: bool
+) -> None:
+    backend = make()
+    outbox_ = backend._parts.outbox
+    backend.publish(event(0))
+    await until(lambda: outbox_._client is not None)
+    add = StreamWriter.add
+
+    def interrupted(*arguments: Any) -> Any:  # by what a signal handler raises, as a worker of tasks does
+        monkeypatch.setattr(StreamWriter, "add", add)
+        if is_sent:
+            add(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StreamWriter, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backend.publish(event(1))
+    backend.publish(event(2))
+    await until(lambda: len(all_data(server, stream)) == 3)
+    assert all_data(server, stream) == [0, 1, 2]
 
 
 async def test_a_redis_that_is_far_away_stores_once_and_lets_no_save_wait(

@@ -126,7 +126,7 @@ class Outbox:
                 else:
                     self._buffer.put(parcel)
         else:
-            self._unanswered = batch
+            self._unanswered += batch  # behind those whose caller was interrupted
             try:
                 self._write(client)
                 if self._thread is not None:
