@@ -269,6 +269,36 @@ async def test_a_control_event_issued_while_redis_was_away_is_obeyed(make: Make,
     await until(lambda: client.close_reason == "disconnected")
 
 
+async def test_a_control_event_that_was_obeyed_is_not_obeyed_again_in_another_epoch(
+    make: Make, server: Any, stream: str
+) -> None:
+    """disconnect_clients() is no ban: who has come back since stays, though Redis has lost what came after it."""
+    backend = make()
+    hub = await hub_of(backend)
+    backend.publish(Event(("sse.control",), DISCONNECT, '{"user_pk": "7"}'))
+    backend.publish(event("lost"))
+    await until(lambda: len(hub.log) == 1)
+    epoch = hub.log.epoch
+    listener = Listener(hub, make_client(hub, ("c",), user_pk="7"))
+    listener.client.open()
+    server.xdel(stream, server.xrevrange(stream, count=1)[0][0])
+    server.client_kill_filter(_type="normal", skipme=True)
+    await until(lambda: hub.log.epoch != epoch)
+    backend.publish(event("live"))
+    await until(lambda: listener.heard() == ["live"])
+    assert listener.client.is_open and listener.resets == 1
+
+
+async def test_the_first_event_of_a_redis_that_was_emptied_is_obeyed(make: Make, server: Any, stream: str) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    client = make_client(hub, ("c",), user_pk="7")
+    client.open()
+    server.delete(stream, backend.stream.epoch_key)
+    backend.publish(Event(("sse.control",), DISCONNECT, '{"user_pk": "7"}'))
+    await until(lambda: client.close_reason == "disconnected")
+
+
 async def test_a_fork_has_connections_and_a_sequence_of_its_own(redis: RedisProcess, stream: str) -> None:
     from django_sse_live import broadcast
     from django_sse_live.backends import get_backend

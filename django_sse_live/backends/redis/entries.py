@@ -98,6 +98,10 @@ class Seen:
         self._last: OrderedDict[str, int] = OrderedDict()  # publisher → number, the longest silent first
         self._told: dict[str, int] = dict(before._last) if before is not None else {}
 
+    def was_read_before(self, entry: Entry) -> bool:
+        """Whether it was read before the stream went back."""
+        return entry.number <= self._told.get(entry.publisher, -1)
+
     def look(self, entry: Entry) -> Literal["next", "repeated", "gap"]:
         """Compare an entry with those before it. "repeated": sent again because Redis's first answer was lost. "gap":
         an earlier entry of this publisher is missing."""

@@ -243,7 +243,7 @@ class Reader:
                     seen.look(entry)
         log = EventLog(epoch, floor, complete=is_complete)
         late: list[Event] = []
-        is_first = not self._position
+        is_first = self.known_id is None
         for number, raw in enumerate(raws, 1):
             if not number % FILL_SLICE_EVENTS:
                 await asyncio.sleep(0)
@@ -256,7 +256,8 @@ class Reader:
                 log.restart(epoch, event.position)
             elif not event.type.startswith(RESERVED_PREFIX):
                 log.append(event)
-            if _is_command(event) and not is_first and (event.position > self._position or hub.log.epoch != epoch):
+            is_news = event.position > self._position or hub.log.epoch != epoch
+            if _is_command(event) and is_news and not is_first and not seen.was_read_before(entry):
                 late.append(event)
         log.skip_to(last)
         revocations = await self._read_revocations(client, epoch)
