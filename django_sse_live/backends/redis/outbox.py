@@ -126,13 +126,17 @@ class Outbox:
                 else:
                     self._buffer.put(parcel)
         else:
-            self._unanswered += batch  # behind those whose caller was interrupted
+            self._unanswered = batch
             try:
                 self._write(client)
                 if self._thread is not None:
                     return
             except UNAVAILABLE as error:
                 self._stop_direct(error)
+            except BaseException:  # raised by a signal handler: a task's time limit, Ctrl-C
+                self._stop_direct(redis.ConnectionError("the caller was interrupted"))
+                self._start_thread()
+                raise
         self._start_thread()
 
     def _stop_direct(self, error: Exception) -> None:
