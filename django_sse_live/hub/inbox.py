@@ -42,7 +42,7 @@ class Inbox:
     def put(self, item: Item) -> None:
         """Raises RuntimeError if the loop is closed."""
         self._items.append(item)
-        if not self._is_due:
+        if not self._is_due or self._loop.is_closed():
             self._is_due = True
             self._loop.call_soon_threadsafe(self._drain)
 

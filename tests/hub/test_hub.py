@@ -442,6 +442,18 @@ class TestHubs:
         broadcast("a", "t")
         assert hub not in open_hubs()
 
+    def test_a_loop_that_is_closed_before_it_has_heard_everything_keeps_nothing(self) -> None:
+        async def serve() -> Hub:
+            return running_hub()
+
+        loop = asyncio.new_event_loop()
+        hub = loop.run_until_complete(serve())
+        broadcast("a", "t")
+        assert hub in open_hubs()
+        loop.close()
+        broadcast("a", "t")
+        assert hub not in open_hubs()
+
     def test_each_loop_hears_every_event(self) -> None:
         ready, stop = threading.Barrier(3), threading.Event()
         heard: list[str] = []
