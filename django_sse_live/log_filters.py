@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import logging
 import re
+from copy import copy
 from typing import Any, Final
 
 _TOKEN: Final = re.compile(r"([?&](?:token|ticket)=)[^&\s\"']+")
+_TOKEN_OF_QUERY: Final = re.compile(r"((?:^|[?&])(?:token|ticket)=)[^&\s\"']+")  # an argument may be a query alone
 
 
 class HideTokens(logging.Filter):
@@ -23,13 +25,18 @@ class HideTokens(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg = _hidden(record.msg)
+        record.msg = _hidden(_TOKEN, record.msg)
         if isinstance(record.args, tuple):
-            record.args = tuple(_hidden(value) for value in record.args)
+            record.args = tuple(_hidden(_TOKEN_OF_QUERY, value) for value in record.args)
         elif record.args:
-            record.args = {name: _hidden(value) for name, value in record.args.items()}
+            hidden = {name: _hidden(_TOKEN_OF_QUERY, value) for name, value in record.args.items()}
+            if hidden != record.args:
+                # Of the same class: those of Gunicorn and Hypercorn have a value for every name that a format may ask.
+                arguments: Any = copy(record.args)
+                arguments.update(hidden)
+                record.args = arguments
         return True
 
 
-def _hidden(value: Any) -> Any:
-    return _TOKEN.sub(r"\1…", value) if isinstance(value, str) else value
+def _hidden(pattern: re.Pattern[str], value: Any) -> Any:
+    return pattern.sub(r"\1…", value) if isinstance(value, str) else value

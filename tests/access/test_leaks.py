@@ -148,6 +148,7 @@ async def test_the_session_key_is_not_kept(user: User) -> None:
         ("HTTP %(path)s", ({"path": "/events/?channel=a&token=s3cret"},)),
         ('"GET /events/?token=s3cret HTTP/1.1" 200', ()),
         ("%d of %s", (7, "?token=s3cret&token=s3cret~2")),
+        ('"GET /events/" "%(q)s"', ({"q": "token=s3cret&ticket=s3cret"},)),  # the query alone
     ],
 )
 def test_the_filter_for_access_logs_hides_tokens(message: str, args: Any) -> None:
@@ -155,3 +156,20 @@ def test_the_filter_for_access_logs_hides_tokens(message: str, args: Any) -> Non
     assert HideTokens().filter(record)
     assert "s3cret" not in record.getMessage()
     assert "token=…" in record.getMessage()
+
+
+class Atoms(dict[str, str]):
+    """What Gunicorn and Hypercorn give an access log: names in any case, and a dash for what a request has not."""
+
+    def __getitem__(self, name: str) -> str:
+        return self.get(name.lower(), "-")
+
+
+@pytest.mark.parametrize("query", ["token=s3cret", "channel=a"])
+def test_the_filter_leaves_an_access_log_its_own_way_to_look_a_value_up(query: str) -> None:
+    atoms = Atoms({"q": query, "{x-forwarded-for}i": "1.2.3.4"})
+    message = "%({X-Forwarded-For}i)s %({Referer}i)s %(q)s"
+    record = logging.LogRecord("hypercorn.access", logging.INFO, "", 0, message, (atoms,), None)
+    assert HideTokens().filter(record)
+    assert record.getMessage() == f"1.2.3.4 - {query.replace('s3cret', '…')}"
+    assert atoms["q"] == query, "it is the server's own"
