@@ -59,9 +59,7 @@ class WatchView(EventStreamView):
         client.info = replace(client.info, auth=WATCH_CHANNEL)
         return client
 
-    async def get_initial_events(  # type: ignore[override]
-        self, request: HttpRequest, channels: tuple[str, ...]
-    ) -> Iterable[tuple[str, Any]]:
+    async def get_initial_events(self, request: HttpRequest, channels: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
         worker_of(running_hub()).watch()
         return ()
 

@@ -9,4 +9,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Called with a Scope, a Receive and a Send. Not said here: the stubs of Django, of Channels and of servers name these
+# three by types of their own, and no application of one would be an application of another.
+ASGIApplication = Callable[..., Awaitable[None]]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial, update_wrapper
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
@@ -74,6 +74,14 @@ HOOKS: Final = (
 ALLOW: Final = "GET, HEAD, OPTIONS, POST"
 NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
+P = ParamSpec("P")
+
+
+def hook(method: Callable[P, Any]) -> Callable[P, Any]:
+    """A method that a subclass may override, sync or async: without this, type checkers would take one of the two for
+    an error. At run time it changes nothing."""
+    return method
+
 
 class EventStreamView(OpenView):
     """GET opens the stream; POST sends a message; HEAD asks whether a stream would open; OPTIONS tells what is
@@ -109,29 +117,35 @@ class EventStreamView(OpenView):
         is_ours = cls is EventStreamView or all(map(cls._is_default, HOOKS))
         return is_plain and live_settings().namespace is None and is_ours
 
+    @hook
     async def get_user(self, request: HttpRequest) -> Any:
         """The stream's user: authenticated, or None. Override it for clients that authenticate by something other than
         Django's session, such as a header. What it returns becomes ``request.user``."""
         return await request_user(request)
 
+    @hook
     def get_channels(self, request: HttpRequest) -> Iterable[str]:
         """Channels that every client of this url hears without a check. By default those fixed in the url pattern."""
         return self.kwargs.get("channels", ())  # type: ignore[no-any-return]
 
+    @hook
     async def authorize(self, request: HttpRequest, channel: str) -> bool:
         """Whether this request may hear a channel that is neither fixed, nor signed, nor public. Default: AUTHORIZE."""
         return await authorize_by_setting(request, channel)
 
+    @hook
     def get_initial_events(self, request: HttpRequest, channels: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
         """(type, data) pairs sent right after ``connected``: a snapshot. Events broadcast while it is made follow it.
         They have no ids."""
         return ()
 
+    @hook
     def get_not_before(self, request: HttpRequest) -> str | None:
         """An event id from stream_position(), or None for no bound, the default. This client gets no older event
         replayed, whatever id it brings: for members who may not hear what was said before they joined."""
         return None
 
+    @hook
     async def receive(self, request: HttpRequest, message: Message) -> Any:
         """The answer to a message whose sender may send it. By default the handler registered by @on_message gives
         it."""
