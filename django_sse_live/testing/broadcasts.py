@@ -56,8 +56,22 @@ class _Capture(Backend):
     def hear_deltas(self, hub: Hub) -> None:
         self._behind.hear_deltas(hub)
 
+    # A stream may open meanwhile. Its hub is one of the bus behind, and stays there.
+
+    def attach(self, hub: Hub) -> None:
+        self._behind.attach(hub)
+
+    async def history(self, hub: Hub, channels: tuple[str, ...], after: int) -> list[Event] | None:
+        return await self._behind.history(hub, channels, after)
+
+    async def has_reached(self, hub: Hub, position: int) -> bool:
+        return await self._behind.has_reached(hub, position)
+
     def position(self) -> str:
         return self._behind.position()
+
+    def known_position(self) -> str | None:
+        return self._behind.known_position()
 
 
 @contextmanager

@@ -229,8 +229,7 @@ class StreamClient(AsyncClient):
     ) -> None:
         super().__init__(*args, **kwargs)
         if application is None and transport == "websocket":
-            django: Any = get_asgi_application()
-            application = live_application(django)
+            application = live_application(get_asgi_application())
         self.application = application
         self.transport = transport
 

@@ -6,7 +6,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.test import TestCase, override_settings
 
-from django_sse_live import broadcast
+from django_sse_live import abroadcast, broadcast, stream_position
 from django_sse_live.testing import StreamClient, capture_broadcasts
 from tests.testapp.models import Note
 
@@ -36,6 +36,17 @@ class AsyncTests(TestCase):
         with capture_broadcasts() as broadcasts:
             pass
         self.assertEqual(broadcasts, [])
+
+    @override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["notes"]})
+    async def test_a_stream_may_open_meanwhile_and_hears_nothing_of_it(self):
+        with capture_broadcasts() as broadcasts:
+            async with StreamClient().stream("/events/", {"channel": "notes"}, last_id=stream_position()) as stream:
+                await abroadcast("notes", "captured")
+                last_id = stream.last_id
+        async with StreamClient().stream("/events/", {"channel": "notes"}, last_id=last_id) as stream:
+            await abroadcast("notes", "sent")
+            self.assertEqual((await stream.next()).type, "sent")
+        self.assertEqual([b.type for b in broadcasts], ["captured"])
 
 
 class NestedTests(TestCase):
