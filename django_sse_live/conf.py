@@ -194,7 +194,8 @@ class LiveSettings:
     max_running_messages: int = _setting(64, number(1, whole=True))  # handlers of messages at once, per worker
     # bearer token that opens the status page to users who are not staff
     status_token: str | None = _setting(None, _secret)
-    # Of clients that come, that go, that fail, and of broadcasts; the rest of a second is summed up. None: no limit.
+    # Of each kind: clients that come, go, fail or do not read, broadcasts. The rest of a second is one line. None: no
+    # limit.
     log_lines_per_second: int | None = _setting(100, number(1, whole=True, optional=True))
     # fnmatchcase patterns of the channels whose users are known: presence()
     presence_channels: tuple[str, ...] = _setting((), _strings("room.*"))

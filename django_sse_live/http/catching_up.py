@@ -7,7 +7,6 @@ address may get in a minute is bounded: a request of a hundred bytes can ask for
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -22,8 +21,6 @@ MINUTE_SECONDS: Final = 60.0
 ADDRESS_MAX_BYTES: Final = 64 * 1024 * 1024
 # A private address is usually a proxy's, and stands for all its visitors.
 PRIVATE_ADDRESS_MAX_BYTES: Final = 1024 * 1024 * 1024
-
-logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
 class ReplayBudget:
@@ -70,7 +67,7 @@ async def open_client(client: Client) -> None:
     if done:
         opening.result()
     elif client.close_reason is None:
-        logger.info("What SSE client %s missed was not read in %g s.", client.id, HISTORY_SECONDS)
+        client.hub.notices.unread(client, HISTORY_SECONDS)
         client.refuse("not_ready")
 
 

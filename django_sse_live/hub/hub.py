@@ -325,13 +325,7 @@ class Hub:
     def cut_off(self, client: Client, found: Found) -> None:
         """Drop the connection of a client whose send hangs for too long. ``found``: empty at first, and shared by the
         clients cut off together, so that one search for connections serves them all."""
-        guarded(
-            logger.info,
-            "SSE client %s has not read for %g s: its stream ends here.",
-            client.id,
-            live_settings().send_timeout_seconds,
-            extra={"client_id": client.id, "user_pk": client.user_pk, "reason": "send_timeout"},
-        )
+        guarded(self.notices.cut_off, client)
         self._drop(client, "send_timeout", found)
 
     def _drop(self, client: Client, reason: CloseReason, found: Found) -> None:

@@ -1,5 +1,5 @@
-"""Notices: the four log lines of a hub. A record has the values of its line as attributes. Their rate is limited, so
-that ten thousand returning clients do not write ten thousand lines.
+"""Notices: the log lines of a hub about its clients and broadcasts. A record has the values of its line as attributes.
+The rate of each kind is limited, so that ten thousand returning clients do not write ten thousand lines.
 
 Touched on the hub's loop alone.
 """
@@ -44,7 +44,7 @@ class _Kind:
 
 
 class Notices:
-    __slots__ = ("_loop", "_clients", "_connected", "_disconnected", "_broadcast", "_failed")
+    __slots__ = ("_loop", "_clients", "_connected", "_disconnected", "_broadcast", "_failed", "_cut_off", "_unread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clients: Sized) -> None:
         self._loop = loop
@@ -53,6 +53,8 @@ class Notices:
         self._disconnected = _Kind("SSE clients disconnected")
         self._broadcast = _Kind("SSE broadcasts")
         self._failed = _Kind("streams of SSE clients failed", logging.ERROR)
+        self._cut_off = _Kind("SSE clients that do not read")
+        self._unread = _Kind("SSE clients whose missed events were not read")
 
     def connected(self, client: Subject) -> None:
         if logger.isEnabledFor(logging.INFO) and self._may_write(self._connected):
@@ -80,6 +82,18 @@ class Notices:
         """Log the exception being handled, which has ended only this stream."""
         if self._may_write(self._failed):
             logger.exception("The stream of SSE client %s failed.", client.info.id, extra=_of(client.info))
+
+    def cut_off(self, client: Subject) -> None:
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._cut_off):
+            message = "SSE client %s has not read for %g s: its stream ends here."
+            extra = {**_of(client.info), "reason": "send_timeout"}
+            logger.info(message, client.info.id, live_settings().send_timeout_seconds, extra=extra)
+
+    def unread(self, client: Subject, seconds: float) -> None:
+        """The bus has not told in time what the client has missed."""
+        if logger.isEnabledFor(logging.INFO) and self._may_write(self._unread):
+            message = "What SSE client %s missed was not read in %g s."
+            logger.info(message, client.info.id, seconds, extra=_of(client.info))
 
     @property
     def _total(self) -> int:

@@ -87,3 +87,23 @@ async def test_streams_that_fail_are_summed_up_too_and_as_errors(
     assert failed.exc_info and vars(failed)["client_id"] == reader.client.id and vars(failed)["user_pk"] == "7"
     assert summary.getMessage().startswith("2 more streams of SSE clients failed within a second.")
     assert failed.levelno == summary.levelno == logging.ERROR
+
+
+async def test_clients_that_do_not_read_are_summed_up_too(
+    hub: Hub, connect: Connect, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    settings.SSE_LIVE = {"LOG_LINES_PER_SECOND": 1}
+    readers = [connect("a", user_pk=str(number)) for number in range(5)]
+    await until(lambda: len(hub.clients) == 5)
+    for reader in readers:
+        hub.cut_off(reader.client, {})
+        hub.notices.unread(reader.client, 5.0)
+    await until(lambda: sum("within a second" in message for message in caplog.messages) == 4)
+    about = [vars(record) for record in caplog.records if "read" in record.getMessage()]
+    assert [line["message"].partition(": its")[0] for line in about] == [
+        f"SSE client {readers[0].client.id} has not read for 30 s",
+        f"What SSE client {readers[0].client.id} missed was not read in 5 s.",
+        "4 more SSE clients that do not read within a second. Total clients: 0",
+        "4 more SSE clients whose missed events were not read within a second. Total clients: 0",
+    ]
+    assert about[0]["reason"] == "send_timeout" and about[0]["user_pk"] == about[1]["user_pk"] == "0"
