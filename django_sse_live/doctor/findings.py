@@ -27,6 +27,7 @@ from .site import Finding, Frame, Site, Stream, trusting_anyone
 CHANNEL: Final = "sse_live_doctor"
 STREAMS_OPENED: Final = 8  # to meet several workers, if there are any
 CLOCK_SECONDS: Final = 30  # that two clocks may differ by
+EVENT_STREAM: Final = "text/event-stream"
 SCRIPT: Final = "django_sse_live/sse-live.js"
 SCRIPT_TYPES: Final = ("text/javascript", "application/javascript", "application/ecmascript", "text/ecmascript")
 
@@ -59,7 +60,7 @@ def examine(url: str, *, token: str | None = None, reload: str | None = None, se
         return
     try:
         stream = Stream(site)
-        connected = stream.next(site.seconds)
+        connected = stream.next(site.seconds) if stream.kind == EVENT_STREAM else None
     except TimeoutError:
         yield Finding(
             "fault",
@@ -71,7 +72,8 @@ def examine(url: str, *, token: str | None = None, reload: str | None = None, se
         yield Finding("fault", f"The stream broke as it opened: {error}.", "Look at the log of the proxy.")
         return
     yield from _opening(stream, connected)
-    if connected is None or connected.type != "connected":
+    if connected is None or not _is_ours(connected):
+        stream.close()
         return
     yield from _http_version(site)
     yield from _script(site)
@@ -107,15 +109,16 @@ def _first_answer(site: Site) -> Generator[Finding, None, bool]:
 
 
 def _opening(stream: Stream, first: Frame | None) -> Iterator[Finding]:
-    kind = stream.response.headers.get_content_type()
-    if first is None:
+    if stream.kind != EVENT_STREAM:
+        yield Finding("fault", f"What is there is no stream of django-sse-live, but {stream.kind}.", REFUSALS[404])
+    elif first is None:
         yield Finding(
             "fault", "The stream ended before its first frame.", "Look at the logs of the site and the proxy."
         )
     elif first.type == "goodbye":
         yield Finding("fault", f"The site lets nobody in: {first.data.get('reason')}.", REFUSALS[503])
-    elif kind != "text/event-stream" or first.type != "connected":
-        yield Finding("fault", f"What is there is no stream of django-sse-live, but {kind}.", REFUSALS[404])
+    elif not _is_ours(first):
+        yield Finding("fault", "What is there is no stream of django-sse-live, but another's.", REFUSALS[404])
     else:
         yield Finding("good", "The stream opens, and its first frame comes at once.")
     if stream.encoding:
@@ -124,6 +127,10 @@ def _opening(stream: Stream, first: Frame | None) -> Iterator[Finding]:
             f"The stream is compressed ({stream.encoding}): events wait until there is enough to compress.",
             "Switch compression off for text/event-stream. nginx: gzip off; in the location of the stream.",
         )
+
+
+def _is_ours(first: Frame) -> bool:
+    return first.type == "connected" and "heartbeat" in first.data
 
 
 def _http_version(site: Site) -> Iterator[Finding]:

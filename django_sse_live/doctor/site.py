@@ -75,6 +75,7 @@ class Stream:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, deflate", "Cache-Control": "no-cache"}
         connection.request("GET", site.path(**query), headers=headers)
         self.response: HTTPResponse = connection.getresponse()
+        self.kind: str = self.response.headers.get_content_type()
         self.encoding: str = self.response.headers.get("Content-Encoding", "")
         self._decompress = zlib.decompressobj(47) if self.encoding in ("gzip", "deflate") else None
         self._rest = b""
@@ -87,13 +88,14 @@ class Stream:
             self._socket.settimeout(max(end - time.monotonic(), 0.001))
             try:
                 piece = self.response.read1(65536)
+                more = piece if self._decompress is None else self._decompress.decompress(piece)
             except TimeoutError:
                 raise
-            except (OSError, HTTPException):
+            except (OSError, HTTPException, zlib.error):
                 return None
             if not piece:
                 return None
-            self._rest += piece if self._decompress is None else self._decompress.decompress(piece)
+            self._rest = (self._rest + more).replace(b"\r\n", b"\n")
         text, _, self._rest = self._rest.partition(b"\n\n")
         fields = dict(line.partition(": ")[::2] for line in text.decode(errors="replace").split("\n"))
         self.last_id = fields.get("id", self.last_id)

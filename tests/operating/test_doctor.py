@@ -164,9 +164,24 @@ async def test_who_does_not_answer_or_refuses(server: Server) -> None:
         assert "status 502" in (found := await found_at(url)) and "The proxy does not reach" in found
 
 
-async def test_what_is_no_stream_of_ours() -> None:
-    async with answering(b"Content-Type: text/html\r\n", b"<!doctype html>\n\n") as url:
-        assert "no stream of django-sse-live, but text/html" in await found_at(url)
+@pytest.mark.parametrize(
+    ("kind", "body", "found"),
+    [
+        (b"text/html", b"<!doctype html>\n\n", "but text/html"),
+        (b"text/html", b"<!doctype html>", "but text/html"),
+        (b"text/event-stream", b"event: ping\r\ndata: 1\r\n\r\n", "but another's"),
+        (b"text/event-stream", b"event: connected\ndata: {}\n\n", "but another's"),
+    ],
+)
+async def test_what_is_no_stream_of_ours(kind: bytes, body: bytes, found: str) -> None:
+    async with answering(b"Content-Type: %b\r\n" % kind, body, stays=True) as url:
+        said = await found_at(url, seconds=SECONDS_FOR_WHAT_NEVER_COMES)
+    assert said.startswith(f"fault: What is there is no stream of django-sse-live, {found}.") and said.count(": ") == 1
+
+
+async def test_what_only_says_that_it_is_compressed() -> None:
+    async with answering(b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n", CONNECTED) as url:
+        assert "fault: The stream is compressed (gzip)" in await found_at(url)
 
 
 async def test_a_worker_that_is_full() -> None:
@@ -263,4 +278,6 @@ async def test_the_exit_status_says_whether_something_must_be_changed(server: Se
     bad = await asyncio.to_thread(run, f"{server.url}/events/")
     assert bad.returncode == 1
     assert "fault  The page's script is not there" in bad.stdout and "One thing to be changed." in bad.stderr
-    assert "is no url" in (await asyncio.to_thread(run, "events/")).stderr
+    for url in ("events/", "http://[::1/events/"):
+        assert "is no url" in (await asyncio.to_thread(run, url)).stderr
+    assert "status 404" in (await asyncio.to_thread(run, f"{server.url}/événements/")).stdout

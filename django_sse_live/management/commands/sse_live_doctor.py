@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.encoding import iri_to_uri
 
 from ...backends import get_backend
 from ...doctor.findings import examine
@@ -25,7 +27,12 @@ class Command(BaseCommand):
     def handle(
         self, *args: Any, url: str, token: str | None, reload: str | None, seconds: float, **options: Any
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        url = iri_to_uri(url)
+        try:
+            is_url = bool(urlsplit(url).hostname) and url.startswith(("http://", "https://"))
+        except ValueError:
+            is_url = False
+        if not is_url:
             raise CommandError(f"{url!r} is no url, such as https://example.com/events/.")
         style = {"good": self.style.SUCCESS, "note": self.style.WARNING, "fault": self.style.ERROR}
         faults = 0
