@@ -209,24 +209,26 @@ class Hub:
             if not self._filling.done():
                 self._filling.set_result(None)
             self._filling = None
-        self._everyone_is_lost()
+        self._are_lost(list(self.clients))
 
     def restart(self, epoch: str, head: int) -> None:
-        """Begin a new epoch. Old positions mean nothing any more, so every client gets a reset."""
+        """Begin anew at this position. Every client gets a reset: what was before it means nothing any more in another
+        epoch, and may be incomplete in this one."""
         if self.revocations is not None:
             self.revocations.lose(head)
+        # In this epoch, a client that is ahead of this worker has passed the position elsewhere.
+        passed = head if epoch == self.log.epoch else float("inf")
         self.log.restart(epoch, head)
-        self._everyone_is_lost()
+        self._are_lost([client for client in self.clients if client.cursor < passed])
 
     def lose(self) -> None:
         """Note that events may be missing between the head and the next event: every client gets a reset."""
         self.log.lose()
         self.revocations = None
-        self._everyone_is_lost()
+        self._are_lost(list(self.clients))
 
-    def _everyone_is_lost(self) -> None:
+    def _are_lost(self, clients: list[Client]) -> None:
         self.shared_bodies.clear()
-        clients = list(self.clients)
         for client in clients:
             client.cursor = LOST
         self.fan_out.wake(clients)

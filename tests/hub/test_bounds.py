@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_sse_live.events import DISCONNECT, Event
+from django_sse_live.events import CONTROL_CHANNEL, DISCONNECT, LOST_EVENTS, Event
 from django_sse_live.hub import inbox
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
@@ -94,6 +94,17 @@ async def test_a_client_that_is_ahead_of_this_worker_hears_nothing_twice_when_ch
         await asyncio.sleep(0)
         text = taken(ahead)
         assert '"new"' in text and "it has this one" not in text
+
+
+async def test_a_client_that_is_ahead_of_this_worker_is_not_taken_back_by_a_loss_that_it_has_passed(hub: Hub) -> None:
+    here, ahead = opened(hub, "news"), opened(hub, "news", last_id=("e", 4))
+    hub.deliver(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}", position=2))
+    for number in (3, 4, 5):
+        hub.deliver(event(number, "news"))
+    await until(lambda: hub.log.head == 5)
+    text = taken(ahead)
+    assert "event: reset" not in text and text.count("id: ") == 1 and "id: e:0-5\n" in text
+    assert "event: reset" in taken(here)
 
 
 @pytest.mark.parametrize("settings", [{"HISTORY_SECONDS": 0}, {"HISTORY_EVENTS": 1}, {"HISTORY_BYTES": 1024}])
