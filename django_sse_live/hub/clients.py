@@ -109,7 +109,8 @@ class Client(Reading):
 
     def replay(self, history: list[Event]) -> None:
         """Before open(): send these events first. They are all events after the cursor that the log has evicted."""
-        self._hold(history, max(self.hub.log.evicted_to, history[-1].position if history else 0))
+        after = max(self.hub.log.evicted_to, history[-1].position if history else 0)
+        self._hold([*reversed(self._history or ()), *history], after)  # behind what is held since it was made
 
     def open(self) -> None:
         """Enter the registry and send ``connected``; if there is no room, say goodbye."""

@@ -76,6 +76,17 @@ class TestReplays:
         assert data(taken(client)) == list(range(191, 301))
         client.leave()
 
+    async def test_one_from_the_backend_comes_behind_what_is_held_already(self) -> None:
+        hub = await filled(300)
+        client = make_client(hub, last_id=("e", 201))
+        await add(hub, range(301, 501))  # while the snapshot is made: the log evicts what came after its making, too
+        assert client.needs_history
+        client.replay([event(position) for position in range(client.cursor + 1, 401)])
+        client.open()
+        text = taken(client)
+        assert "event: reset" not in text and data(text) == list(range(202, 501))
+        client.leave()
+
     async def test_one_that_the_log_still_has_is_not_lost_before_the_stream_opens(self) -> None:
         hub = await filled(300)
         client = make_client(hub, last_id=("e", 201))
