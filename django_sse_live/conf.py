@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.signals import setting_changed
@@ -236,6 +237,11 @@ def management_command() -> str | None:
     path = Path(program)
     is_django = path.name in ("manage.py", "django-admin") or path.parts[-2:] == ("django", "__main__.py")
     return arguments[0] if is_django and arguments else None
+
+
+def is_test_run() -> bool:
+    """Whether django.test.utils.setup_test_environment() was called, as every test runner does."""
+    return hasattr(mail, "outbox")
 
 
 def _forget(*, setting: str, **_: Any) -> None:

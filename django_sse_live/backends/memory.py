@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from django.core import mail
-
+from ..conf import is_test_run
 from ..events import ENDS, RESERVED_PREFIX, Event, make_position, position_milliseconds
 from ..hub.hub import Hub
 from ..hub.log import EventLog
@@ -85,8 +84,8 @@ class MemoryBackend(Backend):
     def _warn_if_alone(self) -> None:
         """Warn in a process that can have no streams: it has never loaded Django's ASGI support, so it is a management
         command, a Celery worker or a WSGI server. Other processes may be workers before their first stream."""
-        if hasattr(mail, "outbox"):
-            return  # a test run: django.test.utils.setup_test_environment() was called
+        if is_test_run():
+            return
         self._may_be_alone = False
         if not open_hubs() and "django.core.asgi" not in sys.modules:
             logger.warning(
