@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename, get_user_model
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
@@ -208,6 +208,7 @@ def _may_see_users(request: HttpRequest) -> bool:
 def _user_called(text: str) -> Any:
     """The user whose name this is, if the filter is one."""
     users = get_user_model()
-    if not text:
+    try:
+        return users._default_manager.filter(**{users.USERNAME_FIELD: text}).first() if text else None
+    except (TypeError, ValueError, ValidationError):  # it may be a number, or a UUID
         return None
-    return users._default_manager.filter(**{users.USERNAME_FIELD: text}).first()

@@ -8,11 +8,12 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext_lazy as _
 
 
 class SSELiveConfig(AppConfig):
     name = "django_sse_live"
-    verbose_name: str = "Live events"
+    verbose_name: Any = _("Live events")  # the heading in the admin
 
     def ready(self) -> None:
         from . import backends, checks, conf, metrics, model_signals, revocation, workers

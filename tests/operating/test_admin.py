@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.test import Client
+from django.utils import translation
 
 from django_sse_live.models import LiveConnection
 from django_sse_live.testing import capture_broadcasts
@@ -41,6 +43,13 @@ def logged_in(*permissions: str, sees_users: bool = False, **fields: Any) -> Cli
 
 def test_the_page_is_in_the_admins_index_for_who_may_see_it() -> None:
     assert f'href="{PAGE}"' in logged_in("view").get("/admin/").content.decode()
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr", "id", "pt-br"])
+def test_its_heading_in_the_index_is_in_the_language_of_the_admin(language: str) -> None:
+    with translation.override(language):
+        heading = str(apps.get_app_config("django_sse_live").verbose_name)
+    assert heading != "Live events"
 
 
 def test_nobody_else_finds_it() -> None:
@@ -134,6 +143,15 @@ def test_a_users_name_is_a_filter() -> None:
     carl = make_user("carl")
     assert f'data-filter="user:{carl.pk}"' in client.get(PAGE, {"q": "carl"}).content.decode()
     assert 'data-filter="10.0 room"' in client.get(PAGE, {"q": " 10.0\n room"}).content.decode()
+
+
+def test_a_filter_need_not_be_what_a_users_name_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = logged_in("view", sees_users=True)
+    monkeypatch.setattr(get_user_model(), "__str__", lambda user: user.username)
+    monkeypatch.setattr(get_user_model(), "USERNAME_FIELD", "id")  # of a project whose users log in by a number
+    carl = make_user("carl")
+    for text, shown in ((str(carl.pk), f"user:{carl.pk}"), ("room", "room"), ("9" * 30, "9" * 30)):
+        assert f'data-filter="{shown}"' in client.get(PAGE, {"q": text}).content.decode()
 
 
 async def test_the_stream_brings_every_report_to_who_may_see_it(connect: Connect) -> None:
