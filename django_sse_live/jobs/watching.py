@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..backends import get_backend
 from ..hub.clients import Client
@@ -36,6 +36,8 @@ UNCARRIED_SILENT_SECONDS: Final = 1.0
 HELD_BYTES: Final = 16 * 1024 * 1024
 ASK_AGAIN_SECONDS: Final = 0.5  # between two whole states for one page
 
+Answer = TypeVar("Answer")
+
 
 class Watching:
     def __init__(self, hub: Hub) -> None:
@@ -44,6 +46,7 @@ class Watching:
         self._held_bytes = 0
         self._reading: asyncio.TimerHandle | bool | None = None  # True: a read is under way
         self._looking: asyncio.TimerHandle | None = None
+        self._said: set[str] = set()  # what the log says of the cache, until it is so no longer
         hub.parts[Watching] = self
         hub.handlers[DELTAS] = self._hear
         hub.handlers[ASK] = self._was_asked
@@ -184,11 +187,21 @@ class Watching:
 
     async def _find(self, jobs: list[Heard]) -> dict[str, Found] | None:
         """The jobs that the cache has, by id. None if it cannot be read."""
+        return await self._ask_cache(
+            lambda: job_store().read(job.id for job in jobs), "The state of jobs cannot be read; it is tried again."
+        )
+
+    async def _ask_cache(self, ask: Callable[[], Answer], failure: str) -> Answer | None:
+        """None if the cache raises. The log says so once, until the same works again."""
         try:
-            return await in_thread(lambda: job_store().read(job.id for job in jobs))
+            answer = await in_thread(ask)
         except Exception:
-            report_failure("The state of jobs cannot be read; it is tried again.")
+            if failure not in self._said:
+                self._said.add(failure)
+                report_failure(failure)
             return None
+        self._said.discard(failure)
+        return answer
 
     def _answer(self, job: Heard, found: Found | None, woken: list[Client]) -> None:
         now = self.hub.loop.time()
@@ -254,24 +267,21 @@ class Watching:
         self.hub.fan_out.wake(woken)
 
     async def _look_at(self, jobs: list[Heard]) -> None:
-        try:
-            changed = await in_thread(lambda: job_store().look(job.id for job in jobs))
-        except Exception:
-            report_failure("Whether jobs still run cannot be asked; it is tried again.")
-            return
+        changed = await self._ask_cache(
+            lambda: job_store().look(job.id for job in jobs),
+            "Whether jobs still run cannot be asked; it is tried again.",
+        )
         for job in jobs:
-            if job.id in changed:
+            if job.id in (changed or ()):
                 self._ask_all(job)
 
     async def _say_watched(self, jobs: list[Heard]) -> None:
-        def say() -> None:
+        def say() -> bool:
             for job in jobs:
                 job_store().watch(job.id, job.alone_seconds or 0)
+            return True
 
-        try:
-            await in_thread(say)
-        except Exception:
-            report_failure("That a job is watched cannot be said; it is tried again.")
+        if not await self._ask_cache(say, "That a job is watched cannot be said; it is tried again."):
             for job in jobs:
                 job.watch_at = 0.0
 

@@ -263,6 +263,31 @@ async def test_many_who_join_at_once_are_one_read(monkeypatch: pytest.MonkeyPatc
     assert len(reads) <= 1 + (loop.time() - began) / watching.READ_SECONDS
 
 
+async def test_a_cache_that_is_away_is_said_once_and_again_the_next_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = await astart_job()
+    read, refused, is_away = JobStore.read, list[int](), True
+
+    def read_if_there(self: JobStore, ids: Any) -> Any:
+        if is_away:
+            refused.append(len(caplog.records))
+            raise ConnectionError("the cache is away")
+        return read(self, ids)
+
+    monkeypatch.setattr(JobStore, "read", read_if_there)
+    for times in (1, 2):
+        refused.clear()
+        is_away = True
+        async with watch(job.token) as page:
+            await asyncio.to_thread(until, lambda: len(refused) == 3)
+            is_away = False
+            await page.frame()
+        assert [record.getMessage() for record in caplog.records if record.name == "django_sse_live"] == [
+            "The state of jobs cannot be read; it is tried again."
+        ] * times
+
+
 async def test_deltas_push_no_event_out_and_have_no_place_in_the_log(settings: Any) -> None:
     settings.SSE_LIVE = {"HISTORY_EVENTS": 5, "PUBLIC_CHANNELS": ["c"]}
     replace_backend(None)  # the next one's log has nothing of the tests before
