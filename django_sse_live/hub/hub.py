@@ -35,7 +35,7 @@ from .log import SLICE_CHANNELS, EventLog
 from .notices import Notices
 from .outgoing import Outgoing
 from .reading import LOST, CloseReason
-from .recent_ends import RecentEnds, Revocations
+from .recent_ends import CONDITION_NAMES, RecentEnds, Revocations
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -137,11 +137,17 @@ class Hub:
     def _obey(self, event: Event) -> Work | None:
         """Obey a control event."""
         if event.type in ENDS:
-            conditions = json.loads(event.payload)
+            conditions, now = json.loads(event.payload), self.loop.time()
+            is_final = event.type == DISCONNECT
             if self.revocations is not None:
                 self.revocations.revoke(event.position, conditions)
-            self._recent_ends.add(self.loop.time(), conditions)
-            return self._end_matching(conditions, is_final=event.type == DISCONNECT)
+            try:
+                self._recent_ends.add(now, conditions)
+            except ValueError:  # of a newer version on another worker: all that it may concern are checked again
+                self._recent_ends.lose(now)
+                conditions = {name: conditions[name] for name in CONDITION_NAMES & conditions.keys()}
+                is_final = False
+            return self._end_matching(conditions, is_final=is_final)
         if event.type == LOST_EVENTS:
             self.restart(self.log.epoch, event.position)
         elif event.type in self.handlers:  # unknown types come from newer versions on other workers

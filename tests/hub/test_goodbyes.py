@@ -194,6 +194,28 @@ async def test_what_came_after_a_revocation_is_not_heard_for_a_later_goodbye(hub
     client.leave()
 
 
+@pytest.mark.parametrize("type", [DISCONNECT, REVOKE])
+async def test_of_an_end_that_a_newer_version_narrows_everybody_it_may_concern_is_checked_again(
+    hub: Hub, caplog: pytest.LogCaptureFixture, type: str
+) -> None:
+    ann, bob = (make_client(hub, ("a",), user_pk=pk) for pk in ("1", "2"))
+    opening = make_client(hub, ("a",), user_pk="1", checked_at=hub.loop.time())  # checked before, and not open yet
+    for client in (ann, bob):
+        client.open()
+        all_of(client)
+    hub.deliver(control(1, type, user_pk="1", device="phone"))
+    await until(lambda: hub.log.head == 1)
+    opening.open()
+    for client in (ann, opening):
+        text = all_of(client)
+        assert '"reason":"revoked","reconnect":true' in text
+    assert bob.close_reason is None and not caplog.records
+    hub.deliver(control(2, type, device="phone"))
+    await until(lambda: bob.close_reason == "revoked")
+    for client in (ann, bob):
+        client.leave()
+
+
 async def test_ten_thousand_are_ended_in_slices_and_what_comes_after_waits(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
