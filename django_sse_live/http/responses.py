@@ -15,6 +15,7 @@ from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import ResponseHeaders
 
 from ..hub.clients import Client
+from ..hub.failures import guarded
 from .catching_up import open_client
 from .handoff import handoff_of
 from .refusals import Refused
@@ -158,7 +159,7 @@ class EventStream:
                 await self._room()
         except Exception:
             # The headers are out: the server would drop the connection, or take the error for a broken pipe.
-            client.hub.notices.failed(client)
+            guarded(client.hub.notices.failed, client)
             client.leave("error")
         except BaseException:  # cancelled: the client left
             await self.aclose()

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from ..hub.clients import Client
+from ..hub.failures import guarded
 from .catching_up import open_client
 from .servers import UNSENT_MAX_BYTES, breathe, say_it_is_gone, writer_of
 from .types import Receive, Send
@@ -32,7 +33,7 @@ async def serve_watched(client: Client, watcher: asyncio.Task[None], send: Send)
     except asyncio.CancelledError:
         pass  # raised by the server: the client left
     except Exception:
-        client.hub.notices.failed(client)
+        guarded(client.hub.notices.failed, client)
         client.leave("error")
     client.leave()
     watcher.cancel()

@@ -49,6 +49,27 @@ async def test_an_error_of_our_own_is_logged_as_a_fault_whatever_its_type(
     assert stream.sent[-1].get("more_body", False) is False, "the response is ended"
 
 
+async def test_an_error_that_cannot_even_be_logged_ends_the_stream_alone(
+    application: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise ValueError("of ours")
+
+    stream = Connection()
+    async with stream.opened(application):
+        (client,) = running_hub().clients
+        monkeypatch.setattr(Client, "take", fail)
+        logging.getLogger("django_sse_live").addFilter(fail)
+        try:
+            client.wake()
+            assert stream.task is not None
+            await asyncio.wait_for(asyncio.shield(stream.task), 10)
+        finally:
+            logging.getLogger("django_sse_live").removeFilter(fail)
+    assert client.close_reason == "error" and len(running_hub().clients) == 0
+    assert stream.sent[-1].get("more_body", False) is False, "the response is ended"
+
+
 @pytest.mark.parametrize("error", [OSError("broken pipe"), RuntimeError("unexpected message"), ConnectionResetError()])
 async def test_an_error_of_send_is_a_client_that_left(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     stream = Connection()
