@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 
+from django_sse_live import broadcast
 from django_sse_live.database import DatabaseBackend
+from django_sse_live.database.problems import explained
 from tests.database.conftest import MakeAlias, data_of, hub_of, site_settings
 from tests.live.harness import until
 from tests.testapp.models import Note
@@ -82,3 +84,34 @@ async def test_with_immediate_none_fails_though_several_write(add_alias: MakeAli
         assert not failed
         await until(lambda: len(data_of(hub, "notes")) == 200)
         worker.close()
+
+
+def test_a_database_that_takes_no_writes_is_called_so(add_alias: MakeAlias, tmp_path: Path) -> None:
+    file = tmp_path / "site.sqlite3"
+    add_alias({"NAME": str(file)}, migrated=True)
+    alias = add_alias({"NAME": f"file:{file}?mode=ro"})
+    with site_settings(alias), pytest.raises(DatabaseError, match=f"{alias!r} is read-only") as raised:
+        with transaction.atomic(using=alias):
+            broadcast("notes", "tick", using=alias)
+    assert "GRANT" not in str(raised.value)
+
+
+class InReadOnlyTransaction(Exception):
+    sqlstate = "25006"
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        InReadOnlyTransaction("cannot execute INSERT in a read-only transaction"),
+        Exception(
+            1290, "The MariaDB server is running with the --read-only option so it cannot execute this statement"
+        ),
+        Exception(1290, "The MySQL server is running with the --super-read-only option so it cannot execute this"),
+        Exception(1792, "Cannot execute statement in a READ ONLY transaction."),
+    ],
+)
+def test_so_is_a_replica(cause: Exception) -> None:
+    error = OperationalError(*cause.args)
+    error.__cause__ = cause
+    assert "database 'default' is read-only" in str(explained(error, "default"))
