@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, reset_queries
 
 from ..backends import get_backend
 from ..events import CONTROL_CHANNEL, Event
@@ -103,6 +103,7 @@ class Writers:
                     self._has_failed = True
                     report_failure("The state of jobs cannot be written; it is tried again.")
                 close_old_connections()
+            reset_queries()  # a cache in a database: no request ends here, and DEBUG would keep each stored text
             if self._writers:
                 idle_at = 0.0
                 continue

@@ -12,13 +12,13 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 
 from django_sse_live import Job, JobOver, afind_job, astart_job, find_job, start_job
 from django_sse_live.backends.memory import MemoryBackend
 from django_sse_live.checks import check_jobs_cache
 from django_sse_live.hub.registry import process_part
-from django_sse_live.jobs import running
+from django_sse_live.jobs import running, writers
 from django_sse_live.jobs.records import Record, from_unit, units
 from django_sse_live.jobs.store import JobStore
 from django_sse_live.jobs.writers import Writers
@@ -451,3 +451,27 @@ async def test_the_async_twins() -> None:
     assert found is not None and await found.acancel()
     assert await job.afail("no") is False
     assert (await found.arefresh()).state == "cancelled"
+
+
+def test_a_long_job_fills_no_query_log_of_debug(
+    transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache in a database is written twice a second, each time with the whole text."""
+    settings.DEBUG = True
+    monkeypatch.setattr(writers, "STORE_SECONDS", 0.0)
+    logged: list[int] = []
+    put = JobStore.put
+
+    def put_in_database(self: JobStore, records: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            logged.append(len(connection.queries_log))
+            connection.cursor().execute("SELECT 1")
+        put(self, records)
+
+    monkeypatch.setattr(JobStore, "put", put_in_database)
+    job = start_job()
+    for times in range(1, 4):
+        job.write("x")
+        until(lambda times=times: len(logged) >= times)
+    assert set(logged) == {0}
+    job.finish()
