@@ -73,11 +73,11 @@ async def open_client(client: Client) -> None:
 
 def _missed_bytes(client: Client, budget: ReplayBudget) -> int:
     """The bytes of the events before its opening that it will get."""
-    log, position = client.hub.log, client.cursor
-    same = (client.channels, position, log.epoch, log.head)
+    log, position, held = client.hub.log, client.cursor, client.held
+    same = (client.channels, position, log.epoch, log.head, held[-1].position if held else 0)
     if budget.last_asked[0] == same:  # clients that come back together have missed the same
         return budget.last_asked[1]
-    size = BUS_READ_BYTES if client.needs_history else 0
+    size = sum(event.size for event in held) + (BUS_READ_BYTES if client.needs_history else 0)
     while position < log.head and (events := log.read(client.channels, position)):
         size += sum(event.size for event in events)
         position = events[-1].position

@@ -118,6 +118,11 @@ class Reading:
     def is_open(self) -> bool:
         return self._audience is not None and self.close_reason is None
 
+    @property
+    def held(self) -> list[Event]:
+        """The events that it holds to be replayed, newest first."""
+        return self._history or []
+
     def _hold(self, history: list[Event], after: Cursor) -> None:
         """Keep the events to be replayed: this history, and those of the log after that position, which it may evict
         before they are sent."""

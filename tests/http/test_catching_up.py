@@ -101,6 +101,19 @@ async def test_one_address_has_a_budget_of_replayed_bytes_a_minute(monkeypatch: 
     assert await missed("10.0.0.1", before) == ["connected", ""]
 
 
+@override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["news"], "HISTORY_EVENTS": 20})
+async def test_what_is_held_since_the_view_counts_as_all_that_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catching_up, "ADDRESS_MAX_BYTES", 25_000)
+    running_hub()
+    await abroadcast("news", "said", "before")
+    position = stream_position()
+    for _ in range(18):  # the log is about to evict the first of them
+        await abroadcast("news", "said", "x" * 1000)
+    await until(lambda: running_hub().log.head_id == stream_position())
+    assert await missed("8.8.8.8", position) == ["connected", ""]
+    assert await missed("8.8.8.8", position) == ["goodbye", "replay_limit"]
+
+
 def test_a_budget_begins_anew_with_each_minute_and_forgets() -> None:
     now = [100.0]
     budget = catching_up.ReplayBudget(lambda: now[0])
