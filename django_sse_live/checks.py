@@ -32,7 +32,7 @@ def register() -> None:
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
     try:
-        live_settings()
+        given = live_settings()
         get_backend()
     except ImproperlyConfigured as error:
         if management_command() == "runserver" and threading.current_thread() is not threading.main_thread():
@@ -41,6 +41,14 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[ch
             raise SystemExit(1) from None
         hint = "Every key of SSE_LIVE, with what it takes, is in django_sse_live/conf.py."
         return [checks.Error(str(error), hint=hint, id="sse_live.E001")]
+    if given.token_max_age_seconds < (given.max_age_seconds or 0):
+        return [
+            checks.Warning(
+                "A page's token expires before its stream does, so that the page is refused when it comes back.",
+                hint='Set SSE_LIVE["TOKEN_MAX_AGE_SECONDS"] to at least SSE_LIVE["MAX_AGE_SECONDS"].',
+                id="sse_live.W018",
+            )
+        ]
     return []
 
 

@@ -35,6 +35,12 @@ def test_bad_settings(bad: dict[str, Any]) -> None:
         assert ids() == ["sse_live.E001"]
 
 
+@pytest.mark.parametrize(("token", "stream", "said"), [(60, 61, ["sse_live.W018"]), (60, 60, []), (60, None, [])])
+def test_a_token_that_expires_before_its_stream(token: int, stream: int | None, said: list[str]) -> None:
+    with override_settings(SSE_LIVE={"TOKEN_MAX_AGE_SECONDS": token, "MAX_AGE_SECONDS": stream}):
+        assert ids() == said
+
+
 def test_no_asgi_application() -> None:
     with override_settings(ASGI_APPLICATION=None):
         assert ids() == ["sse_live.W001"]
