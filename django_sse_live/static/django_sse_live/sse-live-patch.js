@@ -37,9 +37,8 @@ const TOKEN = "[name=csrfmiddlewaretoken]";
 const inert = document.implementation.createHTMLDocument("");
 
 /** @type {{createHTML(html: string): any}} */
-const rules = { createHTML: (html) => html };
-/** @type {typeof rules} */
-const policy = /** @type {any} */ (window).trustedTypes?.createPolicy("sse-live", rules) ?? rules;
+let policy = { createHTML: (html) => html };
+policy = /** @type {any} */ (window).trustedTypes?.createPolicy("sse-live", policy) ?? policy;
 
 // A form's control may be named as a property of the form: a hidden `id`, a button `remove`. So neither is used, nor
 // `children` or `attributes`.
@@ -64,7 +63,7 @@ function prepared(root) {
   for (const each of root.querySelectorAll("[autofocus]")) each.removeAttribute("autofocus");
   /** @type {HTMLInputElement | null} */
   const token = document.querySelector(`${TOKEN}:not([value=""])`);
-  if (token) for (const each of root.querySelectorAll(TOKEN)) each.setAttribute("value", token.value);
+  if (token) for (const each of /** @type {any} */ (root.querySelectorAll(TOKEN))) each.value = token.value;
   return root;
 }
 
@@ -81,28 +80,28 @@ function parsed(html, parent) {
 /** @param {any} control */
 const contentOf = ({ value, checked, options = [] }) => [value, checked, ...[...options].map((each) => each.selected)].join();
 
-/** Whether the visitor has changed a control. @param {Element} control */
+/** Whether the visitor has changed a control. @param {any} control */
 function isChanged(control) {
   const form = document.createElement("form");
   const copy = form.appendChild(control.cloneNode(true));
+  copy.id = copy.name = "";  // else it may be the form's property `reset`
   form.reset();
   return contentOf(copy) !== contentOf(control);
 }
 
 /** Whether the visitor is using an element: focused, typed, chosen, opened, scrolled or selected; or the page says to keep it. @param {Element} element */
 function isHeld(element) {
-  if (element === document.activeElement || element.matches(HELD)) return true;
-  if (element.matches(CONTROL)) return isChanged(element);
   const selection = /** @type {Selection} */ (getSelection());
-  return element.scrollTop || element.scrollLeft || !selection.isCollapsed && selection.containsNode(element, true);
+  return element === document.activeElement || element.matches(HELD) || (element.matches(CONTROL) ? isChanged(element)
+    : element.scrollTop || element.scrollLeft || !selection.isCollapsed && selection.containsNode(element, true));
 }
 
 /** @param {any} node @returns {boolean} */
-const holds = (node) => node.matches && node.ownerDocument === document && [node, ...node.querySelectorAll("*")].some(isHeld);
+const holds = (node) => node.matches && document.contains(node) && [node, ...node.querySelectorAll("*")].some(isHeld);
 
 /** The key of a node by its first descendant with an id, or a name. @param {string} name @returns {(node: any) => any} */
 const byFirst = (name) => (node) =>
-  (node.matches(`[${name}]`) ? node : node.querySelector(`[${name}]`))?.getAttribute(name);
+  node.getAttribute(name) || node.querySelector(`[${name}]`)?.getAttribute(name);
 
 /**
  * Keys that find a node again in other markup, the surest first: its content, its id; without an id, an id or a name in it, and its
@@ -119,18 +118,25 @@ const KEYS = [
 
 /** The node that replaces `old`: `old` itself, changed, if it must not be detached. @param {any} old @param {any} fresh */
 function renewed(old, fresh) {
-  if (old.matches(`${CONTROL}, ${KEEP}, [contenteditable]`) && isHeld(old)) return old;
+  if (old.matches(`${KEEP}, [contenteditable]`) && isHeld(old)) return old;
+  // A choice or a text that the server has too is not kept: else it would hide what others save after that. So is a box without a
+  // choice, focused or not.
+  if (old.matches(CONTROL) && contentOf(old) !== contentOf(fresh) && (/checkbox|radio/.test(old.type) ? isChanged : isHeld)(old)) return old;
   // An element without an id is only structure: it stays if it holds elements with one.
   // So does an element with a <details>, which the visitor may have closed.
   const stays = holds(old) || old.matches("details") || old.querySelector(idOf(old) ? "details" : "details, [id]");
-  if (stays && old.nodeName === fresh.nodeName) return become(old, fresh);
+  if (stays && old.nodeName === fresh.nodeName) {
+    if (old.matches("input")) old.checked = fresh.checked;
+    return become(old, fresh);
+  }
   return holds(old) ? old : fresh;
 }
 
 /** @param {any} old @param {any} fresh */
 function become(old, fresh) {
   for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name) && name !== NEW && name !== "open") old.removeAttribute(name);
-  for (const name of fresh.getAttributeNames()) if (name !== "open" && old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttribute(name, fresh.getAttribute(name));
+  // setAttribute() refuses names such as `@click`.
+  for (const name of fresh.getAttributeNames()) if (name !== "open" && old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttributeNode(fresh.getAttributeNode(name).cloneNode());
   fill(old, [...fresh.childNodes]);
   return old;
 }
@@ -164,11 +170,10 @@ function fill(parent, nodes) {
     if (node !== next && (node.parentNode !== parent || !holds(node))) parent.insertBefore(node, next);
     next = node.nextSibling;
   }
-  for (const empty of parent.querySelectorAll(`[${EMPTY}]`)) empty.toggleAttribute("hidden", !!rowsOf(empty.parentNode).length);
+  for (const each of parent.querySelectorAll(`[${EMPTY}]`)) each.toggleAttribute("hidden", !!rowsOf(each.parentNode).length);
   for (const node of fresh.filter((each) => each.matches && document.contains(each))) {
     /** @type {any} */ (window).htmx?.process(node);
-    if (!added.includes(node)) continue;
-    node.setAttribute(NEW, "");
+    node.toggleAttribute(NEW, added.includes(node));
     setTimeout(() => node.removeAttribute(NEW), NEW_MS);
   }
 }
@@ -180,7 +185,7 @@ const rowsOf = (list) => [...list.childNodes].filter((row) => row.matches?.(`:no
 
 /** Applies a patch to the page, a part of it, or a fetched page. @param {Patch} patch @param {Root} root @returns {any} */
 function perform({ action, target, html = "", id, from }, root) {
-  if (action === "reset") for (const region of root.querySelectorAll(REGION)) page.wanted.add(idOf(region));
+  if (action === "reset") for (const each of root.querySelectorAll(REGION)) page.wanted.add(idOf(each));
   const element = root.getElementById(target);
   // An element that was moved to a missing target is removed.
   if (!element) return from && perform({ action: "remove", target: /** @type {string} */ (id) }, root);
@@ -197,7 +202,7 @@ function perform({ action, target, html = "", id, from }, root) {
     return !old.isConnected;
   });
   const ids = nodes.map(idOf);
-  const children = [...list.childNodes].filter((node) => node === element || !ids.includes(idOf(node) || "-"));
+  const children = [...list.childNodes].filter((node) => node === element || !idOf(node) || !ids.includes(idOf(node)));
   // A list's index among its own children is -1.
   const at = action === "append" ? children.length : children.indexOf(element) + (/prepend|after/.test(action) ? 1 : 0);
   children.splice(at, /^re/.test(action) ? 1 : 0, ...nodes);
@@ -208,8 +213,7 @@ function perform({ action, target, html = "", id, from }, root) {
   fill(list, action === "update" ? [...content.childNodes] : children);
   const rows = rowsOf(list);
   if (/prepend|before/.test(action)) rows.reverse();
-  const over = /replace|update/.test(action) ? 0 : rows.length - limit;
-  for (const each of rows.filter((row, index) => index < over && !holds(row))) each.parentNode?.removeChild(each);
+  for (const node of /replace|update/.test(action) ? [] : rows.splice(0, rows.length - limit)) if (!holds(node)) node.parentNode?.removeChild(node);
   // Only the server knows the next row of a limited list, or the text of an empty one.
   const region = action === "remove" && (before >= limit || !list.firstElementChild) && list.closest(REGION);
   if (region) page.wanted.add(idOf(region));
@@ -232,11 +236,10 @@ const page = /** @type {any} */ ({ wanted: new Set(), positions, journal, perfor
 
 /** Looks for regions that other code brings into the page, perhaps rendered before the patches of the last minute. */
 const observer = page.observer = new MutationObserver((records) => {
-  const isAdded = (/** @type {Element} */ element) =>
-    records.some(({ addedNodes }) => [...addedNodes].some((node) => node.contains(element)));
-  const querySelectorAll = (/** @type {string} */ selector) => [...document.querySelectorAll(selector)].filter(isAdded);
+  const querySelectorAll = (/** @type {string} */ selector) => [...document.querySelectorAll(selector)].filter((each) =>
+    records.some(({ addedNodes }) => [...addedNodes].some((node) => node.contains(each))));
   const getElementById = (/** @type {string} */ id) => querySelectorAll(`[id="${CSS.escape(id)}"]`)[0];
-  for (const { patch } of querySelectorAll(REGION)[0] ? journal : []) {
+  if (querySelectorAll(REGION)[0]) for (const { patch } of journal) {
     perform(patch, { getElementById, querySelectorAll });
     // Nodes that replaced an added node are added too.
     records.push(...observer.takeRecords());
@@ -266,8 +269,7 @@ export function patch({ patch = { action: "reset" } }, id, host, load) {
     journal.delete(entry);
     if (!journal.size) observer.disconnect();
   }, JOURNAL_MS);
-  const region = document.getElementById(patch.target)?.closest(REGION);
-  if (!isAtOrBefore(id, positions.get(region))) perform(patch, document);
+  if (!isAtOrBefore(id, positions.get(document.getElementById(patch.target)?.closest(REGION)))) perform(patch, document);
   observer.takeRecords();
   observer.observe(document, { childList: true, subtree: true });
   return refresh();

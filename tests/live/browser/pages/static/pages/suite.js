@@ -423,6 +423,63 @@ test("what was changed stays without focus too, in a reset as well", async () =>
   equal(byId("a"), null);
 });
 
+test("a choice or a text that the server has too follows the server from then on, focused or not", async () => {
+  const item = (done, title, size, state) => `<li id="a"><form><label><input type="checkbox" name="done" ${done ? "checked" : ""}> done</label>
+    <input name="title" value="${title}"><textarea name="more">${title}</textarea>
+    <select name="size">${["s", "m", "l"].map((each) => `<option ${each === size ? "selected" : ""}>${each}</option>`).join("")}</select>
+    ${["x", "y", "z"].map((each) => `<label><input type="radio" name="state" value="${each}" ${each === state ? "checked" : ""}> ${each}</label>`).join("")}</form></li>`;
+  const shown = () => {
+    const { done, title, more, size, state } = byId("a").querySelector("form").elements;
+    return [done.checked, title.value, more.value, size.value, state.value];
+  };
+  const choose = (title) => {
+    const { done, title: text, more, size, state } = byId("a").querySelector("form").elements;
+    done.focus();
+    done.checked = true;
+    text.value = more.value = title;
+    size.value = "l";
+    state.value = "y";
+    return done;
+  };
+  for (const way of ["replace", "reset"]) {
+    const list = (...values) => `<ol id="l" data-sse-live>${item(...values)}</ol>`;
+    const save = async (...values) => {
+      answers = [page(list(...values))];
+      const count = heard.length;
+      if (way === "replace") put("replace", "a", item(...values));
+      else reset();
+      await until(() => heard.length > count);
+    };
+    show(list(false, "old", "s", "x"));
+    const box = choose("mine");
+    await save(false, "other", "m", "x");
+    equal(shown(), [true, "mine", "mine", "l", "y"], "what is not saved");
+    await save(true, "mine", "l", "y");
+    equal([shown(), document.activeElement === box, box.defaultChecked], [[true, "mine", "mine", "l", "y"], true, true], "what is saved");
+    await save(false, "theirs", "m", "z");
+    equal([shown(), document.activeElement === box], [[false, "theirs", "theirs", "m", "z"], true], "what another has saved after that");
+    box.blur();
+  }
+});
+
+test("a control that is named as a form's method is changed and kept as any other", async () => {
+  const inner = (n) => `<p>${n}</p><input type="reset" name="reset" value="Reset"><input id="reset" name="append">`;
+  show(`<form id="f">${inner(1)}</form>`);
+  byId("reset").value = "typed";
+  put("replace", "f", `<form id="f">${inner(2)}</form>`);
+  equal([byId("f").textContent, byId("reset").value, byId("f").querySelectorAll("input").length], ["2", "typed", 2]);
+});
+
+test("attributes with names that only a parser accepts change with the rest", async () => {
+  const html = (n) => `<li id="a" @click="like(${n})" [n]="${n}" (n)="${n}"><p>${n}</p><input></li>`;
+  show(`<ol id="l">${html(1)}</ol>`);
+  const input = place.querySelector("input");
+  input.value = "typed";
+  put("replace", "a", html(2));
+  equal([place.querySelector("input") === input, byId("a").textContent], [true, "2"]);
+  equal(["@click", "[n]", "(n)"].map((name) => byId("a").getAttribute(name)), ["like(2)", "2", "2"]);
+});
+
 test("a control is known by its name where its id changed, and by its place where it has neither", async () => {
   show(`<div id="d"><form><div><input id="x1" name="x"></div></form><div><input></div></div>`);
   const [named, nameless] = byId("d").querySelectorAll("input");
