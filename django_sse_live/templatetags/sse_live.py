@@ -66,7 +66,7 @@ def sse_live(
             since the last one.
         stats_url: the url to which the browser posts statistics of its connection when the visitor leaves the page.
         reset: "reload" loads the whole page again, instead of its regions, after lost events that the server no longer
-            has. It does so once for each loss, and not while that would discard typed text.
+            has. It does so once for each loss, and not while that would discard typed text, or send a form again.
         with_credentials: send cookies to a stream of another origin too.
         send: let the page send messages. Draws the CSRF token that they need.
         transport: "websocket" opens the stream on a WebSocket if possible; "auto" does so at the first message. Both
@@ -100,7 +100,8 @@ def sse_live(
         "group": group,
         "persist": persist,
         "stats_url": stats_url,
-        "reset": reset,
+        # The answer to a POST is not loaded again, since that would send the form again. Its regions are fetched.
+        "reset": reset if request is None or request.method in ("GET", "HEAD") else None,
         "with_credentials": with_credentials,
         "log_events": log_events,
         # Not for every page: it sets a cookie, and shared caches do not store such a page.

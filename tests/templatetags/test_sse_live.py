@@ -229,6 +229,14 @@ def test_a_reset_may_reload() -> None:
         element('{% sse_live "a" reset="no" %}')
 
 
+def test_the_answer_to_a_post_is_never_loaded_again_since_that_would_send_the_form_again() -> None:
+    source = '{% sse_live "a" reset="reload" %}'
+    request = request_by(AnonymousUser())
+    for method, reset in {"GET": "reload", "HEAD": "reload", "POST": None, "PUT": None}.items():
+        request.method = method
+        assert element(source, request).get("reset") == reset
+
+
 def test_messages_have_a_carrier_a_queue_of_these_channels_and_the_file(user: User) -> None:
     assert not {"transport", "queue", "csrf-token", "socket-src"} & element().keys()
     attributes = element('{% sse_live "a" "b" send=True transport="auto" queue="storage" %}', request_by(user))

@@ -18,7 +18,7 @@ const ACT_MS = 3_000;
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 30_000;
 const RETRY_GROWTH = 1.5;
-const CONTROL = "input, textarea, select";
+const KEEP = "data-sse-live-keep";
 
 /**
  * @typedef {import("./sse-live.js").SSELiveElement} Host
@@ -81,8 +81,7 @@ function fetchIn(ms) {
 function mayReload() {
   const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
   const isAgain = page.host.live?.stats.connects === 1 && navigation.type === "reload";
-  const isTyped = document.querySelector("[contenteditable]") || [...document.querySelectorAll(CONTROL)].some(page.isChanged);
-  return !isAgain && !isTyped;
+  return !isAgain && !document.querySelector("[contenteditable]") && ![...document.querySelectorAll("input, textarea, select")].some(page.isChanged);
 }
 
 /** The page's url without the fragment. */
@@ -115,8 +114,7 @@ async function fetchWanted() {
 
 /** @param {Host} host @param {number} status */
 function sayStale(host, status) {
-  const detail = { type: "stale", data: { status }, id: page.position };
-  host.dispatchEvent(new CustomEvent("sse:stale", { bubbles: true, composed: true, detail }));
+  host.dispatchEvent(new CustomEvent("sse:stale", { bubbles: true, composed: true, detail: { type: "stale", data: { status }, id: page.position } }));
 }
 
 /** @param {string[]} regions @param {number} ms */
@@ -176,10 +174,12 @@ function take(regions, answer, position, began) {
   // Another answer of this kind would be just as old.
   if (isOlder(answer, position)) wanted.clear();
   for (const region of before) wanted.add(region);
+  // The page may be the answer to a form with errors. Then what was typed is the form's default, and an answer to GET lacks it.
+  for (const error of document.querySelectorAll(".errorlist, [aria-invalid=true]")) error.closest("form")?.setAttribute(KEEP, "");
   for (const id of regions) {
     const region = document.getElementById(id);
     const fresh = answer.getElementById(id);
-    if (!region || !fresh) continue;
+    if (!region || !fresh || region.hasAttribute(KEEP)) continue;
     positions.set(region, shown);
     announce(become(region, prepared(fresh)));
   }

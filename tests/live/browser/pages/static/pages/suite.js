@@ -480,6 +480,22 @@ test("attributes with names that only a parser accepts change with the rest", as
   equal(["@click", "[n]", "(n)"].map((name) => byId("a").getAttribute(name)), ["like(2)", "2", "2"]);
 });
 
+test("a form that shows errors stays with what it shows, in a reset and a refresh", async () => {
+  const form = (id, more, errors, attribute, value) => `<form id="${id}" ${more}>${errors}<textarea name="text" ${attribute}>${value}</textarea></form>`;
+  const html = (n, ...said) => `<div id="d" data-sse-live><p>${n}</p>${form("f", "", ...said)}</div>${form("g", "data-sse-live", ...said)}`;
+  let n = 1;
+  for (const said of [[`<ul class="errorlist"><li>Too fast</li></ul>`, "", "typed"], ["<b>Too fast</b>", `aria-invalid="true"`, "typed"]]) {
+    show(html(n, ...said));
+    const shown = ["f", "g"].map((id) => byId(id).textContent);
+    for (const start of [reset, () => ["g", "d"].forEach((target) => send({ action: "refresh", target }))]) {
+      answers = [page(html(++n, "", "", ""))];
+      start();
+      await until(() => byId("d").textContent.startsWith(n));
+      equal(["f", "g"].map((id) => byId(id).textContent), shown);
+    }
+  }
+});
+
 test("a control is known by its name where its id changed, and by its place where it has neither", async () => {
   show(`<div id="d"><form><div><input id="x1" name="x"></div></form><div><input></div></div>`);
   const [named, nameless] = byId("d").querySelectorAll("input");
