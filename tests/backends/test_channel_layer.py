@@ -444,6 +444,30 @@ def test_closing_while_idle_is_silent(server: Server, capfd: Any, caplog: Any) -
     assert capfd.readouterr().err == "" and caplog.records == []
 
 
+def test_closing_while_the_senders_thread_starts_in_another_thread(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    starts, may_start = threading.Event(), threading.Event()
+
+    def start_late(thread: threading.Thread) -> None:
+        if thread.name == "sse-live-layer":
+            starts.set()
+            assert may_start.wait(60)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    backend = ChannelLayerBackend({})
+    publishing = threading.Thread(target=backend.publish, args=(event(1),))
+    publishing.start()
+    assert starts.wait(60)
+    backend.close()
+    may_start.set()
+    publishing.join()
+    assert backend._sender._thread is not None
+    backend._sender._thread.join()
+
+
 def test_a_broadcast_of_a_finalizer_in_the_senders_own_thread_does_not_wait_for_itself(server: Server) -> None:
     backend = ChannelLayerBackend({})
     backend.publish(event(1))

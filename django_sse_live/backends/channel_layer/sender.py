@@ -238,5 +238,5 @@ class LayerSender:
             self._say_last_number()
         self._is_closed = True
         self._wake()
-        if self._thread is not None and not self.is_this_thread:
-            self._thread.join(1)
+        if self._thread is not None and self._thread.is_alive() and not self.is_this_thread:
+            self._thread.join(1)  # one that another thread just starts cannot be joined: it ends by itself

@@ -44,9 +44,9 @@ async def a_websocket_works(server, port: int) -> None:
 @pytest.mark.needs("nginx")
 async def test_nginx_hands_each_event_on_and_a_heartbeat_keeps_the_stream(start_server: StartServer) -> None:
     server = await start_server("uvicorn", HEARTBEAT_SECONDS=0.5)
-    async with Nginx(server, proxy_read_timeout="1s") as nginx:
+    async with Nginx(server, proxy_read_timeout="6s") as nginx:
         crowd = await Crowd.open(server, 5, port=nginx.port)
-        await crowd.all(lambda client: client.heartbeats >= 5)
+        await crowd.all(lambda client: client.heartbeats >= 15)
         assert not crowd.count(lambda client: client.is_gone)
         crowd.close()
         await each_event_comes_when_it_is_sent(server, nginx.port)
