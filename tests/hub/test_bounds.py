@@ -140,9 +140,9 @@ def test_text_beyond_ascii_counts_as_what_it_takes() -> None:
 
 async def test_what_cannot_be_dealt_with_stops_nothing_behind_it(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
     client = opened(hub, "news")
-    unknown = event(1, "sse.control", payload='{"device": "x"}')
-    unknown.type = DISCONNECT
-    hub.deliver(unknown)
+    malformed = event(1, "sse.control", payload="{")
+    malformed.type = DISCONNECT
+    hub.deliver(malformed)
     hub.deliver(event(2, "news"))
     await until(lambda: "event: x" in taken(client))
     assert [record.levelname for record in caplog.records if record.name == "django_sse_live"].count("ERROR") == 1
