@@ -59,13 +59,15 @@ class Ticket:
 
 
 async def ticket_from(server: Server, cookie: dict[str, str]) -> Ticket:
-    crowd = await Crowd.open(server, 1, "/events/?format=envelope", headers=cookie, keep=True)
-    (client,) = crowd
-    await until(lambda: TICKET.search(client.body))
-    found = TICKET.search(client.body)
-    assert found is not None
-    crowd.close()
-    return Ticket(cookie, json.loads(f'"{found[1]}"'), client.last_id)
+    """A busy worker that does not know yet where its bus is gives none: the page comes again."""
+    while True:
+        crowd = await Crowd.open(server, 1, "/events/?format=envelope", headers=cookie, keep=True)
+        (client,) = crowd
+        await until(lambda client=client: client.connected)
+        found = TICKET.search(client.body)
+        crowd.close()
+        if found is not None:
+            return Ticket(cookie, json.loads(f'"{found[1]}"'), client.last_id)
 
 
 @pytest.fixture
