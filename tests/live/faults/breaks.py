@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from tests.live.faults.report import Row, first_lines
 from tests.live.harness import Crowd, Server, until
 from tests.live.harness.clients import percentile
+
+LEFT = "clients", "tasks", "descriptors"
 
 
 async def rst(name: str, *, clients: int = 2000, rate: int = 50, seconds: float = 20) -> Row:
@@ -36,7 +39,8 @@ async def rst(name: str, *, clients: int = 2000, rate: int = 50, seconds: float 
         faults = survivors.faults(1, published)
         gone = survivors.count(lambda client: not client.is_open)
         survivors.close()
-        left = await until_back(server, before)
+        now = await settled(server, before)
+        left = {f"{what} left": max(0, now[what] - before[what]) for what in LEFT}
         noise = server.noise()
         row.figures = {
             "events": published,
@@ -55,18 +59,21 @@ async def is_empty(server: Server) -> bool:
     return (await server.state())["clients"] == 0
 
 
-async def until_back(server: Server, before: dict[str, int]) -> dict[str, int]:
-    """How many clients, tasks and descriptors there are more than before, once that goes no further down."""
+async def settled(server: Server, before: dict[str, int], kinds: Sequence[str] = LEFT) -> dict[str, int]:
+    """What a server holds once it holds no more of these kinds than before, or after 30 s.
+
+    The last reading itself: in the next one, the request before it may not have ended.
+    """
 
     async def is_back() -> bool:
         nonlocal now
         now = await server.state(collect=True)
-        return all(now[what] <= before[what] for what in ("clients", "tasks", "descriptors"))
+        return all(now[what] <= before[what] for what in kinds)
 
     now = before
     with suppress(AssertionError):
         await until(is_back, 30)
-    return {f"{what} left": max(0, now[what] - before[what]) for what in ("clients", "tasks", "descriptors")}
+    return now
 
 
 async def leak(name: str, *, cycles: int = 20_000, at_once: int = 100) -> Row:
@@ -80,7 +87,7 @@ async def leak(name: str, *, cycles: int = 20_000, at_once: int = 100) -> Row:
         for _ in range(4):
             for _ in range(cycles // 4 // min(cycles // 4, 1000)):
                 await cycle(server, min(cycles // 4, 1000), at_once)
-            quarters.append(await settled(server, start))
+            quarters.append(await settled(server, start, (*LEFT, "threads")))
         _, _, half, third, end = quarters
         growth = end["rss_kib"] - half["rss_kib"]
         # What is kept of each client grows in every quarter; what is made once, late, in one.
@@ -95,7 +102,7 @@ async def leak(name: str, *, cycles: int = 20_000, at_once: int = 100) -> Row:
         row.measure(growth < 1024, f"grew by {growth} KiB")
         # Memory grows in the allocator's steps; what Python holds is exact. One object kept of each client is a leak.
         row.require(blocks < cycles // 4, f"{blocks} blocks more than {cycles // 4} cycles before")
-        for what in ("clients", "tasks", "threads", "descriptors"):
+        for what in (*LEFT, "threads"):
             row.require(end[what] <= start[what], f"{what}: {start[what]} before, {end[what]} after")
         row.require(not noise, first_lines(noise))
     return row
@@ -109,11 +116,6 @@ async def cycle(server: Server, count: int, at_once: int) -> None:
         crowd.reset(crowd.clients[::2])
         crowd.close(crowd.clients[1::2])
     await until(lambda: is_empty(server))
-
-
-async def settled(server: Server, start: dict[str, int]) -> dict[str, int]:
-    await until_back(server, start)
-    return await server.state(collect=True)
 
 
 async def stuck_readers(
