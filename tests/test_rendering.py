@@ -16,6 +16,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import OperationalError
 from django.template.loader import get_template
 from django.test import RequestFactory
+from django.utils.functional import SimpleLazyObject
 
 from django_sse_live.rendering import ViewerDependentError, render_for_everyone
 
@@ -79,11 +80,19 @@ class _Held:
 give_object = GiveObject()
 
 
+def give_account(request: Any) -> dict[str, Any]:
+    return {"account": request.user, "basket": [1]}
+
+
+def give_lazily(request: Any) -> dict[str, Any]:
+    return {"lazy_account": SimpleLazyObject(lambda: request.user)}
+
+
 def give_name(request: Any) -> dict[str, Any]:
     return {"name": "ACME"}
 
 
-KNOWN = ["give_cart", "give_extras", "give_object", "give_name"]
+KNOWN = ["give_cart", "give_extras", "give_object", "give_account", "give_lazily", "give_name"]
 PARTS = {
     "plain.html": "{% if user.is_staff and 1 %}STAFF{% endif %}{{ name }}",
     "by_attribute.html": "{% by_attribute %}",
@@ -129,7 +138,7 @@ def check(settings: Any) -> Callable[..., str | None]:
         """What goes to everybody; None where nothing does."""
         name = f"{len(files)}.html"
         files[name] = source
-        values = {"word": "word", "items": ["a", "b"], **(values or {})}
+        values = {"word": "word", "items": ["a", "b"], "nothing": [], **(values or {})}
         views = {seen_by(user, name, dict(values)) for user in (staff, AnonymousUser())}
         try:
             sent = render_for_everyone(name, values)
@@ -143,14 +152,47 @@ def check(settings: Any) -> Callable[..., str | None]:
     return check
 
 
+ASKING = [
+    "{{ user }}", "{{ user.username }}", "{{ user|default:'' }}", "{{ user.is_staff|yesno:'STAFF,' }}",
+    "{% if user %}STAFF{% endif %}", "{% if user.is_staff %}STAFF{% endif %}",
+    "{% if not user.is_staff %}{% else %}STAFF{% endif %}",
+    "{% if user.is_anonymous and word %}{% else %}STAFF{% endif %}",
+    "{% if word and not user.is_staff %}{% else %}STAFF{% endif %}",
+    "{% if not user.is_staff or word %}{% else %}STAFF{% endif %}",
+    "{% if user == word %}{% else %}STAFF{% endif %}", "{% if word == user %}{% else %}STAFF{% endif %}",
+    "{% if word != user %}STAFF{% endif %}", "{% if user is None %}{% else %}STAFF{% endif %}",
+    "{% if user.pk in items %}{% else %}STAFF{% endif %}", "{% if user not in items %}STAFF{% endif %}",
+    "{% if user in nothing %}{% else %}STAFF{% endif %}",  # nothing to compare with, and yet a question
+    "{% if user|length %}{% else %}STAFF{% endif %}",
+    "{% firstof user.is_staff 'STAFF' %}", "{% for x in user.groups %}{% empty %}STAFF{% endfor %}",
+    "{% with u=user %}{% if u.is_staff or 1 %}STAFF{% endif %}{% endwith %}",
+    "{% with staff=user.is_staff %}STAFF{% endwith %}", "{% ifchanged user.pk %}STAFF{% endifchanged %}",
+    "{% if perms.testapp.add_article %}STAFF{% endif %}", "{% if 'testapp' in perms %}{% else %}STAFF{% endif %}",
+    "{{ request.path }}", "{% if request %}STAFF{% endif %}",
+    "{% if request.user.is_staff and 1 %}{% else %}STAFF{% endif %}",
+    "{% if messages %}{% else %}STAFF{% endif %}", "{% for message in messages %}{{ message }}{% endfor %}",
+    "{% if account.is_staff and 1 %}{% else %}STAFF{% endif %}", "{% if not account %}STAFF{% endif %}",
+    "{% if basket and 1 %}{% else %}STAFF{% endif %}",
+    "{% if lazy_account.is_staff and 1 %}{% else %}STAFF{% endif %}",
+    "{% if not lazy_account.is_staff %}STAFF{% endif %}",
+    "{% blocktranslate with name=user.username %}STAFF {{ name }}{% endblocktranslate %}",
+    "{% blocktranslate %}STAFF {{ user }}{% endblocktranslate %}",
+    "{% url user.pk as there %}STAFF", "{{ word|add:user }}", "{{ 'STAFF'|default:user }}{{ x|default:user }}",
+    "{% load sse_live %}{% sse_live 'news' %}", "{% cycle user.pk 'STAFF' as c silent %}{% cycle c %}",
+    "{% regroup items by user as groups %}{{ user }}",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "source",
     [
+        *ASKING,
         "{% by_key %}",
         "{% by_get %}",
         "{% by_get 'cart' %}",
         "{% by_get 'extra' %}",
         "{% by_membership 'cart' %}",
+        "{% by_membership 'basket' %}",
         "{% by_default 'cart' %}",
         "{% by_attribute %}",
         "{% by_flattening 'user' %}",
@@ -201,10 +243,14 @@ def test_who_asks_for_the_viewer_in_whatever_way_is_refused(check: Callable[...,
 @pytest.mark.parametrize(
     ("source", "drawn"),
     [
-        ("{{ name }}", "ACME"),
+        ("{{ name }}{% if name == 'ACME' %}!{% endif %}", "ACME!"),
         ("{% by_get 'name' %}{% by_membership 'name' %}{% by_flattening 'name' %}", "STAFF" * 3),
         ("{% by_membership 'word' %}{% by_default 'new' %}{{ new }}", "STAFF"),
         ("{% for x in items %}{% for y in items %}{{ forloop.parentloop.counter }}{% endfor %}{% endfor %}", "1122"),
+        ("{% for x in items %}{{ forloop.counter }}{% endfor %}{% ifchanged 1 %}{% endifchanged %}", "12"),
+        ("{% for user in nothing %}{{ user }}{% empty %}none{% endfor %}", "none"),
+        ("{% if 0 and user.is_staff %}STAFF{% endif %}", ""),
+        ("{% if nobody_s %}x{% endif %}{{ nobody_s }}", ""),
         ("{% extends 'base.html' %}{% block a %}a{% endblock %}", "<a>b"),
         ("{% include 'plain.html' with user=word only %}", ""),
         ("{% blocktranslate %}a {{ word }}{% endblocktranslate %}", "a word"),
@@ -213,6 +259,11 @@ def test_who_asks_for_the_viewer_in_whatever_way_is_refused(check: Callable[...,
 )
 def test_what_both_see_is_sent(check: Callable[..., str | None], source: str, drawn: str) -> None:
     assert check(source) == drawn
+
+
+def test_a_csrf_field_is_drawn_empty(settings: Any) -> None:
+    configure(settings, [])["row.html"] = "{% csrf_token %}"
+    assert render_for_everyone("row.html", {}) == '<input type="hidden" name="csrfmiddlewaretoken" value="">'
 
 
 @pytest.mark.parametrize("processor", ["give_tenant", "give_through_another"])
