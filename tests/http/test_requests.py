@@ -86,9 +86,9 @@ async def test_an_accept_that_excludes_event_streams(visitor: Visitor, accept: s
     assert error(await visitor.ask("channel=news", accept=accept)) == "406 not_acceptable"
 
 
-@pytest.mark.parametrize("accept", ["text/event-stream", "text/*", "*/*", "text/html, */*;q=0.1", None])
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream;charset=utf-8", "text/*", "", None])
 async def test_an_accept_that_does_not(visitor: Visitor, accept: str | None) -> None:
-    response = await visitor.get("/events/?channel=news", headers={"accept": accept} if accept else {})
+    response = await visitor.get("/events/?channel=news", headers={} if accept is None else {"accept": accept})
     assert response.status_code == 200
     assert response["Content-Type"] == "text/event-stream"
 
@@ -155,12 +155,6 @@ async def test_an_image_or_a_frame_of_another_origin_opens_no_stream(
 async def test_other_fetches_do(visitor: Visitor, site: str, mode: str, destination: str) -> None:
     headers = {"sec_fetch_site": site, "sec_fetch_mode": mode, "sec_fetch_dest": destination}
     async with visitor.listen("channel=news", **headers) as stream:
-        assert (await stream.next()).type == "connected"
-
-
-@pytest.mark.parametrize("accept", ["text/event-stream;charset=utf-8", "", "*/*", "Text/Event-Stream"])
-async def test_whatever_accepts_a_stream_gets_it(visitor: Visitor, accept: str) -> None:
-    async with visitor.listen("channel=news", accept=accept) as stream:
         assert (await stream.next()).type == "connected"
 
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from django_sse_live import abroadcast, adisconnect_clients, asend_to_user, stream_position
-from tests.visitors import Stream, Visitor
+from tests.visitors import Visitor
 
 # Django never closes a connection to a database in memory, also not when its thread ends.
 pytestmark = pytest.mark.filterwarnings("error", "ignore:Exception ignored (in|while).*<sqlite3.Connection")
@@ -95,11 +95,6 @@ async def test_the_heartbeat_asked_for_is_held_within_bounds(visitor: Visitor, a
 class TestWhereItBegins:
     """The id rules of the wire."""
 
-    async def test_a_client_that_brings_no_id_is_given_one(self, visitor: Visitor) -> None:
-        async with visitor.listen("channel=news") as stream:
-            connected = await stream.next()
-        assert connected.id == stream_position()
-
     @pytest.mark.parametrize("by", ["header", "parameter"])
     async def test_it_resumes(self, visitor: Visitor, by: str) -> None:
         position = stream_position()
@@ -149,17 +144,6 @@ class TestWhereItBegins:
         assert (reset.type, reset.json["reason"]) == ("reset", "unknown_id")
         assert reset.id
         assert event.json == 1
-
-    @override_settings(SSE_LIVE={"PUBLIC_CHANNELS": ["news"], "HISTORY_EVENTS": 1})
-    async def test_an_id_that_has_fallen_off_opens_with_reset(self, visitor: Visitor) -> None:
-        position = stream_position()
-        for number in range(3):
-            await abroadcast("news", "headline", number)
-        async with self.resume(visitor, position, "header") as stream:
-            connected, reset = await stream.take(2)
-        assert connected.json["resumed"] is False
-        assert reset.json == {"type": "reset", "reason": "history_expired"}
-        assert reset.id == stream_position()
 
     def resume(self, visitor: Visitor, id: str, by: str) -> Any:
         if by == "header":
@@ -232,13 +216,3 @@ class TestGoodbye:
         assert goodbye.json["reason"] == "max_age"
         assert goodbye.json["reconnect"] is True
         assert stream.retry_ms == goodbye.json["retry"] > 0
-
-
-async def test_whoever_goes_away_leaves_the_registry(visitor: Visitor) -> None:
-    from django_sse_live.backends import running_hub
-
-    async with visitor.listen("channel=news") as stream:
-        await stream.next()
-        assert isinstance(stream, Stream)
-        assert len(running_hub().clients) == 1
-    assert len(running_hub().clients) == 0

@@ -97,14 +97,6 @@ async def test_a_send_that_hangs_ends_the_stream_with_one_line(
     assert hub.heartbeat._timer is not None  # also if both were looked at in one tick
 
 
-@override_settings(SSE_LIVE={"MAX_AGE_SECONDS": 0.5})
-async def test_an_old_stream_is_told_goodbye_and_to_come_back(connect: Connect) -> None:
-    reader = connect("a")
-    await reader.done()
-    assert reader.types() == ["connected", "goodbye"]
-    assert '"reason":"max_age","reconnect":true' in reader.text
-
-
 @override_settings(SSE_LIVE={"MAX_AGE_SECONDS": None, "HEARTBEAT_SECONDS": 0.3})
 async def test_without_a_maximum_a_stream_lives_on(connect: Connect) -> None:
     reader = connect("a")

@@ -96,22 +96,6 @@ class TestDelivery:
         assert None not in positions
         assert positions == sorted(positions)
 
-    async def test_the_envelope_form_reaches_its_readers_too(self, connect: Connect) -> None:
-        named, envelope = connect("a"), connect("a", form="envelope")
-        await abroadcast("a", "t", 1)
-        await named.until(lambda reader: reader.data("t") == ["1"])
-        await envelope.until(lambda reader: '{"type":"t","channels":["a"],"data":1}' in reader.text)
-
-    async def test_a_burst_is_lost_by_nobody(self, connect: Connect) -> None:
-        readers = [connect("a") for _ in range(200)]
-        for number in range(2000):
-            await abroadcast("a", "n", number)
-            await asyncio.sleep(0)
-        expected = [str(number) for number in range(2000)]
-        await until(lambda: all(len(reader.data("n")) >= 2000 for reader in readers[-1:]))
-        await until(lambda: all(reader.client.events_sent == 2000 for reader in readers))
-        assert all(reader.data("n") == expected for reader in readers)
-
 
 class TestResume:
     async def test_a_client_gets_what_it_missed_then_what_is_new(self, connect: Connect) -> None:
@@ -344,15 +328,6 @@ class TestLimits:
         await first.leave()
         fourth = connect("a")
         await fourth.until(lambda reader: reader.types() == ["connected"])
-
-    @override_settings(SSE_LIVE={"MAX_CLIENTS_PER_USER": 1, "MAX_CLIENTS_PER_ADDRESS": 2})
-    async def test_by_user_and_by_address(self, connect: Connect) -> None:
-        welcome = [connect("a", user_pk="1", address="x"), connect("a", user_pk="2", address="x"), connect("a")]
-        turned_away = [connect("a", user_pk="1", address="y"), connect("a", user_pk="3", address="x")]
-        for reader in turned_away:
-            await reader.done()
-            assert reader.types() == ["goodbye"]
-        await until(lambda: all(reader.types() == ["connected"] for reader in welcome))
 
 
 class TestWhatIsSeenFromOutside:
