@@ -69,12 +69,13 @@ class TestPublicChannels:
 
 
 class TestUserChannels:
-    """The prefix ``user:`` is never public and never authorized."""
+    """Channels that begin with ``user:`` are never public and never authorized, nor are those of the workers."""
 
     @pytest.mark.parametrize("setting", [{"PUBLIC_CHANNELS": ["*"]}, {"AUTHORIZE": lambda request, channel: True}])
     async def test_whatever_the_settings_say(self, visitor: Visitor, settings: Any, setting: Any) -> None:
         settings.SSE_LIVE = setting
-        assert await answer(visitor, "channel=user:1") == "403 forbidden"
+        for asked in ("user:1", "sse.control"):
+            assert await answer(visitor, f"channel={asked}") == "403 forbidden"
         assert await channels(visitor, "channel=users") == ["users"]
 
     async def test_not_to_another_user_either(self, user: User, other_user: User, settings: Any) -> None:
@@ -83,15 +84,6 @@ class TestUserChannels:
         assert await channels(visitor, f"channel=user:{user.pk}") == [f"user:{user.pk}"]
         for asked in (f"user:{other_user.pk}", "user:", "user:0", f"user:{user.pk}x", f"user:0{user.pk}", "user:*"):
             assert await answer(visitor, f"channel={asked}") == "403 forbidden"
-
-
-class TestTheControlChannel:
-    """By which workers tell each other whose streams to end."""
-
-    @pytest.mark.parametrize("setting", [{"PUBLIC_CHANNELS": ["*"]}, {"AUTHORIZE": lambda request, channel: True}])
-    async def test_nobody_listens(self, visitor: Visitor, settings: Any, setting: Any) -> None:
-        settings.SSE_LIVE = setting
-        assert await answer(visitor, "channel=sse.control") == "403 forbidden"
 
 
 class TestAuthorize:

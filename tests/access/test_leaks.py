@@ -108,14 +108,6 @@ async def test_where_a_refusal_is_logged_all_the_same_it_has_no_token(
     assert "/events/?token=hidden" in caplog.text and token[-20:] not in caplog.text
 
 
-async def test_an_event_on_several_channels_names_only_those_that_are_heard(visitor: Visitor) -> None:
-    async with visitor.listen("channel=news&format=envelope") as stream:
-        await stream.next()
-        await abroadcast(["news", "top-secret-board-of-7"], "headline", 1)
-        assert (await stream.next()).json["channels"] == ["news"]
-        assert b"top-secret" not in stream.raw
-
-
 @pytest.mark.parametrize("query", ["channel=nothing", "token={forged}", "token={of_another}"])
 async def test_a_refusal_names_no_channel_that_was_not_asked_for(user: User, other_user: User, query: str) -> None:
     token = sign_channels("top-secret", user=other_user)
