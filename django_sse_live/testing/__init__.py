@@ -26,9 +26,10 @@ And for real browsers, a server: LiveServerTestCase, or the pytest fixture ``liv
 """
 
 from .broadcasts import CapturedBroadcast, capture_broadcasts
+from .clients import StreamClient
 from .parsers import ReceivedEvent
 from .servers import LiveServerTestCase
-from .streams import MessageRefused, Stream, StreamClient, StreamEnded, StreamRefused
+from .streams import MessageRefused, Stream, StreamEnded, StreamRefused
 
 __all__ = [
     "CapturedBroadcast",

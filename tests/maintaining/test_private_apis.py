@@ -298,7 +298,7 @@ def test_django_base_scope() -> None:
 
     factory: Any = AsyncRequestFactory()
     assert {"method", "path", "headers", "type"} <= factory._base_scope(path="/").keys(), (
-        "AsyncRequestFactory._base_scope() gives no ASGI scope: testing/streams.py opens streams with it."
+        "AsyncRequestFactory._base_scope() gives no ASGI scope: testing/clients.py opens streams with it."
     )
 
 
