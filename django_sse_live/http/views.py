@@ -69,7 +69,8 @@ MIDDLEWARE_SECONDS: Final = 5.0
 
 # The hooks that decide who hears what, or what they hear first. A view that overrides one is asked at each connect.
 HOOKS: Final = (
-    "get_user", "get_channels", "authorize", "get_initial_events", "get_not_before", "identify", "dispatch", "get",
+    "get_user", "get_channels", "authorize", "get_initial_events", "get_not_before", "identify", "setup", "dispatch",
+    "get",
 )  # fmt: skip
 ALLOW: Final = "GET, HEAD, OPTIONS, POST"
 NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

@@ -665,7 +665,9 @@ class TestWhatIsOff:
         assert not await resumes(one)
         assert refused() == {"off": 1}
 
-    @pytest.mark.parametrize("method", ["get_user", "get_channels", "authorize", "get_initial_events", "dispatch"])
+    @pytest.mark.parametrize(
+        "method", ["get_user", "get_channels", "authorize", "get_initial_events", "setup", "dispatch"]
+    )
     def test_for_a_view_with_a_method_of_its_own(self, method: str) -> None:
         view = type("Own", (EventStreamView,), {method: lambda self: None})
         assert not view.takes_tickets(None)
