@@ -127,10 +127,11 @@ class Reading:
         """Keep the events to be replayed: this history, and those of the log after that position, which it may evict
         before they are sent."""
         log = self.hub.log
+        held = list(history)
         while events := log.read(self.channels, after):
-            history = history + events
+            held += events
             after = events[-1].position
-        self._history = history[::-1]
+        self._history = held[::-1]
         self.cursor = max(self.cursor, log.head)
 
     # What it gets

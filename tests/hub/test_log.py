@@ -66,6 +66,31 @@ class TestReading:
             seen += positions(batch)
         assert seen == list(range(1, 3 * READ_EVENTS))
 
+    @pytest.mark.parametrize("times", [1, 40])
+    def test_reading_on_through_many_channels_looks_at_each_event_a_few_times(
+        self, times: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """``times``: how many times as many events the first channel has."""
+        looks = 0
+        slot = Event.position
+
+        def look(each: Event) -> int:
+            nonlocal looks
+            looks += 1
+            return slot.__get__(each)  # type: ignore[attr-defined, no-any-return]
+
+        channels = [str(n) for n in range(50)]
+        names = times * channels[:1] + channels[1:]
+        count = 20_000
+        with override_settings(SSE_LIVE={"HISTORY_EVENTS": count}):
+            log = log_of(*(event(n, names[n % len(names)]) for n in range(1, count + 1)))
+        monkeypatch.setattr(Event, "position", property(look))
+        seen: list[int] = []
+        while batch := log.read(channels, seen[-1] if seen else 0):
+            seen += positions(batch)
+        assert seen == list(range(1, count + 1))
+        assert looks < 5 * count
+
     def test_what_is_not_newer_than_the_head_has_been_seen(self) -> None:
         log = log_of(event(5))
         assert not log.append(event(5))
