@@ -104,7 +104,8 @@ class EventStreamView(OpenView):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         view = super().as_view(**initkwargs)
-        return view if iscoroutinefunction(cls.dispatch) else _run_in_thread(view, cls)
+        is_async = iscoroutinefunction(cls.dispatch) and cls.setup is EventStreamView.setup
+        return view if is_async else _run_in_thread(view, cls)
 
     @classmethod
     def takes_tickets(cls, function: Any) -> bool:
@@ -377,7 +378,8 @@ def _not_before(bound: str | None, last_id: LastId) -> LastId:
 
 
 def _run_in_thread(view: Callable[..., Any], view_class: type[View]) -> Callable[..., Any]:
-    """For a subclass whose dispatch() is sync, such as one with LoginRequiredMixin, which looks the user up."""
+    """For a subclass whose dispatch() is sync, such as one with LoginRequiredMixin, which looks the user up; and for
+    one with a setup() of its own, which is always sync."""
 
     async def stream_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
@@ -388,6 +390,9 @@ def _run_in_thread(view: Callable[..., Any], view_class: type[View]) -> Callable
                 raise PermissionDenied("Log in to open this stream.")
         except PermissionDenied as error:
             response = _forbidden(error)
+        except Exception:
+            hide_tokens(request)
+            raise
         share_with_origin(request, response)
         return response  # type: ignore[no-any-return]
 

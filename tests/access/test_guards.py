@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.decorators import login_required, permission_required
 from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMixin, UserPassesTestMixin
 from django.contrib.auth.models import Permission, User
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 from django.test import Client
 from django.urls import path
@@ -41,6 +42,13 @@ class Chosen(UserPassesTestMixin, EventStreamView):
 @method_decorator(login_required, name="dispatch")
 class Decorated(EventStreamView):
     pass
+
+
+class SetsUp(EventStreamView):
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        if not User.objects.filter(pk=request.user.pk, user_permissions__codename="view_user").exists():
+            raise PermissionDenied
 
 
 class OwnDispatch(EventStreamView):
@@ -109,6 +117,7 @@ urlpatterns = [
     path("decorated/", Decorated.as_view(), NEWS),
     path("function/", login_required(EventStreamView.as_view()), NEWS),
     path("function-permitted/", permission_required("auth.view_user")(EventStreamView.as_view()), NEWS),
+    path("sets-up/", SetsUp.as_view(), NEWS),
     path("own-dispatch/", OwnDispatch.as_view(), NEWS),
     path("hooks/", AsyncHooks.as_view()),
 ]
@@ -134,14 +143,14 @@ def ada(user: User) -> User:
     return user
 
 
-@pytest.mark.parametrize("url", [*LOGIN_NEEDED, "/own-dispatch/"])
+@pytest.mark.parametrize("url", [*LOGIN_NEEDED, "/sets-up/", "/own-dispatch/"])
 async def test_the_right_user_gets_the_stream(ada: User, url: str) -> None:
     assert await channels(await logged_in(ada, url)) == ["news", f"user:{ada.pk}"]
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("url", ["/members/", "/members-403/", "/permitted/", "/tested/"])
-async def test_a_mixin_refuses_with_a_word_and_not_with_a_login_page(url: str) -> None:
+@pytest.mark.parametrize("url", ["/members/", "/members-403/", "/permitted/", "/tested/", "/sets-up/"])
+async def test_a_mixin_or_a_setup_refuses_with_a_word_and_not_with_a_login_page(url: str) -> None:
     assert await answer(Visitor(url), "") == "403 forbidden"
     assert await answer(Visitor(url), "", "HEAD") == "403 forbidden"
 
@@ -152,12 +161,12 @@ async def test_a_decorator_answers_as_it_does_for_every_view(url: str) -> None:
     assert (await Visitor(url).ask()).status_code == 302
 
 
-@pytest.mark.parametrize("url", ["/permitted/", "/tested/"])
+@pytest.mark.parametrize("url", ["/permitted/", "/tested/", "/sets-up/"])
 async def test_another_user_does_not(other_user: User, url: str) -> None:
     assert await answer(await logged_in(other_user, url), "") == "403 forbidden"
 
 
-@pytest.mark.parametrize("url", ["/members/", "/permitted/"])
+@pytest.mark.parametrize("url", ["/members/", "/permitted/", "/sets-up/"])
 async def test_a_post_meets_the_same_guard(ada: User, url: str) -> None:
     visitor = await logged_in(ada, url)
     assert (await visitor.ask(method="POST")).status_code == 415  # let in, and no message

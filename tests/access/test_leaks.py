@@ -73,6 +73,15 @@ async def test_no_error_report_has_a_token_in_it(
     assert not BEGINNING.search(body) and not BEGINNING.search(page), "neither what it brought, nor a fresh one"
 
 
+@pytest.mark.parametrize("path", ["/fails-to-set-up/", "/fails-its-test/"])
+async def test_nor_has_one_of_what_runs_before_the_view(user: User, reports: Any, path: str) -> None:
+    visitor = await logged_in(user, path, raise_request_exception=False)
+    assert (await visitor.ask(f"token={sign_channels('secret')}&ticket=eyJ")).status_code == 500
+    body, page = reports()
+    assert "ZeroDivisionError" in body and "token=hidden" in body
+    assert not BEGINNING.search(body) and not BEGINNING.search(page)
+
+
 @pytest.mark.parametrize(
     ("method", "accept"), [("GET", "*/*"), ("GET", "application/json, */*"), ("HEAD", "text/event-stream")]
 )

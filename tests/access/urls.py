@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth.mixins import UserPassesTestMixin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.urls import include, path
@@ -43,6 +44,17 @@ class ByHeader(EventStreamView):
         return channel == f"of.{request.user}"
 
 
+class FailsToSetUp(EventStreamView):
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        raise ZeroDivisionError
+
+
+class FailsItsTest(UserPassesTestMixin, EventStreamView):
+    def test_func(self) -> bool:
+        raise ZeroDivisionError
+
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("events/", include("django_sse_live.urls")),
@@ -50,5 +62,7 @@ urlpatterns = [
     path("staff-async/", AsksForStaffAsync.as_view()),
     path("refuses/", Refuses.as_view()),
     path("nobody/", NobodyToday.as_view()),
+    path("fails-to-set-up/", FailsToSetUp.as_view()),
+    path("fails-its-test/", FailsItsTest.as_view()),
     path("by-header/", ByHeader.as_view()),
 ]
