@@ -77,7 +77,7 @@ def test_testing(project_of, tools):
     project = project_of("howto/testing.md")
     names = sorted(path.name for path in (project.directory / "board").glob("test_*.py"))
     assert len(names) == 4
-    plugins = ["pytest_django.plugin", "pytest_asyncio.plugin", "pytest_sse_live"]
+    plugins = ["pytest_django.plugin", "pytest_asyncio.plugin", "django_sse_live.testing.pytest_plugin"]
     said = project.run(
         "-m", "pytest", "-q", *(f"-p{name}" for name in plugins),
         *(f"board/{name}" for name in names), CHROMIUM=tools["chromium"],

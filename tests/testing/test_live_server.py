@@ -57,7 +57,7 @@ def run_pytest(tmp_path):
     def run(source: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
         (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
-        plugins = ["pytest_django.plugin", "pytest_asyncio.plugin", "pytest_sse_live"]
+        plugins = ["pytest_django.plugin", "pytest_asyncio.plugin", "django_sse_live.testing.pytest_plugin"]
         command = [sys.executable, "-m", "pytest", "-q", *(f"-p{name}" for name in plugins)]
         environment = {
             **os.environ,
@@ -104,3 +104,12 @@ def test_the_fixtures(run_pytest):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout
+
+
+def test_whoever_does_not_use_django_is_not_bothered(run_pytest, tmp_path):
+    (tmp_path / "test_it.py").write_text("def test_nothing(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-pdjango_sse_live.testing.pytest_plugin"]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
