@@ -95,8 +95,9 @@ def sse_live(
         "src": url,
         "token": _token(channels, request, src),
         "since": since,
-        # No name of a channel has a line break in it.
-        "channels": "\n".join(channels) if share or persist or send or queue or not is_first else None,
+        # They tell the element from that of another page or fragment, whose url is the same and whose token is not
+        # compared. No name of a channel has a line break in it.
+        "channels": "\n".join(channels),
         "group": group,
         "persist": persist,
         "stats_url": stats_url,

@@ -157,8 +157,15 @@ def test_what_it_draws_is_escaped() -> None:
     assert element('{% sse_live "a" src=src %}', src='/"><script>')["src"] == '/"><script>'
 
 
+def test_an_element_tells_its_channels_so_that_it_is_known_from_that_of_another_page_or_fragment() -> None:
+    """Both are the first of their own answer, and have the same url: a morph compares them, and a page that has both
+    opens one stream for them."""
+    assert [element(f'{{% sse_live "post.{number}" %}}')["channels"] for number in (1, 2)] == ["post.1", "post.2"]
+    assert "channels" not in element("{% sse_live %}")
+
+
 def test_tabs_share_only_if_asked() -> None:
-    assert not {"share", "share-src", "channels"} & element().keys()
+    assert not {"share", "share-src"} & element().keys()
 
 
 def test_shared_tabs_know_their_channels_and_the_file() -> None:
@@ -167,10 +174,9 @@ def test_shared_tabs_know_their_channels_and_the_file() -> None:
     assert attributes["share-src"] == "/static/django_sse_live/sse-live-share.js"
 
 
-def test_a_second_element_knows_its_channels_and_the_files_by_which_it_shares_the_firsts_connection() -> None:
+def test_a_second_element_knows_the_files_by_which_it_shares_the_firsts_connection() -> None:
     first, second = draw('{% sse_live %}{% sse_live "comments" %}').of("sse-live")
-    assert not {"share-src", "page-src", "channels"} & first.keys()
-    assert second["channels"] == "comments"
+    assert not {"share-src", "page-src"} & first.keys()
     assert second["share-src"] == "/static/django_sse_live/sse-live-share.js"
     assert second["page-src"] == "/static/django_sse_live/sse-live-page.js"
     assert "share" not in second
