@@ -8,6 +8,7 @@ export type Patch = {
 export type Entry = {
     patch: Patch;
     id: string;
+    host: Host;
     at: number;
 };
 export type Host = import("./sse-live.js").SSELiveElement;

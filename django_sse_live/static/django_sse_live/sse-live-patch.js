@@ -25,7 +25,7 @@ const TOKEN = "[name=csrfmiddlewaretoken]";
 
 /**
  * @typedef {{action: string, target?: any, id?: string, html?: string, from?: string}} Patch
- * @typedef {{patch: Patch, id: string, at: number}} Entry
+ * @typedef {{patch: Patch, id: string, host: Host, at: number}} Entry
  * @typedef {import("./sse-live.js").SSELiveElement} Host
  * @typedef {{getElementById(id: string): Element | null | undefined, querySelectorAll(selector: string): Iterable<Element>}} Root
  */
@@ -124,8 +124,7 @@ function renewed(old, fresh) {
   if (old.matches(CONTROL) && contentOf(old) !== contentOf(fresh) && (/checkbox|radio/.test(old.type) ? isChanged : isHeld)(old)) return old;
   // An element without an id is only structure: it stays if it holds elements with one.
   // So does an element with a <details>, which the visitor may have closed.
-  const stays = holds(old) || old.matches("details") || old.querySelector(idOf(old) ? "details" : "details, [id]");
-  if (stays && old.nodeName === fresh.nodeName) {
+  if (old.nodeName === fresh.nodeName && (holds(old) || old.matches("details") || old.querySelector(idOf(old) ? "details" : "details, [id]"))) {
     if (old.matches("input")) old.checked = fresh.checked;
     return become(old, fresh);
   }
@@ -147,13 +146,13 @@ function become(old, fresh) {
  */
 function fill(parent, nodes) {
   const stay = new Set(nodes);  // a list may be long
+  const pairs = new Map();
   const fresh = nodes.filter((node) => node.parentNode !== parent);
   const added = fresh.filter((node) => idOf(node) && !document.getElementById(idOf(node)));
   const olds = [...parent.childNodes].filter((node) => !stay.has(node));
-  const pairs = new Map();
   for (const by of KEYS) {
     const keys = olds.map(by);
-    for (const node of fresh.filter((each) => !pairs.has(each))) {
+    for (const node of fresh.filter((node) => !pairs.has(node))) {
       const at = keys.indexOf(by(node) || 0);
       if (at < 0) continue;
       keys.splice(at, 1);
@@ -239,6 +238,8 @@ const observer = page.observer = new MutationObserver((records) => {
   const querySelectorAll = (/** @type {string} */ selector) => [...document.querySelectorAll(selector)].filter((each) =>
     records.some(({ addedNodes }) => [...addedNodes].some((node) => node.contains(each))));
   const getElementById = (/** @type {string} */ id) => querySelectorAll(`[id="${CSS.escape(id)}"]`)[0];
+  // An element that has gone was another page's, whose regions may have the same ids.
+  for (const entry of journal) if (!entry.host.isConnected) journal.delete(entry);
   if (querySelectorAll(REGION)[0]) for (const { patch } of journal) {
     perform(patch, { getElementById, querySelectorAll });
     // Nodes that replaced an added node are added too.
@@ -263,7 +264,7 @@ export function patch({ patch = { action: "reset" } }, id, host, load) {
   const isReset = patch.action === "reset";
   if (!isReset && isAtOrBefore(id, host.getAttribute("last-event-id"))) return;
   Object.assign(page, { position: id, host, load, isReset });
-  const entry = { patch, id, at: performance.now() };
+  const entry = { patch, id, host, at: performance.now() };
   if (journal.add(entry).size > JOURNAL) journal.delete([...journal][0]);
   setTimeout(() => {
     journal.delete(entry);

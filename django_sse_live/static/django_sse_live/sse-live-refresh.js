@@ -51,11 +51,11 @@ let failures = 0;
 /** Regions that a final answer left unchanged: the next fetch includes them. @type {string[]} */
 let refused = [];
 /** When the visitor last did something, which may be why this file was loaded. */
-let actedAt = navigator.userActivation?.isActive ? performance.now() : -Infinity;
-for (const type of ["click", "change", "submit"]) addEventListener(type, () => { actedAt = performance.now(); }, { capture: true });
+let actedAt = navigator.userActivation?.isActive ? performance.now() : -ACT_MS;
+for (const type of ["click", "change", "submit"]) addEventListener(type, () => { actedAt = performance.now(); }, true);
 
 document.addEventListener("visibilitychange", () => {
-  if (page.wanted.size && !timer) fetchWanted();
+  if (page?.wanted.size && !timer) fetchWanted();
 });
 
 /** Fetches the wanted regions, soon. @param {Page} lent */
@@ -63,9 +63,10 @@ export function refresh(lent) {
   const { isReset, host } = page = lent;
   page.isReset = false;
   if (isReset && host.getAttribute("reset") === "reload" && mayReload()) location.reload();
-  if (isReset || !hasActed()) return fetchIn(spreadMs());
-  clearTimeout(timer);
-  fetchWanted();
+  if (!isReset && hasActed()) {
+    clearTimeout(timer);
+    fetchWanted();
+  } else fetchIn(spreadMs());
 }
 
 const hasActed = () => performance.now() - actedAt < ACT_MS;
@@ -79,9 +80,8 @@ function fetchIn(ms) {
 
 /** Once for each reset: a page that was just reloaded and gets a reset came from a cache, or begins too far back. */
 function mayReload() {
-  const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
-  const isAgain = page.host.live?.stats.connects === 1 && navigation.type === "reload";
-  return !isAgain && !document.querySelector("[contenteditable]") && ![...document.querySelectorAll("input, textarea, select")].some(page.isChanged);
+  const [{ type }] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
+  return !(page.host.live?.stats.connects === 1 && type === "reload") && !document.querySelector("[contenteditable]") && ![...document.querySelectorAll("input, textarea, select")].some(page.isChanged);
 }
 
 /** The page's url without the fragment. */
@@ -96,31 +96,26 @@ async function fetchWanted() {
   const began = performance.now();
   page.wanted.clear();
   isFetching = true;
-  const answer = await ask(url, position);
+  /** @type {any} */ const answer = await ask(url, position);
   isFetching = false;
-  if (host.live && here() !== url) wantAgain(regions, 0);
-  else if (host.live && answer === null) wantAgain(regions, failures++ ? Math.random() * Math.min(MAX_RETRY_MS, RETRY_MS * RETRY_GROWTH ** failures) : RETRY_MS);
-  else if (host.live) {
+  // An element that has gone, such as that of a finished job or of the page before, leaves the fetch to another one.
+  const next = [host, .../** @type {any} */ (document.querySelectorAll("sse-live"))].find(({ live }) => live);
+  if (!next) return;
+  page.host = next;
+  const isLeft = next !== host || here() !== url;
+  if (isLeft || answer === null) {
+    for (const region of regions) page.wanted.add(region);
+    fetchIn(isLeft ? 0 : failures++ ? Math.random() * Math.min(MAX_RETRY_MS, RETRY_MS * RETRY_GROWTH ** failures) : RETRY_MS);
+  } else {
     failures = 0;
-    refused = typeof answer === "number" ? regions : [];
-    host.toggleAttribute("stale", typeof answer === "number");
-    if (typeof answer === "number") sayStale(host, answer);
-    else if (answer) take(regions, answer, position, began);
+    refused = answer.body ? [] : regions;
+    if (host.toggleAttribute("stale", !answer.body)) {
+      host.dispatchEvent(new CustomEvent("sse:stale", { bubbles: true, composed: true, detail: { type: "stale", data: { status: answer }, id: page.position } }));
+    } else take(regions, answer, position, began);
   }
   // Regions that were asked for meanwhile.
   if (hasActed() && !timer) fetchWanted();
   else fetchIn(spreadMs());
-}
-
-/** @param {Host} host @param {number} status */
-function sayStale(host, status) {
-  host.dispatchEvent(new CustomEvent("sse:stale", { bubbles: true, composed: true, detail: { type: "stale", data: { status }, id: page.position } }));
-}
-
-/** @param {string[]} regions @param {number} ms */
-function wantAgain(regions, ms) {
-  for (const region of regions) page.wanted.add(region);
-  fetchIn(ms);
 }
 
 /** @param {Document} answer */

@@ -371,6 +371,21 @@ test("a region that comes after a reset, and was rendered before, is fetched", a
   await until(() => byId("l").textContent === "2");
 });
 
+test("the patches of a page that the visitor has left are not applied to regions of the next one, nor to what it fetches", async () => {
+  show(`<ol id="l" data-sse-live></ol>`);
+  put("append", "l", `<li id="a">a</li>`);
+  put("append", "elsewhere", `<li id="b">b</li>`);
+  freshHost();
+  show(`<ol id="l" data-sse-live></ol><ol id="elsewhere" data-sse-live></ol><p id="q" data-sse-live>1</p>`);
+  await sleep(50);
+  equal([byId("l").textContent, byId("elsewhere").textContent], ["", ""]);
+  // From a cache: older than the patches.
+  answers = [page(`<ol id="l" data-sse-live></ol><ol id="elsewhere" data-sse-live></ol><p id="q" data-sse-live>2</p>`, "e:1-0")];
+  reset();
+  await until(() => byId("q").textContent === "2");
+  equal([byId("l").textContent, byId("elsewhere").textContent], ["", ""]);
+});
+
 test("a region of our own is not one that comes later", async () => {
   show(`<div id="d"></div>`);
   put("update", "d", `<ol id="l" data-sse-live></ol>`);
@@ -856,6 +871,44 @@ test("an element that has left the page asks for nothing more", async () => {
   host.live = null;
   await sleep(2500);
   equal(asked.length <= 2, true, `${asked.length} asked`);
+});
+
+test("an element that has gone leaves its fetch to another one, if the page has one", async () => {
+  for (const goes of [() => {}, () => until(() => asked.length)]) {
+    show(simple("1"));
+    freshHost();
+    asked = [];
+    let go;
+    answers = [{ ...page(simple("2"), "e:9000-0"), wait: new Promise((resolve) => { go = resolve; }) }];
+    send({ action: "refresh", target: "r" });
+    const other = document.body.appendChild(document.createElement("sse-live"));
+    other.live = { ...host.live, close() {} };
+    await goes();
+    host.live = null;
+    go();
+    await until(() => byId("r").textContent === "2");
+    other.remove();
+  }
+});
+
+test("what was fetched for a page that the visitor has left is fetched again for the next one, which may be newer", async () => {
+  show(simple("1"));
+  let go;
+  answers = [{ ...page(simple("2")), wait: new Promise((resolve) => { go = resolve; }) }, page(simple("2")), page(simple("3"))];
+  reset();
+  await until(() => asked.length);
+  const other = document.body.appendChild(document.createElement("sse-live"));
+  other.live = { ...host.live, close() {} };
+  host.live = null;
+  show(simple("2.5"));
+  const texts = [];
+  const observer = new MutationObserver(() => texts.push(byId("r").textContent));
+  observer.observe(byId("r"), { characterData: true, childList: true, subtree: true });
+  go();
+  await until(() => byId("r").textContent === "3");
+  observer.disconnect();
+  equal(texts, ["3"]);
+  other.remove();
 });
 
 test("a visitor who has gone on within the page gets what is there", async () => {
