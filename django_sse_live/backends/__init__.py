@@ -109,11 +109,11 @@ def running_hub() -> Hub:
 async def replay_history(client: Client) -> None:
     """Have the backend look for missed events that the hub no longer has. If it finds none, the client gets a reset."""
     hub, backend = cast(Hub, client.hub), get_backend()
-    if client.cursor > hub.log.head:
-        if not await backend.has_reached(hub, client.cursor):
-            client.cursor = LOST
-        return
     try:
+        if client.cursor > hub.log.head:
+            if not await backend.has_reached(hub, client.cursor):
+                client.cursor = LOST
+            return
         history = await backend.history(hub, client.channels, client.cursor)
     except HistoryUnavailable:
         client.refuse("not_ready")

@@ -124,7 +124,8 @@ class Backend:
         return None
 
     async def has_reached(self, hub: Hub, position: int) -> bool:
-        """Whether the bus has reached a position ahead of the hub's log, so that the hub will reach it too."""
+        """Whether the bus has reached a position ahead of the hub's log, so that the hub will reach it too. Raises
+        HistoryUnavailable as history() does."""
         return True
 
     def position(self) -> str:

@@ -13,7 +13,9 @@ from django.test import override_settings
 from django_sse_live import abroadcast, stream_position
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
+from django_sse_live.backends.base import HistoryUnavailable
 from django_sse_live.backends.memory import MemoryBackend
+from django_sse_live.events import format_id
 from django_sse_live.http import catching_up
 from django_sse_live.hub.hub import Hub
 from tests.http.test_handoff import Connection
@@ -77,6 +79,21 @@ async def test_a_client_that_leaves_while_the_bus_is_asked_is_gone(
         (goodbye,) = await stream.rest()
     assert goodbye.json["reason"] == "not_ready" and goodbye.json["reconnect"] is True
     assert asked.is_set() and cancelled.is_set()
+
+
+async def test_a_client_that_is_ahead_of_its_worker_comes_back_where_the_bus_does_not_answer(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def has_reached(self: Any, hub: Any, position: int) -> bool:
+        raise HistoryUnavailable("the database is away")
+
+    monkeypatch.setattr(MemoryBackend, "has_reached", has_reached)
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["news"]}
+    log = running_hub().log
+    async with Visitor("/news/").listen(last_event_id=format_id(log.epoch, log.head + 1)) as stream:
+        (goodbye,) = await stream.rest()
+    assert goodbye.json["reason"] == "not_ready" and goodbye.json["reconnect"] is True
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def missed(address: str, last_id: str) -> list[str]:
