@@ -5,7 +5,7 @@ A row of StoredEvent, from its INSERT on:
 
 1. *in a transaction*: no other connection sees it. A rollback, or the death of its process, leaves nothing.
 2. *committed, without a position*: the next look gives it one. If it is ``pending``, its process is about to complete
-   it; after PENDING_SECONDS it is sent as it was inserted.
+   it. Once none has been completed for PENDING_SECONDS, it is sent as it was inserted.
 3. *with a position*: never changed again. Every reader reads it once, in the order of positions.
 4. *trimmed*: deleted, and StoredStream.trimmed says so in the same transaction.
 

@@ -12,9 +12,10 @@ import time
 from random import random
 from typing import Final
 
-from .dialects.base import PENDING_SECONDS, Dialect, Status
+from .dialects.base import Dialect, Status
 from .session import Session
 
+PENDING_SECONDS: Final = 2.0  # pending events are sent as they were inserted if none is completed for this long
 LOOK_AT_PENDING_SECONDS: Final = 0.5
 SETTLE_SECONDS: Final = 1.0
 LEADER_FRESH_SECONDS: Final = 0.025  # positions younger than this are those of a leader at work
@@ -34,9 +35,12 @@ class Positions:
     def __init__(self, dialect: Dialect) -> None:
         self.has_pending: bool = False  # SQLite: some event waits for its process to complete it
         self._dialect = dialect
-        self._pending_since: dict[int, float] = {}  # id → monotonic
+        self._pending: list[int] = []  # ids, when they were last looked at
+        self._first_pending = -1  # the first of them; on SQLite the event before it
+        self._first_since = 0.0  # since when it is the first
+        self._last_then = -1  # the last of them at that moment
         self._look_at_pending_at = 0.0
-        self._settled = 0
+        self._settled = -1  # -1: not known yet
         # An id, and the transactions that may have taken lower ones.
         self._candidate: tuple[int, frozenset[str]] | None = None
         self._settle_at = 0.0
@@ -56,10 +60,10 @@ class Positions:
         self._others_until = 0.0  # until then, other processes are taken to give positions too
         self._took = 0.0  # average seconds that giving takes
 
-    def status(self, session: Session, after_id: int = 0) -> Status:
+    def status(self, session: Session) -> Status:
         """The stream's status. Makes the stream's row if it is missing."""
         while True:
-            status = self._dialect.status(session, after_id)
+            status = self._dialect.status(session, self._settled)
             if status is not None:
                 return status
             self._dialect.make_stream(session)
@@ -72,16 +76,15 @@ class Positions:
         if is_asked or is_due:
             self.again_at = float("inf")
         if not self._dialect.gives_positions:
-            found = self.status(session)
+            found = self._whole(session, now)
             self.has_pending = found.has_pending
             return found
         status: Status | None = None
         has_others = now < self._others_until
         if not is_asked or (has_others and not self._leads):
-            status = self.status(session, self._settled)
+            status = self.status(session)
             self.follows = has_others and status.head != self._head and status.age < self._leader_fresh_ms
         if status is not None and not status.has_waiting:
-            self._pending_since.clear()
             self.again_at = float("inf")
         elif status is not None and (self.follows or not (is_asked or is_due)):
             if is_asked or is_due:
@@ -112,9 +115,9 @@ class Positions:
     def _give(self, session: Session, now: float) -> Status:
         if now >= self._look_at_pending_at:
             self._look_at_pending_at = now + LOOK_AT_PENDING_SECONDS
-            ids = self._dialect.pending(session, self._settled)
-            self._pending_since = {id: self._pending_since.get(id, now) for id in ids}
-        late = [id for id, since in self._pending_since.items() if since < now - PENDING_SECONDS]
+            self._pending = self._dialect.pending(session, self._settled)
+        until = self._late_until(min(self._pending), max(self._pending), now) if self._pending else -1
+        late = [id for id in self._pending if id <= until]
         while (status := self._dialect.give(session, self._settled, late)) is None:
             self._dialect.make_stream(session)
         self._took += (time.monotonic() - now - self._took) / 4
@@ -136,6 +139,24 @@ class Positions:
             self.again_at = now
         elif status.has_waiting and not status.has_pending:  # the lock is taken, by a process that may have stopped
             self.again_at = now + FOLLOW_SECONDS * (1 + random())
+        return status
+
+    def _late_until(self, first: int, last: int, now: float) -> int:
+        """The last id whose process is no longer waited for; -1 if there is none. A process completes its events in the
+        order of ids, which takes long where they are thousands: it is at work as long as the first one changes."""
+        if first != self._first_pending:
+            self._first_pending, self._first_since, self._last_then = first, now, last
+        return self._last_then if self._first_since < now - PENDING_SECONDS else -1
+
+    def _whole(self, session: Session, now: float) -> Status:
+        """SQLite: the status, with a head before the first pending event."""
+        status = self.status(session)
+        if status.last_id < self._settled:  # a flush has reset the ids
+            self._settled = -1
+        elif status.has_pending and (until := self._late_until(status.head, status.last_id, now)) >= 0:
+            self._settled = until
+            return self.status(session)
+        self._settled = max(self._settled, status.head)
         return status
 
     def _settle(self, session: Session, status: Status) -> None:

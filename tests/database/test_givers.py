@@ -1,14 +1,16 @@
-"""Who of several processes gives positions."""
+"""Who of several processes gives positions, and which events may be read."""
 
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from django_sse_live.database.positions import Positions
 from django_sse_live.database.rows import encode_row
 from django_sse_live.database.session import Session
+from django_sse_live.events import Event
 from tests.database.conftest import Make, event
 
 
@@ -37,5 +39,36 @@ def test_of_several_givers_one_is_left_the_work_until_it_is_gone(
         assert ours.give(session, is_asked=True, is_due=False).given_after is not None
         assert ours.again_at == float("inf") and ours.leaves_until == 0
         assert not others.status(session).has_waiting
+    finally:
+        session.close()
+
+
+def test_a_large_transaction_is_waited_for_as_long_as_its_process_completes_events(
+    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect = make()._dialect
+    session = Session(bus)
+    positions = Positions(dialect)
+    now = 1000.0
+    monkeypatch.setattr("django_sse_live.database.positions.time", SimpleNamespace(monotonic=lambda: now))
+
+    def readable() -> list[bytes]:
+        nonlocal now
+        now += 1
+        status = positions.give(session, is_asked=True, is_due=True)
+        return [row.body for row in dialect.after(session, 0, status.head)]
+
+    try:
+        readable()
+        pending = [encode_row(Event(("c",), "t", str(number), finish=lambda event: True)) for number in range(300)]
+        with session.transaction(dialect.begin), session.cursor() as cursor:
+            ids = dialect.insert(cursor, pending)
+        for count, id in enumerate(ids[:250]):
+            assert readable() == [b"complete"] * count
+            with session.cursor() as cursor:
+                dialect.complete(cursor, id, b"complete")
+        for _ in range(4):  # its process has died
+            bodies = readable()
+        assert bodies == [b"complete"] * 250 + [row.body for row in pending[250:]]
     finally:
         session.close()

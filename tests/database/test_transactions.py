@@ -28,7 +28,7 @@ def rows(alias: str) -> list[str]:
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT body FROM sse_live_event ORDER BY id")
         bodies = [bytes(body) for (body,) in cursor.fetchall()]
-        # On SQLite an event that was taken back is a row without a body.
+        # An event that was taken back is a row without a body.
         return [json.loads(body.decode().partition("\n")[0])["type"] for body in bodies if body]
 
 
@@ -38,6 +38,12 @@ def wait_for_rows(alias: str, types: list[str]) -> None:
     while rows(alias) != types:
         assert time.monotonic() < end, rows(alias)
         time.sleep(0.01)
+
+
+def fetch(alias: str, sql: str) -> list[Any]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
 
 
 def execute(alias: str, sql: str) -> None:
@@ -262,6 +268,22 @@ def test_a_row_that_is_too_long_at_the_commit_is_logged_and_holds_up_no_other(
             broadcast("c", "after", using=bus)
         wait_for_rows(bus, ["after"])
     assert "A saved row is not told" in caplog.text and "2,048" in caplog.text
+
+
+def test_an_event_that_is_taken_back_leaves_nothing_that_is_never_trimmed(bus: str, site: DatabaseBackend) -> None:
+    with transaction.atomic(using=bus):
+        send_event(Event(("c", "d"), "t", "null", finish=lambda event: False), using=bus)
+        broadcast(["c", "d"], "after", using=bus)
+    column = site._dialect.position
+    end = time.monotonic() + 90
+    while fetch(bus, f"SELECT count(*) FROM sse_live_event WHERE {column} IS NOT NULL") != [(2,)]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert rows(bus) == ["after"]
+    trimmed = (
+        f"SELECT count(*) FROM sse_live_event_channel WHERE position <= (SELECT max({column}) FROM sse_live_event)"
+    )
+    assert fetch(bus, trimmed) == fetch(bus, "SELECT count(*) FROM sse_live_event_channel")
 
 
 # Tests of a project

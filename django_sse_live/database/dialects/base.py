@@ -17,7 +17,6 @@ POSITIONS_AT_ONCE: Final = 1_000  # positions given in one transaction
 READ_AT_ONCE: Final = 500  # rows read by one query
 TRIMMED_AT_ONCE: Final = 1_000
 LOCK_SECONDS: Final = 2  # the database ends a session that holds, or waits for, the stream's lock longer
-PENDING_SECONDS: Final = 2.0  # a pending event that nobody completed by then is sent as it was inserted
 NOW_SECONDS: Final = 30  # presence and worker reports that are older are deleted
 
 
@@ -66,7 +65,7 @@ class Dialect:
         """A name of the server that changes where it is restored, copied or failed over; empty where there is none."""
         return ""
 
-    def status(self, session: Session, after_id: int = 0) -> Status | None:
+    def status(self, session: Session, after_id: int = -1) -> Status | None:
         """The stream's status; None without its row. has_waiting and has_pending ignore ids up to ``after_id``."""
         raise NotImplementedError
 
@@ -107,14 +106,12 @@ class Dialect:
             cursor.execute(f"INSERT INTO sse_live_event_channel (event_id, channel_key) VALUES {marks}", more)
 
     def complete(self, cursor: Any, id: int, body: bytes | None) -> None:
-        """Give a pending event its final body; None deletes it. An event that has its position stays as it is."""
-        if body is None:
-            cursor.execute("DELETE FROM sse_live_event WHERE id = %s AND position IS NULL", [id])
-        else:
-            cursor.execute(
-                "UPDATE sse_live_event SET body = %s, pending = %s WHERE id = %s AND position IS NULL",
-                [body, False, id],
-            )
+        """Give a pending event its final body. An event that has its position stays as it is. None: it is not to be
+        sent. Its row stays, without a body: if it were deleted, the rows of its further channels would never get a
+        position, by which they are trimmed, and on SQLite the head would go back."""
+        cursor.execute(
+            "UPDATE sse_live_event SET body = %s, pending = %s WHERE id = %s AND pending", [body or b"", False, id]
+        )
 
     def body_max_bytes(self, cursor: Any) -> int:
         return 64 * 1024 * 1024

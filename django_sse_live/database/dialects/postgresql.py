@@ -133,7 +133,7 @@ class PostgreSQL(Dialect):
             raise
         return str(found[0])
 
-    def status(self, session: Session, after_id: int = 0) -> Status | None:
+    def status(self, session: Session, after_id: int = -1) -> Status | None:
         rows = session.query(self._status(session, after_id))
         return Status(*rows[0])._replace(given_after=None) if rows else None
 

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from ..rows import NewRow
 from ..session import Session
-from .base import PENDING_SECONDS, Dialect, Status, random_epoch
+from .base import Dialect, Status, random_epoch
 
 TRIMMED_AT_ONCE: Final = 20_000  # more than elsewhere, since it runs once a minute
-PENDING_SEARCHED_EVENTS: Final = 200  # the newest events, which are searched for pending ones
+# Of the events before the process began, those are searched for pending ones. An older one was left by a crash.
+PENDING_SEARCHED_EVENTS: Final = 1_000
+PENDING_SEARCHED_SECONDS: Final = 60
 
 _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 # Times never go back, since ids are made of them.
@@ -22,18 +24,21 @@ _NEXT_TIME: Final = (
     f"max({_NOW}, coalesce((SELECT milliseconds FROM sse_live_event ORDER BY id DESC LIMIT 1), "
     "(SELECT milliseconds FROM sse_live_stream), 0))"
 )
-# The head is the last event that may be read: a pending event holds back those after it, unless the clock was set back.
-_STATUS: Final = f"""
+# The head is the last event that may be read: a pending event holds back those after it.
+_STATUS: Final = """
 WITH waiting AS (
-    SELECT min(id) AS id FROM (SELECT id, pending, milliseconds FROM sse_live_event ORDER BY id DESC LIMIT {{limit}})
-    WHERE pending AND abs(milliseconds - {_NOW}) < {PENDING_SECONDS * 1000:.0f}
+    SELECT min(id) AS id FROM sse_live_event WHERE pending AND {searched}
 ), head AS (
     SELECT id, milliseconds FROM sse_live_event
-    WHERE id < coalesce((SELECT id FROM waiting), {2**63 - 1}) ORDER BY id DESC LIMIT 1
+    WHERE id < coalesce((SELECT id FROM waiting), 9223372036854775807) ORDER BY id DESC LIMIT 1
 )
 SELECT s.epoch, coalesce(head.id, s.trimmed), coalesce(head.milliseconds, s.milliseconds), s.trimmed,
        coalesce((SELECT max(id) FROM sse_live_event), 0), (SELECT id FROM waiting) IS NOT NULL
-FROM sse_live_stream s LEFT JOIN head ON 1 WHERE s.id = 1""".replace("{limit}", str(PENDING_SEARCHED_EVENTS))
+FROM sse_live_stream s LEFT JOIN head ON 1 WHERE s.id = 1"""
+_RECENT: Final = (
+    f"id > (SELECT max(id) - {PENDING_SEARCHED_EVENTS} FROM sse_live_event) "
+    f"AND abs(milliseconds - {_NOW}) < {PENDING_SEARCHED_SECONDS * 1000}"
+)
 
 
 class SQLite(Dialect):
@@ -48,8 +53,8 @@ class SQLite(Dialect):
     time_of_insert = _NEXT_TIME
     trims_time = True
 
-    def status(self, session: Session, after_id: int = 0) -> Status | None:
-        rows = session.query(_STATUS)
+    def status(self, session: Session, after_id: int = -1) -> Status | None:
+        rows = session.query(_STATUS.format(searched=_RECENT if after_id < 0 else f"id > {after_id}"))
         return Status(*rows[0][:5])._replace(has_pending=bool(rows[0][5])) if rows else None
 
     def make_stream(self, session: Session) -> None:
@@ -65,12 +70,6 @@ class SQLite(Dialect):
                     "INSERT INTO sse_live_event_channel (event_id, channel_key, position) VALUES (%s, %s, %s)",
                     [id, key, id],
                 )
-
-    def complete(self, cursor: Any, id: int, body: bytes | None) -> None:
-        # An event that must not be sent keeps its row, without a body: deleting the last row would take the head back.
-        cursor.execute(
-            "UPDATE sse_live_event SET body = %s, pending = %s WHERE id = %s AND pending", [body or b"", False, id]
-        )
 
     def last_id(self, session: Session) -> int:
         """The greatest id, found by one step into the index."""
