@@ -65,8 +65,10 @@ class BackendSuite(TransactionSuite):
         backend.publish(Event(("a", "b:ü"), "new_comment", '{"id":7,"text":"żółć"}'))
         backend.publish(Event(("a",), "fragment", text, is_text=True))
         backend.publish(Event(("a",), "patched_text", text, patch='{"html":"<li>\\n✓</li>"}', is_text=True))
-        await self.until(lambda: len(hub.log) == 3)
-        first, second, third = hub.log.read(("a",), 0)
+        many = ("a", *(f"user:{number:036}" for number in range(2_000)))
+        backend.publish(Event(many, "for_many", "1"))
+        await self.until(lambda: len(hub.log) == 4)
+        first, second, third, fourth = hub.log.read(("a",), 0)
         self.assertEqual(
             (first.channels, first.type, first.payload, first.is_text),
             (("a", "b:ü"), "new_comment", '{"id":7,"text":"żółć"}', False),
@@ -74,6 +76,7 @@ class BackendSuite(TransactionSuite):
         self.assertEqual((second.type, second.payload, second.is_text), ("fragment", text, True))
         self.assertEqual((first.patch, second.patch), (None, None))
         self.assertEqual((third.payload, third.patch), (text, '{"html":"<li>\\n✓</li>"}'))
+        self.assertEqual(fourth.channels, many)
         self.assertEqual(parse_id(first.id), (hub.log.epoch, first.position))
         self.assertTrue(first.position < second.position)
 

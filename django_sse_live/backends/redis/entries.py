@@ -17,7 +17,6 @@ from ..unreadable import MALFORMED, Unreadable
 FIELD: Final = b"event"
 LOOKBACK_ENTRIES: Final = 100  # read before a reader's start, to learn the last number of each publisher
 PUBLISHERS_MAX: Final = 10_000  # publishers whose last number is remembered
-HEAD_MAX_BYTES: Final = 64 * 1024  # of the line that describes an event: enough for 50 channels of 200 characters
 NUMBER_MAX: Final = 1 << 53
 
 
@@ -73,8 +72,6 @@ class Decoder:
 
 def _decode(fields: dict[bytes, bytes]) -> Entry:
     line, _, payload = fields[FIELD].partition(b"\n")
-    if len(line) > HEAD_MAX_BYTES:
-        raise ValueError("its first line is too long")
     head = json.loads(line)
     publisher, number = head["from"], head["seq"]
     if not (isinstance(publisher, str) and 0 < len(publisher) <= 64):
