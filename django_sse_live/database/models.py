@@ -41,7 +41,7 @@ class StoredEvent(models.Model):
     position: Any = models.BigIntegerField(null=True)
     milliseconds: Any = models.BigIntegerField(default=0)  # since 1970, by the database's clock; never goes back
     channel_key: Any = models.BigIntegerField()  # of its first channel
-    more: Any = models.SmallIntegerField(default=0)  # how many further channels it has
+    more: Any = models.SmallIntegerField(default=0)  # how many further channels it has, as far as the column counts
     pending: Any = models.BooleanField(default=False)
     body: Any = models.BinaryField()  # bytes: no character set or collation of the database applies
 

@@ -16,6 +16,8 @@ from ..session import UNAVAILABLE, Session
 POSITIONS_AT_ONCE: Final = 1_000  # positions given in one transaction
 READ_AT_ONCE: Final = 500  # rows read by one query
 TRIMMED_AT_ONCE: Final = 1_000
+CHANNELS_AT_ONCE: Final = 10_000  # inserted by one statement; some drivers take 65,535 parameters
+SMALLINT_MAX: Final = 32_767
 LOCK_SECONDS: Final = 2  # the database ends a session that holds, or waits for, the stream's lock longer
 NOW_SECONDS: Final = 30  # presence and worker reports that are older are deleted
 
@@ -39,7 +41,11 @@ def random_epoch() -> str:
 
 
 def values(rows: Sequence[NewRow]) -> list[Any]:
-    return [value for row in rows for value in (row.channel_key, len(row.more_keys), row.is_pending, row.body)]
+    return [
+        value
+        for row in rows
+        for value in (row.channel_key, min(len(row.more_keys), SMALLINT_MAX), row.is_pending, row.body)
+    ]
 
 
 class Dialect:
@@ -100,10 +106,14 @@ class Dialect:
 
     def _insert_more(self, cursor: Any, rows: Sequence[NewRow], ids: Sequence[int]) -> None:
         """Insert the channels of events after their first."""
-        more = [value for row, id in zip(rows, ids, strict=True) for key in row.more_keys for value in (id, key)]
-        if more:
-            marks = ", ".join(["(%s, %s)"] * (len(more) // 2))
-            cursor.execute(f"INSERT INTO sse_live_event_channel (event_id, channel_key) VALUES {marks}", more)
+        more = [(id, key) for row, id in zip(rows, ids, strict=True) for key in row.more_keys]
+        for first in range(0, len(more), CHANNELS_AT_ONCE):
+            some = more[first : first + CHANNELS_AT_ONCE]
+            marks = ", ".join(["(%s, %s)"] * len(some))
+            cursor.execute(
+                f"INSERT INTO sse_live_event_channel (event_id, channel_key) VALUES {marks}",
+                [value for pair in some for value in pair],
+            )
 
     def complete(self, cursor: Any, id: int, body: bytes | None) -> None:
         """Give a pending event its final body. An event that has its position stays as it is. None: it is not to be
