@@ -13,7 +13,7 @@ from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations, kept_milliseconds
 from .dialects.base import READ_AT_ONCE, Dialect, Status
-from .rows import CONTROL_KEY, NUMBER_MASK, Decoder, Row
+from .rows import CONTROL_KEY, Decoder, Row
 from .session import Session
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -34,6 +34,8 @@ class Reader:
         self.decoder: Decoder = Decoder()
         self._dialect = dialect
         self._epoch = ""  # of the hubs' ids: the row's and the server's as one
+        self._position = 0  # of the last event read, with its time
+        self._is_known = False  # whether this connection is known to lead to where that event is
 
     def epoch_of(self, status: Status) -> str:
         """One epoch made of the stream's and the server's."""
@@ -42,6 +44,11 @@ class Reader:
 
     def id_of(self, status: Status) -> str:
         return format_id(self.epoch_of(status), make_position(status.milliseconds, status.head))
+
+    def begin(self, session: Session) -> None:
+        """Start over with a new connection, which may lead to another server or file."""
+        self.identity = self._dialect.identity(session)
+        self._is_known = False
 
     def hand_on(self, event: Event) -> None:
         """Hand every hub an event without a position. From any thread."""
@@ -58,14 +65,13 @@ class Reader:
     def look(self, session: Session, status: Status) -> Status:
         """Read the new events. Clients get a reset if the stream or the server is another one, was restored to an
         earlier state, or has trimmed unread events."""
-        if self.epoch_of(status) == self._epoch and status.head < self.number:
+        if self.epoch_of(status) == self._epoch and self._has_gone_back(session, status):
             logger.info("The SSE stream in the database has gone back: every client is told by a reset.")
             self._dialect.begin_epoch(session, status.epoch)
             status = self._dialect.status(session) or status
         if self.epoch_of(status) != self._epoch or status.trimmed > self.number:
             logger.info("The SSE stream in the database does not go on where it was: every client is told by a reset.")
-            before = self.number if self.epoch_of(status) == self._epoch else 0
-            self._begin(session, status, self.hubs, before)
+            self._begin(session, status, self.hubs, self._position)
             return status
         while self.number < status.head:
             rows = self._dialect.after(session, self.number, status.head)
@@ -74,6 +80,14 @@ class Reader:
                 break
         self.number = max(self.number, status.head)
         return status
+
+    def _has_gone_back(self, session: Session, status: Status) -> bool:
+        """Whether events that were read are not there: in a backup, or in a replica that was behind. Others may be in
+        their place by now, but with other times."""
+        if self._is_known or status.head < self.number:
+            return status.head < self.number
+        self._is_known = True
+        return any(row.position != self._position for row in self._dialect.after(session, self.number - 1, self.number))
 
     def read_to(self, session: Session, number: int) -> bool:
         """Read the new events up to a head that another process told. False, and nothing is handed on, if rows are
@@ -94,7 +108,7 @@ class Reader:
             for event in events:
                 _hand_to(hub, event)
         for last in rows[-1:]:
-            self.number = last.number
+            self.number, self._position = last.number, last.position
             self.known_id = format_id(self._epoch, last.position)
 
     # First fill, and each new epoch
@@ -111,13 +125,15 @@ class Reader:
     def _begin(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
         number, position = status.head, make_position(status.milliseconds, status.head)
         self.number, self._epoch, self.stored_epoch = number, self.epoch_of(status), status.epoch
+        self._position = position
         self.told = max(self.told, number)
         self._fill(session, status, hubs, before)
         self.known_id = format_id(self._epoch, position)
 
     def _fill(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
-        """Give hubs a log. ``before``: hubs that already ran obey the control events after this number; None: new hubs
-        obey none, since those in the table are long past."""
+        """Give hubs a log. ``before``: hubs that already ran obey the control events after this position, in whatever
+        epoch that was: positions begin with the time. None: new hubs obey none, since those in the table are long
+        past."""
         revocations, now = None, 0
         if any(hub.keeps_history for hub in hubs):
             rows, floor, is_complete = self._read_tail(session, status)
@@ -127,7 +143,7 @@ class Reader:
         events = [event for row in rows if (event := self.decoder.decode(row, self._epoch)) is not None]
         late: list[Event] = []
         if before is not None:
-            late = [event for event in events if _is_obeyed(event) and event.position & NUMBER_MASK > before]
+            late = [event for event in events if _is_obeyed(event) and event.position > before]
         for hub in hubs:
             log = EventLog(self._epoch, floor, complete=is_complete)
             for event in events:

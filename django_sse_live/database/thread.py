@@ -256,7 +256,7 @@ class BusThread:
     def _begin(self, session: Session) -> None:
         self._dialect.prepare(session)
         self._files.begin()
-        self.reader.identity = self._dialect.identity(session)
+        self.reader.begin(session)
         self.parcels.last_id = max(self.parcels.last_id, self._positions.status(session).last_id)
         self._listener.begin(session)
 

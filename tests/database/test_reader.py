@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_sse_live.database.dialects.base import row
+from django_sse_live.database.dialects.base import Status, row
 from django_sse_live.database.positions import Positions
 from django_sse_live.database.reader import Reader
 from django_sse_live.database.rows import encode_row
@@ -35,6 +35,40 @@ def test_what_a_notification_tells_of_is_read_only_where_it_is_all_there(bus: st
         session.run("DELETE FROM sse_live_event WHERE position = 3")
         assert not reader.read_to(session, head) and heard == ["a", "b"] and reader.number == 2
         assert not reader.read_to(session, 0)
+    finally:
+        session.close()
+
+
+def test_other_events_in_the_place_of_those_that_were_read_are_another_stream(bus: str, make: Make) -> None:
+    """As after a fail-over to a replica that was behind, where others have published since."""
+    dialect, session = make()._dialect, Session(bus)
+    reader, positions = Reader(dialect), Positions(dialect)
+    hub: Any = SimpleNamespace(deliver=lambda item: None, loop=None, keeps_history=False, set_clock=lambda now: None)
+
+    def give(count: int) -> Status:
+        now = dialect.now(session)
+        while dialect.now(session) == now:
+            pass
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))] * count)
+        return positions.give(session, is_asked=True, is_due=False)
+
+    try:
+        reader.begin(session)
+        reader.fill(session, positions.status(session), [hub])
+        epoch = reader.stored_epoch
+        reader.look(session, give(3))
+        assert reader.number == 3
+        reader.begin(session)
+        assert reader.look(session, give(1)).epoch == epoch, "no needless reset"
+        session.run(f"DELETE FROM sse_live_event WHERE {dialect.position} > 1")
+        if dialect.gives_positions:
+            session.run("UPDATE sse_live_stream SET head = 1")
+        else:
+            session.run("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'sse_live_event'")
+        assert give(6).head == 7
+        reader.begin(session)
+        assert reader.look(session, positions.status(session)).epoch != epoch
     finally:
         session.close()
 

@@ -8,7 +8,9 @@ from django.db import connections, transaction
 
 from django_sse_live.database import reader
 from django_sse_live.database.rows import NUMBER_MASK
+from django_sse_live.events import DISCONNECT, control_event
 from django_sse_live.hub.client_info import ClientInfo
+from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
 from django_sse_live.revocation import _revocation
 from tests.database.conftest import Make, event, hub_of, until
@@ -61,6 +63,26 @@ async def test_after_trimming_what_is_older_is_not_known(make: Make, bus: str) -
     await sync_to_async(trim)()
     later = await hub_of(make())
     assert concerns(later, EVE, before) and not concerns(later, EVE, later.log.head)
+
+
+async def test_another_epoch_ends_nobody_who_has_come_back_since(make: Make, bus: str) -> None:
+    def begin_epoch() -> None:
+        with connections[bus].cursor() as cursor:
+            cursor.execute("UPDATE sse_live_stream SET epoch = 'another'")
+        connections[bus].close()
+
+    backend = make()
+    hub = await hub_of(backend)
+    await told(backend, hub, control_event(DISCONNECT, {"user_pk": "1"}))
+    client = Client(hub, ADA)
+    client.open()
+    epoch = hub.log.epoch
+    await sync_to_async(begin_epoch)()
+    await until(lambda: hub.log.epoch != epoch)
+    await told(backend, hub)
+    assert client.is_open
+    await told(backend, hub, control_event(DISCONNECT, {"user_pk": "1"}))
+    await until(lambda: not client.is_open)
 
 
 async def test_more_of_them_than_are_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
