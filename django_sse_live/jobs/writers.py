@@ -132,6 +132,9 @@ class Writers:
 
     def _store(self, store: JobStore, writers: Iterable[Writer]) -> None:
         due = [writer for writer in writers if writer.record.n != writer.stored_n]
+        if without_text := [writer for writer in due if not writer.record.length]:
+            values = store.standing(writer.record for writer in without_text)
+            due = [writer for writer in due if writer.record.length or not _is_taken(writer, values)]
         if not due:
             return
         store.put(writer.record for writer in due)
@@ -240,6 +243,12 @@ class Writers:
                 self._part(store, writer, "lost")
         finally:
             self._rounds.release()
+
+
+def _is_taken(writer: Writer, values: dict[str, Any]) -> bool:
+    """Whether another writer has the job or has ended it: it may have stored more than this one."""
+    id = writer.record.id
+    return values.get(lease_key(id), writer.lease) != writer.lease or (end_key(id) in values and not writer.over)
 
 
 def publish_frames(frames: list[str]) -> None:

@@ -341,6 +341,20 @@ def test_the_right_to_write_moves() -> None:
         stored(job).take()
 
 
+def test_who_took_a_job_and_ended_it_at_once_keeps_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start_job()
+    here, there = process_part(Writers), Writers()
+    with here._rounds:  # this process has not stored yet what it says before the task begins
+        job.progress(0, "Queued")
+        monkeypatch.setattr("django_sse_live.jobs.job.process_part", lambda kind: there)
+        taken = stored(job).take()
+        taken.write("mine")
+        taken.progress(1, "Done")
+        taken.finish()
+    until(lambda: job._writer is not None and job._writer.over)
+    assert (stored(job).state, stored(job).text, stored(job).label) == ("finished", "mine", "Done")
+
+
 def test_a_job_that_has_text_is_not_taken() -> None:
     job = start_job()
     job.write("x")
