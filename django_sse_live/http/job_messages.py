@@ -22,7 +22,7 @@ async def stop(message: Message) -> dict[str, Any]:
     """Stop the job. Returns its state, which stays as it was if the job had ended before."""
     channel = _channel(message)
     user = message.user if getattr(message.user, "is_authenticated", False) else None
-    if not await may_stop(message.request, user, channel, namespace=current_namespace(message.request)):
+    if not await may_stop(message.request, user, channel, namespace=current_namespace()):
         raise PermissionDenied(_("You may watch this job, but not stop it."))
     found = await read_job(channel.removeprefix(CHANNEL_PREFIX))
     if found is None:
