@@ -49,7 +49,7 @@ class WatchView(EventStreamView):
     def get_channels(self, request: HttpRequest) -> Iterable[str]:
         if not self.model_admin.admin_site.has_permission(request) or not self.model_admin.has_view_permission(request):
             raise PermissionDenied("You may not see live connections.")
-        text = clean_filter(request.GET.get("filter", ""))
+        text = clean_filter(request.GET.get("filter", "").replace(",", " "))  # a channel's name has no ", " in it
         return [f"{WATCH_CHANNEL}:{text}" if text else WATCH_CHANNEL]
 
     async def _make_client(self, hub: Hub, request: ASGIRequest) -> Client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.apps import apps
@@ -154,14 +155,15 @@ def test_a_filter_need_not_be_what_a_users_name_can_be(monkeypatch: pytest.Monke
         assert f'data-filter="{shown}"' in client.get(PAGE, {"q": text}).content.decode()
 
 
-async def test_the_stream_brings_every_report_to_who_may_see_it(connect: Connect) -> None:
+@pytest.mark.parametrize("text", ["room", "room, 7", ",room,", "7,room ,"])
+async def test_the_stream_brings_every_report_to_who_may_see_it(connect: Connect, text: str) -> None:
     from asgiref.sync import sync_to_async
 
     reader = connect("room.7", user_pk="7")
     await until(lambda: reader.client.is_open)
     visitor = Visitor(f"{PAGE}stream/")
     await visitor.aforce_login(await sync_to_async(make_user)("ada", "view"))
-    async with visitor.listen("filter=room") as stream:
+    async with visitor.listen(urlencode({"filter": text})) as stream:
         assert (await stream.next()).type == "connected"
         message = await stream.next()
         assert message.type == "worker"
