@@ -106,6 +106,9 @@ class MemoryBackend(Backend):
                 self._is_publishing = False
         self._publish_waiting()
 
+    async def has_reached(self, hub: Hub, position: int) -> bool:
+        return position <= self._log.head
+
     def position(self) -> str:
         return self._position
 

@@ -132,10 +132,12 @@ class TestWhereItBegins:
             "a:1-99999999999999999999",
             "é",
             "x" * 5000,
+            "{epoch}:999999999999999-0",
         ],
         ids=lambda id: id[:8],
     )
     async def test_an_id_that_means_nothing_here_opens_with_reset(self, visitor: Visitor, id: str, by: str) -> None:
+        id = id.replace("{epoch}", stream_position().partition(":")[0])
         async with self.resume(visitor, id, by) as stream:
             connected, reset = await stream.take(2)
             await abroadcast("news", "headline", 1)
