@@ -20,7 +20,8 @@ from .shutdown import stop_gracefully
 from .subscription import request_user
 
 HEALTH_SECONDS: Final = 1.0  # an answer waits this long for a worker that has just started
-NO_STORE: Final = {"Cache-Control": "no-store"}
+# Earlier releases of Django 5.2 let the cache of a whole site keep everything that is not private.
+NO_STORE: Final = {"Cache-Control": "no-store, private"}
 
 
 def _hub(request: HttpRequest) -> Hub:

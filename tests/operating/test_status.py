@@ -81,6 +81,20 @@ async def test_status_for_who_has_the_token(visitor: Visitor, settings: Any, hub
     assert worker["matches"] == []  # addresses and users are for the admin
 
 
+async def test_a_cache_of_the_whole_site_keeps_neither(visitor: Visitor, settings: Any, hub: Hub) -> None:
+    settings.SSE_LIVE = {"STATUS_TOKEN": TOKEN}
+    of_cache = "django.middleware.cache."
+    settings.MIDDLEWARE = [f"{of_cache}UpdateCacheMiddleware", f"{of_cache}FetchFromCacheMiddleware"]
+    for path in ("/events/health/", "/events/status/"):
+        response = await visitor.get(path, headers={"authorization": f"Bearer {TOKEN}"})
+        assert response.status_code == 200
+        # Django keeps nothing that is private, and until a later release of 5.2 it kept everything else.
+        assert "private" in response["Cache-Control"]
+    hub.shut_down()
+    assert (await visitor.get("/events/health/")).status_code == 503
+    assert (await visitor.get("/events/status/")).status_code == 403
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("is_staff", "expected"), [(True, 200), (False, 403)])
 async def test_status_for_staff(visitor: Visitor, is_staff: bool, expected: int) -> None:
