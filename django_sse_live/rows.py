@@ -119,15 +119,25 @@ def read_rows(
 
 
 def with_values(instance: Model, using: str) -> Model:
-    """An instance that was just saved; its row, where it has an expression such as F() for a value: Django reads that
-    back only on some databases and from 6.0 on."""
-    values = vars(instance)
-    if not any(hasattr(values.get(field.attname), "resolve_expression") for field in instance._meta.concrete_fields):
-        return instance
-    for row in read_rows(using, type(instance), [instance.pk]).values():
-        _set_by_hand(row, instance)
-        return row
+    """An instance that was just saved. A copy, where it has a text for a number or a date. Its row, where it has
+    an expression such as F(): Django reads that back only on some databases and from 6.0 on."""
+    values, fields = vars(instance), instance._meta.concrete_fields
+    if any(hasattr(values.get(field.attname), "resolve_expression") for field in fields):
+        for row in read_rows(using, type(instance), [instance.pk]).values():
+            _set_by_hand(row, instance)
+            return row
+    read = {field.attname: _read(field, text) for field in fields if isinstance(text := values.get(field.attname), str)}
+    if any(not isinstance(value, str) for value in read.values()):
+        instance = copy.copy(instance)
+        vars(instance).update(read)
     return instance
+
+
+def _read(field: Any, text: str) -> Any:
+    try:
+        return field.to_python(text)
+    except Exception:  # whatever a field says of a text that is none of its values
+        return text
 
 
 def _set_by_hand(fresh: Model, saved: Model) -> None:

@@ -351,6 +351,21 @@ class TestRowsThatMove:
             ("views.2", "new_article"),
         ]
 
+    @pytest.mark.parametrize("place", ["views.{}", "views.{:d}"])
+    def test_a_value_set_as_text_is_shown_where_its_row_is(self, register: Register, caplog: Any, place: str) -> None:
+        register(channel=lambda article: place.format(article.views))
+        with capture_broadcasts() as broadcasts:
+            article = Article.objects.create(views="07")
+            article.views = "08"
+            article.save()
+            article.delete()
+        assert [(b.channels, b.type) for b in broadcasts] == [
+            (("views.7",), "new_article"),
+            (("views.7",), "article_deleted"), (("views.8",), "new_article"),
+            (("views.8",), "article_deleted"),
+        ]  # fmt: skip
+        assert article.views == "08" and caplog.records == []
+
 
 class TestGoneAtTheCommit:
     def test_what_was_saved_and_deleted_is_told_as_it_was_saved(self, register: Register, caplog: Any) -> None:
