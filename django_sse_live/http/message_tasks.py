@@ -59,8 +59,15 @@ async def lend(threads: OpeningThreads) -> AsyncIterator[None]:
 
 
 async def in_turn(
-    hub: Hub, parts: Messages, sender: Key, work: Callable[[], Awaitable[Answer]], when_done: Callable[[], Any]
+    hub: Hub,
+    parts: Messages,
+    sender: Key,
+    work: Callable[[], Awaitable[Answer]],
+    when_done: Callable[[], Any],
+    *,
+    in_request_thread: bool = False,
 ) -> Answer:
+    """``in_request_thread``: the work runs in the thread of the request that waits for it, which ends with that."""
     try:
         place = await parts.line.enter(*sender)
     except BaseException:
@@ -81,4 +88,8 @@ async def in_turn(
     task = hub.loop.create_task(run())
     parts.tasks.add(task)
     task.add_done_callback(parts.tasks.discard)
-    return await asyncio.shield(task)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        if in_request_thread and not task.done():  # the sender has left
+            await asyncio.wait([task])

@@ -138,7 +138,7 @@ class _Exchange:
             raise Refused(503, "shutdown", "This worker is shutting down. Try again.", _RETRY_SOON)
         parts: Messages = hub.parts.setdefault(Messages, Messages())
         key: str | None = None
-        needs_thread = True
+        needs_thread, in_request_thread = True, False
         entry = ""  # its key among the POSTs
         if self.is_on_socket:
             sender = address, f"client:{self.client_id}"
@@ -150,7 +150,7 @@ class _Exchange:
                 return self._known(Found(parts.posted[entry], is_running=True), digest)
             handoff = handoff_of(self.request)
             if handoff is not None and handoff.is_in_line and parts.line.is_free(*sender):
-                needs_thread = False  # the request's thread is a lent one, which outlives the request
+                needs_thread, in_request_thread = False, True
             else:
                 needs_thread = has_request_thread()
                 let_go_of_thread(self.request)
@@ -160,7 +160,8 @@ class _Exchange:
             async with lend(parts.threads) if needs_thread else nullcontext():
                 return await self._handle(await self._check(namespace, address) if key is None else key)
 
-        return await in_turn(hub, parts, sender, work, when_done=partial(parts.posted.pop, entry, None))
+        when_done = partial(parts.posted.pop, entry, None)
+        return await in_turn(hub, parts, sender, work, when_done, in_request_thread=in_request_thread)
 
     def _entry(self, key: str) -> tuple[str, str]:
         """The message's key in the store of answers, and a digest of its content."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connection, connections
+from django.test import AsyncRequestFactory
 
 from django_sse_live import Message, broadcast
 from django_sse_live.asgi import live_application
@@ -217,6 +221,43 @@ async def test_1000_messages_at_once_take_few_threads(handle: Any, monkeypatch: 
 
     await asyncio.gather(*(send(number) for number in range(1000)))
     assert 0 < most <= 80
+
+
+async def test_a_handler_whose_sender_has_left_keeps_its_thread_and_its_connections(
+    handle: Any, transactional_db: None
+) -> None:
+    """Another thread would end with its connections open: one from a pool never comes back."""
+    used: list[threading.Thread] = []
+    begun, may_go_on, is_done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def step() -> None:
+        connection.ensure_connection()
+        used.append(threading.current_thread())
+
+    @handle("in_steps")
+    async def in_steps(message: Message) -> None:
+        await sync_to_async(step)()
+        begun.set()
+        await may_go_on.wait()
+        await sync_to_async(step)()
+        is_done.set()
+
+    body = json.dumps({"id": uuid4().hex, "type": "in_steps"}).encode()
+    scope = AsyncRequestFactory()._base_scope(method="POST", path="/events/")
+    scope["headers"] = [(b"host", b"testserver"), (b"content-type", b"application/json")]
+    messages: asyncio.Queue[Any] = asyncio.Queue()
+    messages.put_nowait({"type": "http.request", "body": body, "more_body": False})
+
+    async def send(message: Any) -> None: ...
+
+    request = asyncio.ensure_future(live_application(ASGIHandler())(scope, messages.get, send))
+    await asyncio.wait_for(begun.wait(), 10)
+    messages.put_nowait({"type": "http.disconnect"})
+    done, _ = await asyncio.wait([request], timeout=0.5)
+    may_go_on.set()
+    await asyncio.wait_for(is_done.wait(), 10)
+    await asyncio.wait([request], timeout=10)
+    assert len(set(used)) == 1 and not done
 
 
 # The end
