@@ -224,6 +224,7 @@ describe("an event that brings a patch", () => {
     return { it, heard };
   }
 
+  const withRegions = (selector) => selector.startsWith("[data-sse-live]") ? {} : null;
   const patched = (type, id) => server().send({ type, channels: ["a"], data: null, patch: { action: "remove", target: "x" } }, id);
 
   test("is handed on when the patch is in the page, and so is what comes after it, in order", async () => {
@@ -287,10 +288,28 @@ describe("an event that brings a patch", () => {
     const { heard } = await putPatched("regions");
     server().send({ type: "reset", reason: "unknown_id" }, "b:1-0");
     assert.deepEqual(heard, ["reset b:1-0"]);
-    document.querySelector = (selector) => selector === "[data-sse-live]" ? {} : null;
+    document.querySelector = withRegions;
     server().send({ type: "reset", reason: "unknown_id" }, "c:1-0");
     await until(() => heard.length === 3);
     assert.deepEqual(heard.slice(1), ["patched reset c:1-0", "reset c:1-0"]);
+  });
+
+  test("has its files in the page from the first heartbeat on, if there are regions: a deploy may take them away, and cause a reset", async () => {
+    const loaded = globalThis.early = [];
+    const file = (name) => `data:text/javascript,globalThis.early.push("${name}");`;
+    await putConnected({ "patch-src": file("patch"), "refresh-src": file("refresh") });
+    server().event("one", null, "a:1001-0");
+    server().heartbeat("a:1001-0");
+    for (let turn = 0; turn < 20; turn++) await settle();
+    assert.deepEqual(loaded, [], "a page without regions");
+    document.querySelector = withRegions;
+    server().event("one", null, "a:1002-0");
+    for (let turn = 0; turn < 20; turn++) await settle();
+    assert.deepEqual(loaded, [], "it may be left before that");
+    for (const _ of [1, 2]) server().heartbeat("a:1002-0");
+    await until(() => loaded.length === 2);
+    for (let turn = 0; turn < 20; turn++) await settle();
+    assert.deepEqual(loaded, ["patch", "refresh"]);
   });
 });
 

@@ -895,6 +895,24 @@ describe("a token that a function gives", () => {
     assert.equal(connections(), 1);
   });
 
+  test("and is not given while the stream is renewed shows that there is none as soon as the old one has ended", async () => {
+    let give = async () => "token";
+    const live = open({ token: () => give() });
+    await settle();
+    server().connected();
+    give = () => new Promise(() => {});
+    server().send({ type: "goodbye", reason: "max_age", reconnect: true });
+    assert.equal(live.state, "connected", "it is renewed in quiet");
+    pass(11_000);
+    assert.equal(live.state, "reconnecting");
+    give = async () => "late";
+    pass(11_000);
+    await settle();
+    server().connected();
+    assert.equal(live.state, "connected");
+    live.close();
+  });
+
   test("and comes after the stream was closed opens nothing", async () => {
     const live = open({ token: async () => "too late" });
     live.close();

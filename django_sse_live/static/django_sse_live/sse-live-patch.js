@@ -1,5 +1,5 @@
-// Applies patches: changes of the page that the server sends. <sse-live> loads this file at the first patch, or at the first reset of
-// a page with regions. It knows a patch's wire form and the page. Streams, fetching and the page's meaning are unknown here.
+// Applies patches: changes of the page that the server sends. <sse-live> loads this file at the first patch, or at the first heartbeat
+// or reset of a page with regions. It knows a patch's wire form and the page. Streams, fetching and the page's meaning are unknown here.
 //
 // - A patch names an element by its id, and an action. It may change that element, its children, the siblings where it is put, and
 //   elements elsewhere whose id it brings.

@@ -1,5 +1,5 @@
-// Fetches the page anew and updates its regions from the answer. Loaded at the first reset of a page with regions, or at the first
-// `refresh`. It knows when to fetch, and what an answer is good for; sse-live-patch.js knows how to update a region.
+// Fetches the page anew and updates its regions from the answer. Loaded at the first heartbeat or reset of a page with
+// regions, or at the first `refresh`. It knows when to fetch, and what an answer is good for; sse-live-patch.js knows how to update a region.
 //
 // One fetch at a time; requests during a fetch make one more. What becomes of an answer:
 //   the page                               its regions are used, with the patches that are newer; a region that it lacks stays

@@ -94,8 +94,7 @@ const loaded = {};
  * @returns {Promise<any>}
  */
 async function load(name, source, [waitMs, ...waitsMs] = [1_000, 5_000, 25_000], hash = "") {
-  const { document } = globalThis;
-  source ??= document?.querySelector(`sse-live[${name}-src]`)?.getAttribute(`${name}-src`);
+  source ??= globalThis.document?.querySelector(`sse-live[${name}-src]`)?.getAttribute(`${name}-src`);
   const { href } = source ? new URL(source, document.baseURI) : FILES[name]();
   try {
     return loaded[href] ??= await import(/* webpackIgnore: true */ /* @vite-ignore */ href + hash);
@@ -385,10 +384,10 @@ export class SSELive extends EventTarget {
   /** Opens the next connection, unless the page is prerendered or the stream is over. */
   async #open() {
     clearTimeout(this.#retryTimer);
-    if (this.#isOver || /** @type {any} */ (globalThis.document)?.prerendering) return;
+    if (this.#ended.signal.aborted || /** @type {any} */ (globalThis.document)?.prerendering) return;
     const { token, EventSource = globalThis.EventSource, withCredentials } = this.#options;
     if (typeof token === "function") {
-      const turn = this.#retryTimer = this.#openIn(ASK_MS);
+      const turn = this.#retryTimer = setTimeout(() => this.#failed("lost", 0), ASK_MS);
       const fresh = await token().catch((error) => this.#options.logger?.warn("No token:", error));
       if (turn !== this.#retryTimer) return;
       clearTimeout(turn);
@@ -496,7 +495,7 @@ export class SSELive extends EventTarget {
     this.#retryMs = retry;
     // Each replaces its own, if there were several: one for all would not tell which tab it belongs to.
     if (tokens.length) this.#url.searchParams.delete("token");
-    for (const each of tokens) this.#url.searchParams.append("token", each);
+    for (const token of tokens) this.#url.searchParams.append("token", token);
     this.#stats.connects += 1;
     clearTimeout(this.#renewTimer);
     this.startHeartbeatMonitoring();
@@ -506,12 +505,12 @@ export class SSELive extends EventTarget {
   }
 
   /** @param {number} waitMs */
-  #openIn(waitMs) { return setTimeout(() => this.#open(), Math.min(waitMs, MAX_MS)); }
+  #openIn(waitMs) { return setTimeout(() => this.#open(), Math.min(MAX_MS, waitMs)); }
 
   /** @param {number} waitMs */
   #renewIn(waitMs) {
     clearTimeout(this.#renewTimer);
-    if (!this.#source || /** @type {any} */ (this.#source.constructor).reconnects) return;  // it renews by itself
+    if (!this.#source || this.isShared) return;  // it renews by itself
     this.#renewTimer = this.#openIn(waitMs);
   }
 
@@ -578,7 +577,7 @@ export class SSELive extends EventTarget {
     if (this.#state === "connected") this.#become("reconnecting", "lost");
     const { reason = "lost", status, isFinal, waitMs } = await this.#loss(({ refusal }) => refusal(url, this.#options.withCredentials)) ?? {};
     // Opened again or closed meanwhile.
-    if (this.#source || this.#next || this.#isOver) return;
+    if (this.#source || this.#next || this.#ended.signal.aborted) return;
     if (isFinal) return this.#end(reason, status);
     if (reason !== "refused") return this.#reconnect(reason, waitMs);
     // Not django-sse-live's answer: a proxy's during a deploy, a service worker's, a log-in page.
@@ -611,7 +610,7 @@ export class SSELive extends EventTarget {
    * @param {number} [toldMs] the wait that the server told; 0 for none
    */
   #reconnect(reason, toldMs) {
-    if (this.#isOver) return;
+    if (this.#ended.signal.aborted) return;
     this.#drop();
     if (this.#connectedMs > STEADY_MS) this.#waits = 0;
     this.#retry(toldMs);
@@ -643,8 +642,7 @@ export class SSELive extends EventTarget {
       this.#notBefore = 0;
       this.#stats.connectedMs += this.#connectedMs;
       this.#since = Infinity;
-    }
-    else if (type === "prerenderingchange") this.#open();
+    } else if (type === "prerenderingchange") this.#open();
     // For a navigation some browsers silently end every connection, even if the page stays, as for a download.
     else if (type === "beforeunload") this.#renewIn(STAYED_MS);
     // The browser may be wrong about the network: the connection is kept, and another one tried.
@@ -664,8 +662,6 @@ export class SSELive extends EventTarget {
     if (this.#now() - this.#lastHeartbeat >= this.#heartbeatMs * LATE || !(this.#source ? isConnected : this.#next && !isNew)) this.#reconnect("woke", 0);
     else if (everyMs > this.#wish()) this.#open();
   }
-
-  get #isOver() { return this.#ended.signal.aborted; }
 
   /** @param {string} reason @param {number} [status] */
   #end(reason, status) {
@@ -785,7 +781,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   attributeChangedCallback(name, before, now) {
     if (name === "state") {
       // A morph with the server's page may remove it, since only the browser knows the state.
-      if (now !== this.#state) this.setAttribute("state", this.#state);
+      if (now !== this.#state) this.setAttribute(name, this.#state);
     } else queueMicrotask(() => {
       // Once, after all attributes have changed.
       if (!this.isConnected) return;
@@ -824,7 +820,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   async #connect() {
     // The job element must be defined before its first frame.
     if (this.hasAttribute("job-src")) await this.#import("job").catch(console.error);
-    const several = this.#attribute("share") || document.querySelectorAll("sse-live")[1];
+    const several = this.hasAttribute("share") || document.querySelectorAll("sse-live")[1];
     const EventSource = several && await this.#import("share", [])
       .then(({ join }) => join(SSELive, this, () => this.#import("page", [])))
       .catch(console.warn);
@@ -840,7 +836,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
       transport: /** @type {any} */ (this.#attribute("transport")),
       queue: /** @type {any} */ (this.#attribute("queue")),
       csrfToken: this.#attribute("csrf-token"),
-      persist: attempt(() => /** @type {any} */ (globalThis)[`${this.#attribute("persist")}Storage`]),
+      persist: attempt(() => /** @type {any} */ (globalThis)[this.#attribute("persist") + "Storage"]),
       channels: channels?.split("\n"),
       EventSource,
       onEvent: (data, event, frame) => this.#hear(data, event, frame),
@@ -866,15 +862,18 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     const position = this.live?.lastEventId ?? "";
     const bubbles = id === this.#lastId || this.#isFirst(`${type} ${id}`);
     this.#lastId = id;
-    const isPatch = bubbles && frame.patch || frame.type === "reset" && (this.hasAttribute("reset") || document.querySelector("[data-sse-live]"));
+    // Heartbeats load the files while they are there: the deploy that causes a reset may take them away.
+    const isNeeded = /heartbeat|reset/.test(frame.type) && document.querySelector("[data-sse-live], [reset]");
+    if (isNeeded) this.#import("patch", []).then(() => this.#import("refresh", [])).catch(() => {});
+    const isPatch = bubbles && frame.patch || isNeeded && frame.type === "reset";
     const handOn = () => {
-      if (type === "stale" && !isPatch) this.setAttribute(type, "");
+      if (type === "stale" && !isPatch) this.setAttribute("stale", "");
       this.#dispatch(type, data, id, bubbles);
       // If the element is put back later, it goes on from here; so do the page copies that libraries keep.
       if (frame.token) this.setAttribute("token", frame.token);
       if (!isAtOrBefore(position, this.getAttribute("last-event-id") ?? "", true)) this.setAttribute("last-event-id", position);
     };
-    if (!isPatch && !waits) return handOn();
+    if (!waits && !isPatch) return handOn();
     waits += 1;
     turn = turn.then(async () => {
       if (isPatch) await this.#patch(frame, id);
@@ -911,8 +910,8 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   /** Whether no other element of this page with this stream has dispatched this event. @param {string} event */
   #isFirst(event) {
     event += this.#said[0]?.split("?")[0];
-    const by = heard.get(event) ?? this;
-    if (by !== this && by.isConnected) return false;
+    const by = heard.get(event);
+    if (by !== this && by?.isConnected) return false;
     heard.set(event, this);
     if (heard.size > HEARD) heard.delete(heard.keys().next().value);
     return true;
