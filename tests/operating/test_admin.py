@@ -60,6 +60,13 @@ def test_nobody_else_finds_it() -> None:
     assert Client().get(PAGE).status_code == 302
 
 
+def test_its_element_names_the_files_that_it_loads_since_their_urls_may_have_a_hash_or_a_signature() -> None:
+    page = logged_in("view").get(PAGE).content.decode()
+    element = page[page.index("<sse-live") : page.index("</sse-live>")]
+    for name in ("light", "loss"):
+        assert f'{name}-src="/static/django_sse_live/sse-live-{name}.js"' in element
+
+
 def test_who_may_only_look_finds_no_buttons() -> None:
     page = logged_in("view").get(PAGE).content.decode()
     assert 'id="sse-clients"' in page and "<button" in page

@@ -4,6 +4,7 @@
 const REPORT_MS = 2000;  // how often the workers report
 const GONE_MS = 3.5 * REPORT_MS;  // a worker that is silent for this long is gone
 const SAMPLES = 60;
+const QUERY_MAX_LENGTH = 2000;  // of a url's query, which servers and proxies bound
 const LINE_SAMPLES = 5;  // fewer draw no line
 
 const root = /** @type {HTMLElement} */ (document.getElementById("sse-live"));
@@ -301,13 +302,14 @@ function drawChannels(where, client) {
 
 /** @param {(string | null)[]} pks */
 async function learnNames(pks) {
-  const unknown = [...new Set(pks)].filter((pk) => pk !== null && !users.has(pk)).slice(0, 200);
+  const query = new URLSearchParams();
+  for (const pk of new Set(pks)) if (pk !== null && !users.has(pk) && query.toString().length < QUERY_MAX_LENGTH) query.append("user", pk);
+  const unknown = query.getAll("user");
   if (!unknown.length) return;
-  for (const pk of unknown) users.set(/** @type {string} */ (pk), null);
-  const query = new URLSearchParams(unknown.map((pk) => ["user", /** @type {string} */ (pk)]));
+  for (const pk of unknown) users.set(pk, null);
   const response = await fetch(`${words.namesUrl}?${query}`).catch(() => null);
   if (!response?.ok) {
-    for (const pk of unknown) users.delete(/** @type {string} */ (pk));  // asked for again at the next report
+    for (const pk of unknown) users.delete(pk);  // asked for again at the next report
     return;
   }
   for (const [pk, user] of Object.entries(await response.json())) users.set(pk, user);
