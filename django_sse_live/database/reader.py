@@ -75,6 +75,10 @@ class Reader:
             return status
         while self.number < status.head:
             rows = self._dialect.after(session, self.number, status.head)
+            if len(rows) < min(READ_AT_ONCE, status.head - self.number):
+                now = self._dialect.status(session) or status
+                if now.trimmed > self.number:  # trimmed since then, while this process stood still
+                    return self.look(session, now)
             self._hand_on(rows)
             if len(rows) < READ_AT_ONCE:
                 break

@@ -73,6 +73,25 @@ def test_other_events_in_the_place_of_those_that_were_read_are_another_stream(bu
         session.close()
 
 
+def test_events_that_are_trimmed_between_two_statements_of_a_reader_are_told_by_a_reset(bus: str, make: Make) -> None:
+    dialect, session = make()._dialect, Session(bus)
+    reader, positions = Reader(dialect), Positions(dialect)
+    items: list[Any] = []
+    hub: Any = SimpleNamespace(deliver=items.append, loop=None, keeps_history=False, set_clock=lambda now: None)
+    try:
+        reader.begin(session)
+        reader.fill(session, positions.status(session), [hub])
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))] * 3)
+        status = positions.give(session, is_asked=True, is_due=False)
+        items.clear()
+        dialect.trim(session, status, -60)
+        reader.look(session, status)
+        assert len(items) == 1 and callable(items[0]), "a log that begins anew"
+    finally:
+        session.close()
+
+
 @pytest.mark.parametrize("type", [bytes, bytearray, memoryview])
 def test_a_body_is_bytes_whatever_the_driver_makes_of_it(type: Any) -> None:
     assert row((1, 1, False, type(b"body"))).body == b"body"
