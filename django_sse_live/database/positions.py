@@ -15,7 +15,8 @@ from typing import Final
 from .dialects.base import Dialect, Status
 from .session import Session
 
-PENDING_SECONDS: Final = 2.0  # pending events are sent as they were inserted if none is completed for this long
+PENDING_SECONDS: Final = 2.0  # pending events are sent as they were inserted if none is completed for this long, …
+PENDING_SECONDS_MAX: Final = 10.0  # … and after this long in any case, since others wait behind them
 LOOK_AT_PENDING_SECONDS: Final = 0.5
 SETTLE_SECONDS: Final = 1.0
 LEADER_FRESH_SECONDS: Final = 0.025  # positions younger than this are those of a leader at work
@@ -39,6 +40,8 @@ class Positions:
         self._first_pending = -1  # the first of them; on SQLite the event before it
         self._first_since = 0.0  # since when it is the first
         self._last_then = -1  # the last of them at that moment
+        self._awaited = -1  # the last of those that are awaited …
+        self._awaited_since = 0.0  # … since then
         self._look_at_pending_at = 0.0
         self._settled = -1  # -1: not known yet
         # An id, and the transactions that may have taken lower ones.
@@ -146,6 +149,10 @@ class Positions:
         order of ids, which takes long where they are thousands: it is at work as long as the first one changes."""
         if first != self._first_pending:
             self._first_pending, self._first_since, self._last_then = first, now, last
+        if first >= self._awaited:
+            self._awaited, self._awaited_since = last, now
+        if self._awaited_since < now - PENDING_SECONDS_MAX:
+            return self._awaited
         return self._last_then if self._first_since < now - PENDING_SECONDS else -1
 
     def _whole(self, session: Session, now: float) -> Status:

@@ -52,23 +52,31 @@ def test_a_large_transaction_is_waited_for_as_long_as_its_process_completes_even
     now = 1000.0
     monkeypatch.setattr("django_sse_live.database.positions.time", SimpleNamespace(monotonic=lambda: now))
 
-    def readable() -> list[bytes]:
+    def readable(seconds: float) -> list[bytes]:
         nonlocal now
-        now += 1
+        now += seconds
         status = positions.give(session, is_asked=True, is_due=True)
         return [row.body for row in dialect.after(session, 0, status.head)]
 
     try:
-        readable()
+        readable(1)
         pending = [encode_row(Event(("c",), "t", str(number), finish=lambda event: True)) for number in range(300)]
         with session.transaction(dialect.begin), session.cursor() as cursor:
             ids = dialect.insert(cursor, pending)
         for count, id in enumerate(ids[:250]):
-            assert readable() == [b"complete"] * count
+            assert readable(0.03) == [b"complete"] * count
             with session.cursor() as cursor:
                 dialect.complete(cursor, id, b"complete")
         for _ in range(4):  # its process has died
-            bodies = readable()
+            bodies = readable(1)
         assert bodies == [b"complete"] * 250 + [row.body for row in pending[250:]]
+
+        with session.transaction(dialect.begin), session.cursor() as cursor:
+            ids = dialect.insert(cursor, pending[:50])
+        for id in ids[:13]:  # each behind something slow
+            bodies = readable(1)
+            with session.cursor() as cursor:
+                dialect.complete(cursor, id, b"complete")
+        assert len(bodies) == 350, "others do not wait behind them for ever"
     finally:
         session.close()
