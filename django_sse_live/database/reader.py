@@ -129,9 +129,13 @@ class Reader:
     def _begin(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
         number, position = status.head, make_position(status.milliseconds, status.head)
         self.number, self._epoch, self.stored_epoch = number, self.epoch_of(status), status.epoch
-        self._position = position
         self.told = max(self.told, number)
-        self._fill(session, status, hubs, before)
+        try:
+            self._fill(session, status, hubs, before)
+        except BaseException:
+            self._epoch = ""  # the hubs do not know yet: the next look begins anew
+            raise
+        self._position = position
         self.known_id = format_id(self._epoch, position)
 
     def _fill(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:

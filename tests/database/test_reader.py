@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from django_sse_live.database.dialects.base import Status, row
 from django_sse_live.database.positions import Positions
@@ -87,6 +88,33 @@ def test_events_that_are_trimmed_between_two_statements_of_a_reader_are_told_by_
         items.clear()
         dialect.trim(session, status, -60)
         reader.look(session, status)
+        assert len(items) == 1 and callable(items[0]), "a log that begins anew"
+    finally:
+        session.close()
+
+
+def test_a_new_epoch_is_told_though_the_connection_breaks_meanwhile(
+    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect, session = make()._dialect, Session(bus)
+    reader, positions = Reader(dialect), Positions(dialect)
+    items: list[Any] = []
+    hub: Any = SimpleNamespace(deliver=items.append, loop=None, keeps_history=True, set_clock=lambda now: None)
+
+    def breaks(*_: Any) -> None:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    try:
+        reader.begin(session)
+        reader.fill(session, positions.status(session), [hub])
+        session.run("UPDATE sse_live_stream SET epoch = 'another'")
+        items.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(dialect, "before", breaks)
+            with pytest.raises(OperationalError):
+                reader.look(session, positions.status(session))
+        assert not items
+        reader.look(session, positions.status(session))
         assert len(items) == 1 and callable(items[0]), "a log that begins anew"
     finally:
         session.close()
