@@ -248,22 +248,14 @@ class _Exchange:
                 answer = 200, _encode(await call_handler(handler, message))
             else:
                 answer = 200, _encode(await call_handler(self.view.receive, request, message))
-        except Refused as refused:
-            answer = _said(refused.error, refused.detail, refused.status)
-        except PermissionDenied as error:
-            answer = _said("forbidden", str(error) or "You may not send this.", 403)
-        except Http404 as error:
-            answer = _said("not_found", str(error) or "What this is about is not there.", 404)
-        except ValidationError as error:
-            answer = _said("invalid", " ".join(error.messages), 400)
-        except ValueError as error:
-            answer = _said("invalid", str(error), 400)
-        except Exception:
-            hide_tokens(request)
-            logger.exception(
-                "The handler of a message %r failed.", self.type, extra={"status_code": 500, "request": request}
-            )
-            answer = _said("server_error", "The server failed.", 500)
+        except Exception as error:
+            told = _told(error)
+            if told is None:
+                hide_tokens(request)
+                logger.exception(
+                    "The handler of a message %r failed.", self.type, extra={"status_code": 500, "request": request}
+                )
+            answer = told or _said("server_error", "The server failed.", 500)
         seconds = time.monotonic() - began_at
 
         def add(counts: Any) -> None:
@@ -293,6 +285,24 @@ OUTCOME_UNKNOWN: Final = "The handler was started, and its outcome is not known.
 
 def _said(error: str, detail: str, status: int) -> tuple[int, str]:
     return status, json.dumps({"error": error, "detail": detail[:2000]})
+
+
+def _told(error: Exception) -> tuple[int, str] | None:
+    """The answer to what a handler raises on purpose. None for a failure, or if its text cannot be had."""
+    try:
+        if isinstance(error, Refused):
+            return _said(error.error, error.detail, error.status)
+        if isinstance(error, PermissionDenied):
+            return _said("forbidden", str(error) or "You may not send this.", 403)
+        if isinstance(error, Http404):
+            return _said("not_found", str(error) or "What this is about is not there.", 404)
+        if isinstance(error, ValidationError):
+            return _said("invalid", " ".join(error.messages), 400)
+        if isinstance(error, ValueError):
+            return _said("invalid", str(error), 400)
+    except Exception as of_text:  # such as of a ValidationError whose params lack a name
+        logger.debug("The text of %s cannot be had: %r", type(error).__name__, of_text)
+    return None
 
 
 def _id(value: object) -> str:

@@ -14,6 +14,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.exceptions import ValidationError
 
 from django_sse_live import Message, answers
 from django_sse_live.backends import running_hub
@@ -66,6 +67,17 @@ async def test_the_same_refusal_of_the_handler(sender: Sender, store: str, ran: 
     first, second = [await sender.send(data="bad", id=ID) for _ in range(2)]
     assert first == second == (400, {"error": "invalid", "detail": "Bad."})
     assert len(ran) == 1
+
+
+async def test_a_handler_whose_error_has_no_text_has_failed_and_does_not_run_on(
+    sender: Sender, store: str, handle: Any
+) -> None:
+    @handle("untold")
+    def untold(message: Message) -> None:
+        raise ValidationError("%(name)s is taken.", params={"nam": "ada"})
+
+    answers = [await sender.send("untold", id=ID) for _ in range(2)]
+    assert [(status, body["error"]) for status, body in answers] == [(500, "server_error")] * 2
 
 
 @pytest.mark.parametrize("other", [{"data": 2}, {"type": "other"}, {"channel": "room.1"}])
