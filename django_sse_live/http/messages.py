@@ -28,6 +28,7 @@ from ..answers import RENEW_SECONDS, Answers, CacheAnswers, Found, TableAnswers
 from ..backends import running_hub
 from ..conf import live_settings
 from ..events import RESERVED_PREFIX, validate_name
+from ..hub.failures import is_being_cancelled
 from ..hub.registry import count, process_part
 from ..identity import as_digest, scope_name, session_digest, user_pk
 from ..messages import Message, call_handler, on_message
@@ -248,7 +249,9 @@ class _Exchange:
                 answer = 200, _encode(await call_handler(handler, message))
             else:
                 answer = 200, _encode(await call_handler(self.view.receive, request, message))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():  # the loop ends
+                raise
             told = _told(error)
             if told is None:
                 hide_tokens(request)
@@ -287,7 +290,7 @@ def _said(error: str, detail: str, status: int) -> tuple[int, str]:
     return status, json.dumps({"error": error, "detail": detail[:2000]})
 
 
-def _told(error: Exception) -> tuple[int, str] | None:
+def _told(error: BaseException) -> tuple[int, str] | None:
     """The answer to what a handler raises on purpose. None for a failure, or if its text cannot be had."""
     try:
         if isinstance(error, Refused):

@@ -1,7 +1,8 @@
-"""How an exception is reported that must not end the loop that caught it."""
+"""How an exception is reported that must not end the loop that caught it, and which cancellation is one."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Callable
@@ -24,3 +25,10 @@ def guarded(function: Callable[..., Any], *arguments: Any, **named: Any) -> None
         function(*arguments, **named)
     except Exception:
         report_failure("%r failed.", function)
+
+
+def is_being_cancelled() -> bool:
+    """Whether the running task itself is cancelled, and not only one that it awaited. Not known before Python 3.11:
+    True."""
+    task: Any = asyncio.current_task()
+    return not hasattr(task, "cancelling") or bool(task.cancelling())

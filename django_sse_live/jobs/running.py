@@ -17,6 +17,7 @@ from typing import Any, Final
 from django.db import connections
 from django.utils.translation import gettext as _
 
+from ..hub.failures import is_being_cancelled
 from ..hub.hub import Hub, hub_ended
 from ..hub.registry import open_hubs, process_part, running_loop
 from ..namespaces import use_namespace
@@ -78,7 +79,7 @@ class Running:
                 result = await run(job)
             await in_thread(_finish, job, result)
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():  # the loop ends
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():  # the loop ends
                 job.writer.gatherer.abandon([job.writer])
                 raise
             _report(job)
@@ -112,12 +113,6 @@ def _running_hub() -> Hub | None:
     hubs = [hub for hub in open_hubs() if hub.loop.is_running() and not hub.is_closing]
     here = running_loop()
     return next((hub for hub in hubs if hub.loop is here), hubs[0] if hubs else None)
-
-
-def _is_being_cancelled() -> bool:
-    """Whether the running task itself is cancelled, and not only one that it awaited. Not known before Python 3.11."""
-    task: Any = asyncio.current_task()
-    return not hasattr(task, "cancelling") or bool(task.cancelling())
 
 
 def _finish(job: Job, result: Any) -> None:

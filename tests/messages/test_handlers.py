@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 from datetime import date
 from typing import Any
 
@@ -139,6 +141,21 @@ async def test_every_other_failure_is_logged_and_not_told(
     assert "secret" not in sender.response.content.decode()
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.name == "django_sse_live" and record.exc_info is not None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="whose cancellation it is, is not known")
+async def test_a_handler_that_awaits_what_it_has_cancelled_has_failed(
+    sender: Sender, handle: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @handle("typing")
+    async def typing(message: Message) -> None:
+        inner = asyncio.ensure_future(asyncio.sleep(3600))
+        inner.cancel()
+        await inner
+
+    status, body = await sender.send()
+    assert (status, body["error"]) == (500, "server_error")
+    assert "The handler of a message 'typing' failed." in caplog.text
 
 
 async def test_the_hook_behind_the_decorator(sender: Sender, handle: Any) -> None:
