@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
 
-from django_sse_live import abroadcast, adisconnect_clients, asend_to_user, stream_position
+from django_sse_live import abroadcast, adisconnect_clients, asend_to_user, sign_channels, stream_position
 from tests.visitors import Visitor
 
 # Django never closes a connection to a database in memory, also not when its thread ends.
@@ -84,6 +85,36 @@ async def test_the_envelope_form(visitor: Visitor) -> None:
         event = await stream.next()
     assert (connected.type, connected.json["type"]) == ("message", "connected")
     assert (event.type, event.json) == ("message", {"type": "headline", "channels": ["news"], "data": {"id": 7}})
+
+
+# What the first client reads of each frame. A page that is older than the server reads it still.
+READ_BY_FIRST_CLIENT: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "connected": {"client_id": str, "channels": list, "heartbeat": (int, float), "resumed": bool, "token": str},
+    "heartbeat": {"timestamp": str},
+    "headline": {"channels": list, "data": dict},
+    "reset": {"reason": str},
+    "goodbye": {"reason": str, "reconnect": bool, "retry": int},
+}
+
+
+@override_settings(SSE_LIVE={"HEARTBEAT_SECONDS": 0.2, "HEARTBEAT_MIN_SECONDS": 0.1, "MAX_AGE_SECONDS": 2})
+async def test_a_page_that_is_older_than_the_server_is_answered_in_the_terms_that_it_knows(visitor: Visitor) -> None:
+    """Its request is the first client's: without `replaces`, `ticket` and what else came later."""
+    frames: dict[str, Any] = {}
+    ids: list[str] = []
+    token, position = sign_channels(["news"]), stream_position()
+    await abroadcast("news", "headline", {"id": 7})
+    for id in (position, "0old:1-0"):  # resumed; reset
+        async with visitor.listen(f"token={token}&format=envelope&last_event_id={id}") as stream:
+            for message in await stream.rest():
+                assert message.type == "message"
+                frames.setdefault(message.json["type"], message.json)
+                ids += [message.id] if message.id else []
+    for type, members in READ_BY_FIRST_CLIENT.items():
+        for name, kind in members.items():
+            assert isinstance(frames[type].get(name), kind), (type, name, frames[type])
+    assert all(re.fullmatch(r"[0-9a-z]+:\d+-\d+", id) for id in ids)
+    assert (await visitor.ask(f"token={frames['connected']['token']}", "HEAD")).status_code == 200
 
 
 @pytest.mark.parametrize(("asked", "given"), [("15", 15), ("7.5", 7.5), ("1", 5), ("100000", 120)])

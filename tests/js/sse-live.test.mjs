@@ -365,6 +365,37 @@ describe("once and in order", () => {
   });
 });
 
+describe("a server of another version", () => {
+  test("that says no more than the first one did is understood", () => {
+    const live = openConnected({ token: "first" }, {});
+    const heard = [];
+    live.on("tick", (data) => heard.push(data)).on("statechange", ({ state, reason }) => heard.push(`${state} ${reason}`));
+    server().event("tick", 1, "a:1001-0");
+    server().heartbeat("a:1002-0");
+    server().send({ type: "goodbye", reason: "max_age", reconnect: true });
+    server().connected({ token: "second", resumed: true });
+    server().send({ type: "goodbye", reason: "shutdown", reconnect: true });
+    pass(2_000);
+    assert.deepEqual(["token", "last_event_id", "ticket"].map((name) => server().parameters.get(name)), ["second", "a:1002-0", null]);
+    server().connected({ resumed: true });
+    assert.deepEqual(heard, [1, "reconnecting shutdown", "connected connected"]);
+    assert.deepEqual([live.sendsAs, live.spreadMs], ["", 0]);
+    live.close();
+  });
+
+  test("that says more than this client knows is understood as far as it does", () => {
+    const heard = [];
+    const live = openConnected({ onEvent: (data, { type }) => heard.push(type) }, { later: { x: 1 }, retry: 500 });
+    server().send({ type: "sse.later", later: [1] });
+    server().send({ type: "tick", channels: ["comments"], data: 1, later: true, patch: { action: "later", target: "x" } }, "a:1001-0");
+    server().send({ type: "goodbye", reason: "later", reconnect: true, retry: 100, later: 1 });
+    pass(1_000);
+    assert.deepEqual([heard, live.state, live.lastEventId], [["connected", "sse.later", "tick", "goodbye"], "reconnecting", "a:1001-0"]);
+    assert.equal(connections(), 2);
+    live.close();
+  });
+});
+
 describe("goodbye", () => {
   test("reconnects after the wait that the server names", () => {
     const live = openConnected();
