@@ -82,18 +82,24 @@ def _refuse_constant(name: str) -> None:
 
 @sensitive_variables()
 async def answer_message(
-    view: MessageView, request: HttpRequest, data: Mapping[str, Any], *, client_id: str | None = None
+    view: MessageView,
+    request: HttpRequest,
+    data: Mapping[str, Any],
+    *,
+    client_id: str | None = None,
+    namespace: str | None = None,
 ) -> Answer:
     """Handle one message and return its answer. Raises only if it is cancelled; a handler that has begun then runs on.
 
     ``request``: of the POST, or made from the handshake for this message. ``data``: the parsed frame: ``id``, ``type``,
-    ``channel``, ``data``, ``client_id``, ``as``; other members are ignored. ``client_id``: of the WebSocket, which
-    sends its next message after this answer; None for POST.
+    ``channel``, ``data``, ``client_id``, ``as``; other members are ignored. ``client_id`` and ``namespace``: of the
+    WebSocket, which sends its next message after this answer; None for POST.
     """
     count(_count_message)
     try:
         exchange = _Exchange(view, request, data, client_id)
-        namespace = await request_namespace(request, call)
+        if namespace is None:
+            namespace = await request_namespace(request, call)
         with use_namespace(namespace):
             return await exchange.run(namespace)
     except Refused as refused:

@@ -15,6 +15,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
+from ..hub.clients import Client
 from ..identity import user_pk
 from ..messages import Message, call_handler
 from .csrf import check_origin
@@ -34,15 +35,17 @@ class SocketMessages:
     costs little."""
 
     __slots__ = (
-        "is_ended", "_carried", "_client_id", "_has_lookup", "_knew_session", "_scope", "_session", "_user_pk", "_view",
+        "is_ended", "_carried", "_client_id", "_has_lookup", "_knew_session", "_namespace", "_scope", "_session",
+        "_user_pk", "_view",
     )  # fmt: skip
 
-    def __init__(self, view: SocketView, request: ASGIRequest, client_id: str, user_pk: str | None) -> None:
+    def __init__(self, view: SocketView, request: ASGIRequest, client: Client) -> None:
         known = vars(request)
         self.is_ended: bool = False  # its user has logged out or lost access
         self._view = view
-        self._client_id = client_id
-        self._user_pk = user_pk
+        self._client_id = client.id
+        self._namespace = client.namespace
+        self._user_pk = client.user_pk
         self._scope: Mapping[str, Any] = {**request.scope, "method": "POST", "extensions": {}}
         left_out = NOT_CARRIED | _names_of_any_request()
         self._carried: dict[str, Any] = {name: value for name, value in known.items() if name not in left_out}
@@ -70,7 +73,7 @@ class SocketMessages:
         request = self._request(raw)
         self._view.request = request
         try:
-            answer = await answer_message(self, request, message, client_id=self._client_id)
+            answer = await answer_message(self, request, message, client_id=self._client_id, namespace=self._namespace)
         finally:
             self._view.request = None  # type: ignore[assignment]
         if self.is_ended:

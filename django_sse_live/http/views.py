@@ -219,7 +219,7 @@ class EventStreamView(OpenView):
         client = await self._make_client(hub, request)
         handoff = handoff_of(request)
         if handoff is not None and handoff.socket is not None and not self._hears_workers:
-            handoff.socket.answer = SocketMessages(self, request, client.id, client.user_pk)
+            handoff.socket.answer = SocketMessages(self, request, client)
         refusal = hub.refusal(client)
         if refusal is None:
             if not self._is_default("get_initial_events"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from django_sse_live import abroadcast, adisconnect_clients
 from django_sse_live.backends import running_hub
 from django_sse_live.http import message_line
 from django_sse_live.http.socket import UNREAD_FRAMES_PAUSE
+from django_sse_live.namespaces import current_namespace
 from django_sse_live.testing import MessageRefused, Stream, StreamClient, StreamEnded
 from tests.messages.conftest import Sender
 from tests.messages.sockets import OPEN, SocketSender, cookies_of
@@ -265,6 +267,21 @@ async def test_middleware_of_the_handshake_is_seen_by_a_message(handle: Any, set
     handle("who")(lambda message: [message.request.tenant, message.request.method, message.request.path])
     async with opened() as stream:
         assert await stream.send("who") == ["blue", "POST", "/events/"]
+
+
+async def test_its_tenant_is_that_of_its_handshake(handle: Any, settings: Any) -> None:
+    """Who it is may have to be asked of the database, and the handshake's thread is gone."""
+    asked: list[Any] = []
+
+    def tenant(request: Any) -> str:
+        asked.append(threading.current_thread())
+        return "blue"
+
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "NAMESPACE": tenant}
+    handle("which")(lambda message: current_namespace())
+    async with opened() as stream:
+        assert [await stream.send("which"), await stream.send("which")] == ["blue", "blue"]
+    assert len(asked) == 1
 
 
 async def test_the_client_id_is_the_sockets_own(handle: Any) -> None:
