@@ -14,7 +14,8 @@ from contextvars import Context
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
-from django.db import connections
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections, connections
 from django.utils.translation import gettext as _
 
 from ..hub.failures import is_being_cancelled
@@ -88,6 +89,8 @@ class Running:
             with self._lock:
                 self._by_hub.get(hub, set()).discard(job.writer)
             self.release()
+        # The queries of coroutines outside of requests run in one thread, whose connections nobody else cares for.
+        hub.spawn(sync_to_async(close_old_connections)())
 
     def _run_in_thread(self, job: Job, run: Run) -> None:
         try:

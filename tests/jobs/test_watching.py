@@ -13,8 +13,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template import engines
 
 from django_sse_live import Job, afind_job, astart_job, broadcast
@@ -27,6 +29,7 @@ from django_sse_live.jobs.store import JobStore
 from django_sse_live.namespaces import use_namespace
 from django_sse_live.testing import MessageRefused, Stream, StreamClient, StreamRefused
 from tests.jobs.conftest import until
+from tests.live.harness import until as until_then
 
 
 class Page:
@@ -485,6 +488,32 @@ async def test_a_job_that_nobody_watches_is_cancelled_if_it_says_so() -> None:
     await asyncio.to_thread(_until_cancelled, job)
     found = await afind_job(job.id)
     assert found is not None and found.state == "cancelled"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_connections_of_a_coroutine_are_cared_for_when_it_has_ended(
+    ada: User, settings: Any, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Else one that has broken once would fail each job after it."""
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+    threads: list[int] = []
+    cared_for: list[int] = []
+    close = BaseDatabaseWrapper.close_if_unusable_or_obsolete
+
+    def care(self: BaseDatabaseWrapper) -> None:
+        cared_for.append(threading.get_ident())
+        close(self)
+
+    async def run(job: Job) -> int:
+        await User.objects.aget()
+        threads.append(await sync_to_async(threading.get_ident)())
+        monkeypatch.setattr(BaseDatabaseWrapper, "close_if_unusable_or_obsolete", care)
+        return 1 // (not fails)
+
+    async with StreamClient().stream("/events/", {"channel": "c"}):
+        await astart_job(run=run)
+        await until_then(lambda: cared_for)
+    assert cared_for[0] == threads[0]
 
 
 async def test_a_coroutine_runs_on_the_hubs_loop_and_outlives_who_began_it(settings: Any) -> None:
