@@ -53,7 +53,7 @@ class Writer:
         """Append text. True if the thread must be woken."""
         with self._lock:
             self._check()
-            if not text:
+            if not text or self.over:
                 return False
             text, half = whole_characters(self._half + text)
             size, most = len(text) if text.isascii() else len(text.encode()), live_settings().job_text_max_bytes

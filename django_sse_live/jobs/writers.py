@@ -225,8 +225,10 @@ class Writers:
             except BaseException:
                 writer.reopen()
                 raise
-            self._finish(store, writer, writer.over, is_cancelled=writer.end.state == "cancelled")
-            return writer.end is end
+            is_cancelled = writer.end.state == "cancelled"
+            self._finish(store, writer, writer.over, is_cancelled=is_cancelled)
+            # The cache may have taken it before, and not answered; of two who cancel, the second did not.
+            return writer.end is end or (writer.end == end and not is_cancelled)
 
     def abandon(self, writers: Iterable[Writer] | None = None) -> None:
         """Give up jobs without an end: their text is kept, and pages see them as lost."""

@@ -282,6 +282,8 @@ def test_what_was_written_before_the_producer_heard_of_the_stop_is_kept() -> Non
     stored(job).cancel()
     job.write("late")
     until(lambda: job.is_cancelled and stored(job).text == "late")
+    job.write("dropped")
+    assert job.text == "late"
 
 
 def test_a_stop_that_races_with_the_end_has_one_winner() -> None:
@@ -308,6 +310,24 @@ def test_an_end_that_the_cache_does_not_take_is_none(monkeypatch: pytest.MonkeyP
     assert job.state == "running"
     job.write("y")
     assert job.finish() and stored(job).text == "xy"
+
+
+def test_an_end_that_the_cache_takes_without_an_answer_stands_and_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start_job()
+    caches = type(cache._connections["default"])  # type: ignore[attr-defined]
+    add = caches.add
+
+    def take(*arguments: Any, **named: Any) -> None:
+        add(*arguments, **named)
+        raise OSError("no answer")
+
+    with process_part(Writers)._rounds:  # the gathering thread does not find it meanwhile
+        with monkeypatch.context() as patched:
+            patched.setattr(caches, "add", take)
+            with pytest.raises(OSError, match="no answer"):
+                job.finish({"n": 1})
+        assert job.finish({"n": 1})
+    assert (stored(job).state, stored(job).result) == ("finished", {"n": 1})
 
 
 def test_an_expired_job() -> None:
