@@ -57,10 +57,17 @@ class History:
             if events is None:
                 return None
             answer = _Answer(epoch, after, until, events, now)
-            self._answers[channels] = answer
-            while len(self._answers) > ANSWERS_KEPT_MAX or next(iter(self._answers.values())).at < now - KEPT_SECONDS:
+            self._answers.pop(channels, None)
+            self._answers[channels] = answer  # the newest last
+            if len(self._answers) > ANSWERS_KEPT_MAX:
                 self._answers.popitem(last=False)
         return [event for event in answer.events if after < event.position & NUMBER_MASK <= until], until
+
+    def forget(self) -> None:
+        """Drop the answers that serve nobody any more: together they may have a hundred megabytes."""
+        before = time.monotonic() - KEPT_SECONDS
+        while self._answers and next(iter(self._answers.values())).at < before:
+            self._answers.popitem(last=False)
 
     def _read(
         self, session: Session, epoch: str, channels: tuple[str, ...], after: int, until: int

@@ -330,6 +330,7 @@ class BusThread:
             self._inbox.give_back(Errands(poked, completions, unfilled))
             raise
         self._inbox.answer(session, self._positions.status)
+        self.history.forget()
         # On SQLite only right after a write of this process: a second writer would disturb the project's own.
         if self._dialect.gives_positions or poked:
             self._trimming.work(session, self._positions.status)

@@ -18,7 +18,7 @@ from django.core.management import call_command
 from django.db import connections, transaction
 from django.test import override_settings
 
-from django_sse_live.database import DatabaseBackend, listener
+from django_sse_live.database import DatabaseBackend, history, listener
 from django_sse_live.database.listener import Listener
 from django_sse_live.database.rows import encode_row
 from django_sse_live.database.session import Session
@@ -102,7 +102,7 @@ async def test_what_is_not_even_bytes_is_passed_over(make: Make, bus: str) -> No
 # Beyond the worker's log
 
 
-async def test_what_has_left_the_log_is_read_by_its_channels(make: Make) -> None:
+async def test_what_has_left_the_log_is_read_by_its_channels(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = make()
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 3}):
         hub = await hub_of(backend)
@@ -120,6 +120,9 @@ async def test_what_has_left_the_log_is_read_by_its_channels(make: Make) -> None
         assert data_in(text) == expected
         late = await hub_of(make())  # whose log begins with the last three
         assert data_in(read(await open_client(make(), late, first_id))) == expected
+    assert backend.thread.history._answers  # for others who come back now
+    monkeypatch.setattr(history, "KEPT_SECONDS", 0)
+    await until(lambda: not backend.thread.history._answers)
 
 
 async def test_a_client_that_was_away_for_too_long_is_told(bus: str, make: Make, kind: str) -> None:
