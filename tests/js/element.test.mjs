@@ -373,6 +373,27 @@ describe("two elements of one page", () => {
     assert.equal(elements.flatMap(({ heard }) => heard).filter(([, bubbles]) => bubbles).length, 3);
   });
 
+  test("that both hear an event with a patch change the page, though the one that applies it goes before its file is there", async () => {
+    const changes = globalThis.inherited = [];
+    let load;
+    globalThis.isThere = new Promise((resolve) => { load = resolve; });
+    const patch = { "patch-src": "data:text/javascript,await isThere; export function patch(frame, id, host) { inherited.push([id, host]); }" };
+    for (const attributes of [base, other]) make({ ...attributes, ...patch }).enter();
+    await wasOpened();
+    const [source] = open();
+    source.connected({ channels: ["a", "b", "user:7"], own: ["user:7"] });
+    source.send({ type: "one", channels: ["user:7"], data: null }, "a:1001-0");
+    await until(() => elements.every(({ heard }) => heard.length === 1));
+    const [first, second] = [...elements].sort(({ heard: [[, bubbles]] }) => bubbles ? -1 : 1);
+    source.send({ type: "two", channels: ["user:7"], data: null, patch: { action: "remove", target: "x" } }, "a:1002-0");
+    await settle();
+    first.leave();
+    await settle();
+    load();
+    await until(() => second.heard.length === 2);
+    assert.deepEqual(changes.map(([id, host]) => [id, host === second]), [["a:1002-0", true]]);
+  });
+
   test("of which one comes later share one too, and the first goes on without a break", async () => {
     const first = make(base);
     first.enter();

@@ -532,7 +532,7 @@ export class SSELive extends EventTarget {
     }
     if (type === "reset") {
       const key = `sse-live:reset ${globalThis.location?.href}`;
-      const sinceMs = performance.timeOrigin - Number(attempt(() => sessionStorage.getItem(key)));
+      const sinceMs = performance.timeOrigin - /** @type {any} */ (attempt(() => sessionStorage.getItem(key)));
       if (this.#stats.connects < 2 && sinceMs >= 0 && sinceMs < RELOAD_MS) {
         // The page was reloaded because of a reset, and is as old as before: from a cache, or drawn with an old position.
         this.#hint("cached");
@@ -656,11 +656,9 @@ export class SSELive extends EventTarget {
   /** Reconnects now instead of at the next check, if the stream may have died unnoticed, or its heartbeats are too rare now. */
   #wake(isNew = false) {
     if (isNew) this.#path = undefined;
-    const isConnected = this.#state === "connected";
+    if (this.#now() - this.#lastHeartbeat >= this.#heartbeatMs * LATE || !(this.#source ? this.#state === "connected" : this.#next && !isNew)) this.#reconnect("woke", 0);
     // The server may have chosen a shorter interval than was asked for.
-    const everyMs = isConnected ? Math.min(this.#askedMs, this.#heartbeatMs) : this.#askedMs;
-    if (this.#now() - this.#lastHeartbeat >= this.#heartbeatMs * LATE || !(this.#source ? isConnected : this.#next && !isNew)) this.#reconnect("woke", 0);
-    else if (everyMs > this.#wish()) this.#open();
+    else if (Math.min(this.#askedMs, this.#heartbeatMs) > this.#wish()) this.#open();
   }
 
   /** @param {string} reason @param {number} [status] */
@@ -707,8 +705,8 @@ export class SSELive extends EventTarget {
       this.#stats.longestRecoveryMs = Math.max(this.#stats.longestRecoveryMs, this.#stats.lastRecoveryMs);
     }
     this.#state = state;
-    this.#since = now;
     this.#reason = reason;
+    this.#since = now;
     if (state === "connected") this.#options.logger?.info("Real-time connection established");
     if (state === "reconnecting" && state !== previous) this.#options.logger?.warn("Connection lost, reconnecting...");
     this.dispatchEvent(new MessageEvent("statechange", { data: { state, previous, reason, status } }));
@@ -871,7 +869,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
       this.#dispatch(type, data, id, bubbles);
       // If the element is put back later, it goes on from here; so do the page copies that libraries keep.
       if (frame.token) this.setAttribute("token", frame.token);
-      if (!isAtOrBefore(position, this.getAttribute("last-event-id") ?? "", true)) this.setAttribute("last-event-id", position);
+      if (!isAtOrBefore(position, this.#attribute("last-event-id") ?? "", true)) this.setAttribute("last-event-id", position);
     };
     if (!waits && !isPatch) return handOn();
     waits += 1;
@@ -890,7 +888,9 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   async #patch(frame, id) {
     try {
       const { patch } = await this.#import("patch", this.#isBehind ? [0] : undefined);
-      if (this.live) await patch(this.#isBehind ? { type: "reset" } : frame, id, this, () => this.#import("refresh"));
+      // An element that has gone meanwhile, as that of a finished job, leaves the patch to another one. On a newer page that knows it.
+      const host = [this, .../** @type {any} */ (document.querySelectorAll("sse-live"))].find(({ live }) => live);
+      if (host) await patch(this.#isBehind ? { type: "reset" } : frame, id, host, () => this.#import("refresh"));
       this.#isBehind = false;
     } catch (error) {
       this.#isBehind = true;
