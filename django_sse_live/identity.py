@@ -85,7 +85,8 @@ def auth_digests(user: Any) -> list[str]:
     # Not hasattr(): users made of a JWT may say None for whatever they do not have.
     if not callable(getattr(user, "get_session_auth_hash", None)):
         return []
-    return [_digest(user.get_session_auth_hash()), *map(_digest, user.get_session_auth_fallback_hash())]
+    older = getattr(user, "get_session_auth_fallback_hash", None)
+    return [_digest(user.get_session_auth_hash()), *map(_digest, older() if callable(older) else ())]
 
 
 def auth_marks(user: Any) -> str:

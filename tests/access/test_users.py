@@ -78,10 +78,16 @@ class TokenUser:
         return None
 
 
-async def test_a_user_that_is_no_model_needs_no_session_auth_hash() -> None:
+class HashedUser(TokenUser):
+    def get_session_auth_hash(self) -> str:
+        return "of its password"
+
+
+@pytest.mark.parametrize("kind", [TokenUser, HashedUser])
+async def test_a_user_that_is_no_model_needs_no_session_auth_hash(kind: type) -> None:
     class ByJWT(EventStreamView):
         def get_user(self, request: Any) -> Any:
-            return TokenUser()
+            return kind()
 
     response = await ByJWT.as_view()(AsyncRequestFactory().get("/events/"))
     assert response.status_code == 200
