@@ -29,6 +29,9 @@ from .refusals import Refused
 from .tokens import TOKEN_SEPARATOR, grant, is_signed
 
 QUERY_MAX_BYTES: Final = 32 * 1024  # room for MAX_CHANNELS long names, and a token for each
+VISITORS_CHANNELS: Final = (
+    "A part of the url must not name the channels, since anybody who types it would be let in: override get_channels()."
+)
 
 LastId = tuple[str, int] | Literal["none", "unknown"]
 
@@ -364,7 +367,7 @@ def check_fixed_channels(channels: Any, *, may_be_reserved: bool = False) -> tup
     if isinstance(channels, str):
         raise ImproperlyConfigured(
             f'channels is the str {channels!r}; fixed channels are a list: {{"channels": ["comments"]}}. '
-            "A part of the url must not name them, since anybody who types it would be let in: override get_channels()."
+            + VISITORS_CHANNELS
         )
     try:
         names = tuple(validate_name("channel", channel) for channel in channels)

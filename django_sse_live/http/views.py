@@ -9,7 +9,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final, ParamSpec
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.http import (
     HttpRequest,
@@ -45,6 +45,7 @@ from .responses import EventStreamResponse, no_error, refusal_response, stream_h
 from .shutdown import stop_gracefully
 from .socket_messages import SocketMessages
 from .subscription import (
+    VISITORS_CHANNELS,
     LastId,
     Subscription,
     authorize_by_setting,
@@ -128,6 +129,9 @@ class EventStreamView(OpenView):
     @hook
     def get_channels(self, request: HttpRequest) -> Iterable[str]:
         """Channels that every client of this url hears without a check. By default those fixed in the url pattern."""
+        match: Any = request.resolver_match
+        if match is not None and "channels" in match.kwargs and "channels" not in (match.extra_kwargs or ()):
+            raise ImproperlyConfigured(VISITORS_CHANNELS)
         return self.kwargs.get("channels", ())  # type: ignore[no-any-return]
 
     @hook

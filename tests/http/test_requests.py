@@ -116,9 +116,10 @@ async def test_fixed_channels_that_are_one_string(visitor: Visitor) -> None:
         await Visitor("/wrong/").ask()
 
 
-async def test_a_visitor_does_not_fix_channels_by_typing_a_url(visitor: Visitor) -> None:
+@pytest.mark.parametrize("path", ["/typed/user:1/", "/listed/user:1+news/"])
+async def test_a_visitor_does_not_fix_channels_by_typing_a_url(path: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="anybody who types it would be let in"):
-        await Visitor("/typed/user:1/").ask()
+        await Visitor(path).ask()
 
 
 async def test_reserved_channels_cannot_be_fixed(visitor: Visitor) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import include, path
+from django.urls import include, path, register_converter
 
 from django_sse_live import abroadcast
 from django_sse_live.http.views import EventStreamView
@@ -36,12 +36,25 @@ class ReservedSnapshot(EventStreamView):
         return [("goodbye", {})]
 
 
+class Names:
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> list[str]:
+        return value.split("+")
+
+    def to_url(self, value: list[str]) -> str:
+        return "+".join(value)
+
+
+register_converter(Names, "names")
+
 urlpatterns = [
     path("events/", include("django_sse_live.urls")),
     path("news/", include(("django_sse_live.urls", "news")), {"channels": ["news"]}),
     path("wrong/", include(("django_sse_live.urls", "wrong")), {"channels": "news"}),
     path("reserved/", include(("django_sse_live.urls", "reserved")), {"channels": ["news", "sse.live"]}),
     path("typed/<str:channels>/", include(("django_sse_live.urls", "typed"))),
+    path("listed/<names:channels>/", include(("django_sse_live.urls", "listed"))),
     path("rooms/<int:room>/", Fixed.as_view()),
     path("async/", FixedAsync.as_view()),
     path("snapshot/", Snapshot.as_view(), {"channels": ["news"]}),
