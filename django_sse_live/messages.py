@@ -70,10 +70,10 @@ class MessageHandlers:
         """Without a look at the type: this package's own are reserved."""
         there = self._handlers.setdefault((type, channel), handler)
         # The same function twice is a module that was imported anew.
-        if (there.__module__, there.__qualname__) != (handler.__module__, handler.__qualname__):
+        if _name_of(there) != _name_of(handler):
             raise ImproperlyConfigured(
-                f"on_message({type!r}, channel={channel!r}) has two handlers: {there.__module__}.{there.__qualname__} "
-                f"and {handler.__module__}.{handler.__qualname__}."
+                f"on_message({type!r}, channel={channel!r}) has two handlers: {_name_of(there)} and "
+                f"{_name_of(handler)}."
             )
         self._handlers[type, channel] = handler
 
@@ -89,6 +89,11 @@ class MessageHandlers:
             if kind == type and (pattern is None or (channel is not None and fnmatchcase(channel, pattern)))
         ]
         return self._handlers[type, max(patterns, key=_precision)] if patterns else None
+
+
+def _name_of(handler: Callable[..., Any]) -> str:
+    name = getattr(handler, "__qualname__", None)  # of a function or a method; any other callable has none
+    return repr(handler) if name is None else f"{handler.__module__}.{name}"
 
 
 def _precision(pattern: str | None) -> tuple[bool, int]:

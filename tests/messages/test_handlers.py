@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pytest
@@ -35,6 +36,28 @@ async def test_an_async_handler_answers(sender: Sender, handle: Any) -> None:
 
     assert (await sender.send())[1]["data"] is None
     assert (await sender.send(channel="room.1"))[1]["data"] == "room.1"
+
+
+class Adds:
+    def __init__(self, added: int) -> None:
+        self.added = added
+
+    def __call__(self, message: Message) -> int:
+        return int(message.data) + self.added
+
+
+class AddsAsync(Adds):
+    async def __call__(self, message: Message) -> int:  # type: ignore[override]
+        return super().__call__(message)
+
+
+@pytest.mark.parametrize("handler", [Adds(1), AddsAsync(1), partial(Adds.__call__, Adds(1)), Adds(1).__call__])
+async def test_any_callable_answers(sender: Sender, handle: Any, handler: Any) -> None:
+    handle("typing")(handler)
+    handle("typing")(handler)
+    assert (await sender.send(data=1))[1]["data"] == 2
+    with pytest.raises(ImproperlyConfigured, match="two handlers"):
+        handle("typing")(Adds(2))
 
 
 def test_under_wsgi_too(handle: Any) -> None:
