@@ -45,6 +45,8 @@ from .threads import has_request_thread
 
 MESSAGE_MAX_BYTES: Final = 64 * 1024
 ANSWER_MAX_BYTES: Final = 64 * 1024
+# Far below Python's own limit: what could be read deep in the stack could not be written deeper in it.
+LEVELS_MAX: Final = 100
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")  # 128 random bits as hex, as a UUID or in base64url
 _RETRY_SOON: Final = {"Retry-After": "1"}
 
@@ -73,7 +75,21 @@ def parse_message(raw: bytes) -> Mapping[str, Any]:
         raise Refused(400, "malformed_json", "The message is no JSON in UTF-8.") from None
     if not isinstance(data, dict):
         raise Refused(400, "malformed_message", 'A message is an object: {"id": …, "type": …, "channel": …, "data": …}')
+    if raw.count(b"[") + raw.count(b"{") > LEVELS_MAX and _has_more_levels(data):
+        raise Refused(400, "malformed_message", f"A message has at most {LEVELS_MAX} levels of lists and objects.")
     return data
+
+
+def _has_more_levels(data: Any) -> bool:
+    level = [data]
+    for _ in range(LEVELS_MAX):
+        level = [
+            part
+            for each in level
+            if isinstance(each, (list, dict))
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+    return any(isinstance(each, (list, dict)) for each in level)
 
 
 def _refuse_constant(name: str) -> None:

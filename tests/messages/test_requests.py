@@ -38,6 +38,19 @@ async def test_what_is_no_object(sender: Sender, body: str) -> None:
     assert (await sender.send(body=body))[1]["error"] == "malformed_message"
 
 
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")])
+async def test_a_message_has_a_hundred_levels_and_no_more(sender: Sender, handle: Any, begin: str, end: str) -> None:
+    handle("echo")(lambda message: message.data)
+
+    def body(levels: int) -> str:  # two of them are the message itself, and the list of 1
+        inner = begin * (levels - 2) + "[1]" + end * (levels - 2)
+        return f'{{"id": "{uuid4().hex}", "type": "echo", "data": {inner}}}'
+
+    for levels, status in ((100, 200), (101, 400), (1000, 400), (9995, 400)):
+        assert (await sender.send(body=body(levels)))[0] == status, levels
+    assert (await sender.send(data=1000 * [[1]]))[0] == 200
+
+
 @pytest.mark.parametrize("id", ["", "short", "x" * 65, "é" * 32, "a b" * 10, 17, None, ["a"] * 20, {}])
 async def test_a_malformed_id(sender: Sender, id: Any, ran: list[Any]) -> None:
     status, answer = await sender.send(body=json.dumps({"id": id, "type": "typing"}))
