@@ -373,6 +373,19 @@ describe("two elements of one page", () => {
     assert.equal(elements.flatMap(({ heard }) => heard).filter(([, bubbles]) => bubbles).length, 3);
   });
 
+  test("that hear events without an id, such as those of a snapshot, let the document hear each once", async () => {
+    for (const attributes of [base, { ...other, channels: "b" }]) make(attributes).enter();
+    await wasOpened();
+    const [source] = open();
+    source.connected({ channels: ["a", "b", "user:7"], own: ["user:7"], resumed: true });
+    const heard = [];
+    for (const it of elements) for (const type of ["one", "two"]) it.addEventListener(`sse:${type}`, ({ detail, bubbles }) => bubbles && heard.push(detail.data));
+    for (const [data, channel] of [[1, "user:7"], [2, "user:7"], [3, "a"], [4, "b"], [5, "b"]]) source.send({ type: "one", channels: [channel], data });
+    source.send({ type: "two", channels: ["b"], data: 6 }, "a:1001-0");
+    await until(() => elements.flatMap(({ heard }) => heard).some(([type]) => type === "two"));
+    assert.deepEqual(heard, [1, 2, 3, 4, 5, 6]);
+  });
+
   test("that both hear an event with a patch change the page, though the one that applies it goes before its file is there", async () => {
     const changes = globalThis.inherited = [];
     let load;

@@ -44,7 +44,7 @@ const CONTROL = /^(connected|heartbeat|reset|goodbye|sse\..*)$/;
  * @param {string} other
  * @param {boolean} [isAcrossEpochs] compare ids of different epochs by their times, as well as can be
  */
-export function isAtOrBefore(id, other, isAcrossEpochs = false) {
+export function isAtOrBefore(id, other, isAcrossEpochs) {
   const [a, b] = [id, other].map((each) => /^(.+):(\d+)-(\d+)$/.exec(each) ?? [0, NaN, 0, 0]);
   return (isAcrossEpochs || a[1] === b[1]) && (+a[2] - +b[2] || +a[3] - +b[3]) <= 0;
 }
@@ -858,7 +858,8 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
    */
   #hear(data, { type, lastEventId: id }, frame) {
     const position = this.live?.lastEventId ?? "";
-    const bubbles = id === this.#lastId || this.#isFirst(`${type} ${id}`);
+    // One without an id of its own, as in a snapshot, is known by its content.
+    const bubbles = this.#isFirst(JSON.stringify(id && id !== this.#lastId ? [type, id] : frame));
     this.#lastId = id;
     // Heartbeats load the files while they are there: the deploy that causes a reset may take them away.
     const isNeeded = /heartbeat|reset/.test(frame.type) && document.querySelector("[data-sse-live], [reset]");
