@@ -36,21 +36,22 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("channel", nargs="+", help="a name or a pattern, such as comments, 'user:*' or '*'")
+        parser.add_argument("--seconds", type=float, help="end after that long")
 
-    def handle(self, *args: Any, channel: list[str], **options: Any) -> None:
+    def handle(self, *args: Any, channel: list[str], seconds: float | None, **options: Any) -> None:
         if not get_backend().reaches_other_processes:
             raise CommandError(
                 "The memory backend carries events within one process, and this one is not the one that sends them. "
                 'Set SSE_LIVE["BACKEND"] to a bus between processes: see docs/backends.md.'
             )
         try:
-            asyncio.run(self._listen(channel))
+            asyncio.run(self._listen(channel, seconds))
         except KeyboardInterrupt:
             pass
 
-    async def _listen(self, channels: list[str]) -> None:
+    async def _listen(self, channels: list[str], seconds: float | None) -> None:
         hub = Listener(asyncio.get_running_loop(), channels, self.stdout)
         get_backend().attach(hub)
         await hub.filled()
         self.stderr.write(f"Listening to {', '.join(channels)}. Ctrl-C ends.")
-        await asyncio.Event().wait()
+        await asyncio.sleep(float("inf") if seconds is None else seconds)
