@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_sse_live import Job, JobOver, afind_job, astart_job, find_job, start_job
 from django_sse_live.backends.memory import MemoryBackend
@@ -384,6 +386,28 @@ def test_a_job_that_has_text_is_not_taken() -> None:
 
 
 # run=
+
+
+def test_the_connections_of_a_coroutine_without_a_hub_are_cared_for_when_it_has_ended(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    cared_for: list[int] = []
+
+    def use() -> None:
+        connection.ensure_connection()
+        used.append(threading.get_ident())
+        monkeypatch.setattr(BaseDatabaseWrapper, "close_if_unusable_or_obsolete", care)
+
+    def care(self: BaseDatabaseWrapper) -> None:
+        cared_for.append(threading.get_ident())
+
+    async def run(job: Job) -> None:
+        await sync_to_async(use)()
+
+    start_job(run=run)
+    until(lambda: cared_for)
+    assert cared_for[0] == used[0]
 
 
 def test_a_function_runs_in_a_thread_and_what_it_returns_is_the_result() -> None:
