@@ -80,3 +80,30 @@ def test_a_large_transaction_is_waited_for_as_long_as_its_process_completes_even
         assert len(bodies) == 350, "others do not wait behind them for ever"
     finally:
         session.close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_an_id_that_a_session_had_in_reserve_gets_its_position(
+    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sequence with a cache is warned of, and costs no event."""
+    monkeypatch.setattr("django_sse_live.database.positions.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("django_sse_live.database.positions.SETTLED_EVENTS_MIN", 10)
+    dialect = make()._dialect
+    ours, others = Session(bus), Session(bus)
+    positions = Positions(dialect)
+
+    def insert_and_give(session: Session, count: int) -> int:
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))] * count)
+        return positions.give(ours, is_asked=True, is_due=False).head
+
+    try:
+        ours.run("ALTER SEQUENCE sse_live_event_id_seq CACHE 20")
+        assert insert_and_give(others, 1) == 1
+        assert insert_and_give(ours, 50) == 51
+        assert insert_and_give(ours, 1) == 52
+        assert insert_and_give(others, 1) == 53
+    finally:
+        ours.close()
+        others.close()

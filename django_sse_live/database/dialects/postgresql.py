@@ -181,13 +181,17 @@ class PostgreSQL(Dialect):
             return super().after(session, number, until)
         return list(map(row, session.query(f"EXECUTE sse_live_after ({number}, {until})")))
 
-    def writers(self, session: Session) -> frozenset[str]:
-        # An INSERT takes this lock before it takes an id, and holds it until its transaction ends.
+    def writers(self, session: Session) -> frozenset[str] | None:
+        # An INSERT takes this lock before it takes an id, and holds it until its transaction ends. Unless the sequence
+        # has a cache: then a session may have taken the id long ago.
         rows = session.query(
             "SELECT virtualtransaction FROM pg_locks WHERE relation = 'sse_live_event'::regclass "
-            "AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()"
+            "AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid() "
+            "UNION ALL SELECT NULL FROM pg_sequence "
+            "WHERE seqrelid = to_regclass('sse_live_event_id_seq') AND seqcache > 1"
         )
-        return frozenset(name for (name,) in rows)
+        found = frozenset(name for (name,) in rows)
+        return None if None in found else found
 
     def _trim(self, session: Session, statements: Sequence[str]) -> None:
         session.query(
