@@ -22,7 +22,7 @@ from ..backends.base import Backend, HistoryUnavailable
 from ..backends.memory import MemoryBackend
 from ..backends.outage import Outage
 from ..conf import number, option_place, refuse, truth
-from ..events import NO_STREAM_ID, NOW_PREFIX, Event
+from ..events import DISCONNECT, NO_STREAM_ID, NOW_PREFIX, Event
 from ..hub.hub import Hub
 from ..hub.registry import add_hub, deliver_to_hubs
 from ..savepoints import is_in_transaction
@@ -129,6 +129,8 @@ class DatabaseBackend(Backend):
     def enlist(self, event: Event, using: str) -> Callable[[], None] | None:
         if using != self.alias or self._memory is not None or event.type.startswith(NOW_PREFIX):
             return None
+        if event.type == DISCONNECT and self._dialect.gives_positions:
+            event.finish = _as_it_is  # pending as well, or its final goodbye would pass by what was saved before it
         id = self._outbox.insert(event)
 
         def after_commit() -> None:
@@ -307,6 +309,10 @@ class DatabaseBackend(Backend):
             thread.stop()
         if self._own_memory is not None:
             self._own_memory.close()
+
+
+def _as_it_is(event: Event) -> bool:
+    return True
 
 
 async def _answer(asked: Future[Any]) -> Any:

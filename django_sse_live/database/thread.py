@@ -311,11 +311,11 @@ class BusThread:
         errands = self._inbox.take()
         poked, completions, new_hubs = errands
         try:
-            poked = self.parcels.insert(session) or poked or again
-            while completions:
+            while completions:  # first: what was published after a commit must not pass by what was saved in it
                 with session.cursor() as cursor:
                     self._dialect.complete(cursor, *completions[0])
                 completions.popleft()
+            poked = self.parcels.insert(session) or poked or again
             told, must_look = self._listener.take_told(), bool(poked or is_due or new_hubs or self._inbox.has_questions)
             if must_look or not self.reader.read_to(session, told):
                 status = self._look(session, is_asked=poked, has_news=has_news or bool(new_hubs), is_due=is_due)

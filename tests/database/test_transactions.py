@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -19,7 +20,7 @@ from django_sse_live.broadcasting import send_event
 from django_sse_live.database import DatabaseBackend, parcels
 from django_sse_live.events import Event
 from django_sse_live.savepoints import undone_if_it_fails
-from tests.database.conftest import Make, data_of, event, hub_of, site_settings
+from tests.database.conftest import Make, data_in, data_of, event, hub_of, open_client, read, site_settings
 from tests.live.harness import until
 from tests.testapp.models import Note
 
@@ -248,6 +249,34 @@ async def test_many_long_ones_go_into_no_single_statement(make: Make, monkeypatc
         backend.thread.publish(event([number, "x" * 1000]))
     await until(lambda: [number for number, _ in data_of(hub)] == list(range(20)))
     assert max(sizes) <= 4000
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
+async def test_a_disconnect_passes_by_nothing_that_was_saved_before_it(
+    bus: str, site: DatabaseBackend, make: Make
+) -> None:
+    other = make()
+    hub = await hub_of(other)
+    client = await open_client(other, hub)
+    loop = asyncio.get_running_loop()
+
+    def finish(event: Event) -> bool:
+        """Slow: another process gives positions meanwhile."""
+        asyncio.run_coroutine_threadsafe(other.apublish(event_of_meanwhile), loop).result()
+        asyncio.run_coroutine_threadsafe(until(lambda: hub.log.last_position("d")), loop).result()
+        return True
+
+    def save() -> None:
+        with transaction.atomic(using=bus):
+            send_event(Event(("c",), "t", "1", finish=finish), using=bus)
+            disconnect_clients(channel="c", using=bus)
+        connections[bus].close()
+
+    event_of_meanwhile = event("meanwhile", "d")
+    await asyncio.to_thread(save)
+    await until(lambda: client.close_reason)
+    text = read(client)
+    assert data_in(text) == [1] and "event: goodbye" in text
 
 
 @pytest.mark.parametrize("by", ["the setting", "the database"])
