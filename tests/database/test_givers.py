@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from django_sse_live.database.dialects.base import POSITIONS_AT_ONCE
 from django_sse_live.database.positions import Positions
 from django_sse_live.database.rows import encode_row
 from django_sse_live.database.session import Session
@@ -107,3 +108,20 @@ def test_an_id_that_a_session_had_in_reserve_gets_its_position(
     finally:
         ours.close()
         others.close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
+def test_other_channels_do_not_wait_behind_a_large_transaction(bus: str, make: Make) -> None:
+    dialect = make()._dialect
+    session = Session(bus)
+    positions = Positions(dialect)
+    pending = encode_row(Event(("c",), "t", "1", finish=lambda event: True))
+    try:
+        positions.status(session)
+        with session.transaction(dialect.begin), session.cursor() as cursor:
+            dialect.insert(cursor, [pending] * (POSITIONS_AT_ONCE + 1))
+            dialect.insert(cursor, [encode_row(event("behind", "c")), encode_row(event("beside", "d"))])
+        status = positions.give(session, is_asked=True, is_due=False)
+        assert [row.body for row in dialect.after(session, 0, status.head)] == [encode_row(event("beside", "d")).body]
+    finally:
+        session.close()
