@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -24,7 +25,7 @@ from ..backends.outage import Outage
 from ..conf import number, option_place, refuse, truth
 from ..events import DISCONNECT, NO_STREAM_ID, NOW_PREFIX, Event
 from ..hub.hub import Hub
-from ..hub.registry import add_hub, deliver_to_hubs
+from ..hub.registry import add_hub, deliver_to_hubs, running_loop
 from ..savepoints import is_in_transaction
 from .checks import check_database
 from .dialects.base import Dialect
@@ -46,7 +47,10 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 }
 DIALECTS: Final[Mapping[str, type[Dialect]]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
 
-PUBLISH_SECONDS: Final = 0.05  # a caller outside a transaction waits this long for the INSERT
+# A caller outside a transaction waits this long for the INSERT, since what it saves next must come after it: other
+# threads may keep the bus thread from running.
+PUBLISH_SECONDS: Final = 0.5
+PUBLISH_ON_LOOP_SECONDS: Final = 0.05  # in a coroutine, whose loop is held meanwhile
 POSITION_SECONDS: Final = 1.0  # a page waits this long for a position
 HISTORY_SECONDS: Final = 4.0
 HISTORY_READS_MAX: Final = 5  # reads of the table for one client: the log may evict more while a read runs
@@ -224,12 +228,12 @@ class DatabaseBackend(Backend):
         thread = self.thread
         thread.watch_signals()
         stored = thread.publish(event)
-        if thread.is_behind or thread.is_current_thread:
+        if thread.is_current_thread:
             return
-        try:
-            stored.result(PUBLISH_SECONDS)
-        except (FutureTimeout, CancelledError):
-            pass  # it is inserted once the database is back
+        until = time.monotonic() + (PUBLISH_SECONDS if running_loop() is None else PUBLISH_ON_LOOP_SECONDS)
+        # Where the database is away, it is inserted once it is back.
+        while not (thread.is_behind or stored.done()) and (rest := until - time.monotonic()) > 0:
+            wait([stored], timeout=min(rest, PUBLISH_ON_LOOP_SECONDS))
 
     def _stays_in_process(self, event: Event) -> bool:
         """SQLite: presence and worker reports reach only the hubs of this process, since each would cost a write."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.test import override_settings
 from django_sse_live import broadcast, disconnect_clients
 from django_sse_live.backends import get_backend
 from django_sse_live.broadcasting import send_event
-from django_sse_live.database import DatabaseBackend, parcels
+from django_sse_live.database import DatabaseBackend, backend, parcels
 from django_sse_live.events import Event
 from django_sse_live.savepoints import undone_if_it_fails
 from tests.database.conftest import Make, data_in, data_of, event, hub_of, open_client, read, site_settings
@@ -147,6 +148,37 @@ async def test_what_is_sent_now_does_not_wait_for_the_commit(bus: str, kind: str
 
     await asyncio.to_thread(publish)
     await until(lambda: data_of(hub) == ["now"])
+
+
+def test_what_a_thread_saves_after_a_broadcast_comes_after_it(
+    bus: str, site: DatabaseBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the bus thread is slow, such as beside other threads that keep the interpreter."""
+    monkeypatch.setattr(backend, "PUBLISH_SECONDS", 4 * backend.PUBLISH_SECONDS)  # a busy machine's
+    inserts, may_insert = threading.Event(), threading.Event()
+    insert = parcels.Parcels.insert
+
+    def insert_slowly(self: parcels.Parcels, session: Any) -> bool:
+        if len(self):
+            inserts.set()
+            may_insert.wait(90)
+        return insert(self, session)
+
+    monkeypatch.setattr(parcels.Parcels, "insert", insert_slowly)
+
+    def publish() -> None:
+        broadcast("c", "first")
+        with transaction.atomic(using=bus):
+            broadcast("c", "second", using=bus)
+        connections[bus].close()
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    assert inserts.wait(90)
+    thread.join(0.3)
+    may_insert.set()
+    thread.join()
+    wait_for_rows(bus, ["first", "second"])
 
 
 # An INSERT that fails
