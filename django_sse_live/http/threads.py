@@ -7,7 +7,7 @@ the request, with the database connections opened in it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -18,12 +18,23 @@ IDLE_THREADS_MAX: Final = 4  # kept for the next opening streams
 
 
 class _Thread(ThreadPoolExecutor):
-    """One thread, lent to one request at a time."""
-
-    is_ended = False
+    """One thread, lent to one request at a time. At its end it closes its database connections."""
 
     def __init__(self) -> None:
         super().__init__(1, "sse-live-opening")
+        self.is_ended: bool = False
+        self._is_used = False
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self._is_used = True
+        return super().submit(*args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End it once its queued work is done, without waiting."""
+        if self._is_used and not self.is_ended:
+            self.submit(connections.close_all)
+        self.is_ended = True
+        super().shutdown(wait=False)
 
 
 class OpeningThreads:
@@ -49,7 +60,7 @@ class OpeningThreads:
             if is_idle and not thread.is_ended and len(self._idle) < IDLE_THREADS_MAX:
                 self._idle.append(thread)
             else:
-                _end(thread)
+                thread.shutdown()
 
 
 def has_request_thread() -> bool:
@@ -68,7 +79,17 @@ def release_request_thread() -> None:
     if executor is None or (getattr(context, "_executor", None) is not None and not isinstance(executor, _Thread)):
         return
     del SyncToAsync.context_to_thread_executor[context]
-    _end(executor)
+    if not isinstance(executor, _Thread):
+        executor.submit(connections.close_all)
+    executor.shutdown(wait=False)
+
+
+def renew_request_thread() -> None:
+    """Give the current request a thread for its later sync code, in the place of one that was released: asgiref's would
+    end with its database connections open."""
+    context: Any = SyncToAsync.thread_sensitive_context.get(None)
+    if context is not None and context not in SyncToAsync.context_to_thread_executor:
+        SyncToAsync.context_to_thread_executor[context] = _Thread()
 
 
 @asynccontextmanager
@@ -85,16 +106,6 @@ async def _sync_code_in(thread: _Thread) -> AsyncIterator[None]:
                 del executors[context]  # otherwise asgiref would end it
 
 
-def _end(executor: Any) -> None:
-    """End it once its queued work is done, without waiting."""
-    if isinstance(executor, _Thread):
-        if executor.is_ended:
-            return
-        executor.is_ended = True
-    executor.submit(connections.close_all)
-    executor.shutdown(wait=False)
-
-
 async def _until_loop_ends(idle: list[_Thread]) -> AsyncGenerator[None, None]:
     # asyncio closes the generators of an ending loop: loop.shutdown_asyncgens(). A finalizer would run in a garbage
     # collection, perhaps while this thread holds the lock of all executors.
@@ -102,4 +113,4 @@ async def _until_loop_ends(idle: list[_Thread]) -> AsyncGenerator[None, None]:
         yield
     finally:
         for thread in idle:
-            _end(thread)
+            thread.shutdown()

@@ -96,6 +96,29 @@ async def test_a_thread_that_ends_has_closed_its_database_connections(monkeypatc
     assert set(closed) < set(used), "all but the one that is kept"
 
 
+@pytest.mark.parametrize(("method", "accept"), [("GET", b"*/*"), ("HEAD", b"*/*"), ("HEAD", b"text/event-stream")])
+async def test_whatever_asks_for_a_stream_leaves_no_connection_of_a_hook_open(
+    method: str, accept: bytes, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    closed: list[int] = []
+
+    def allow(request: Any, channel: str) -> bool:
+        used.append(threading.get_ident())
+        return True
+
+    settings.SSE_LIVE = {"AUTHORIZE": allow}
+    monkeypatch.setattr(type(connections), "close_all", lambda self: closed.append(threading.get_ident()))
+    connection = Connection("/events/", query=b"channel=room")
+    connection.scope |= {"method": method, "headers": [(b"host", b"testserver"), (b"accept", accept)]}
+    application = live_application(get_asgi_application())
+    request = asyncio.ensure_future(application(connection.scope, connection.messages.get, connection.send))
+    await until(lambda: used and used[0] in closed)
+    connection.messages.put_nowait({"type": "http.disconnect"})
+    await asyncio.wait_for(request, 10)
+    assert connection.sent[0]["status"] == 200
+
+
 async def test_the_thread_of_a_cancelled_request_ends_when_it_is_done() -> None:
     may_end = threading.Event()
     seen: list[threading.Thread] = []
