@@ -93,6 +93,26 @@ def test_events_that_are_trimmed_between_two_statements_of_a_reader_are_told_by_
         session.close()
 
 
+def test_events_of_a_clock_that_was_far_ahead_are_trimmed(bus: str, make: Make) -> None:
+    dialect, session = make()._dialect, Session(bus)
+    positions = Positions(dialect)
+    try:
+        positions.status(session)
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))])
+        positions.give(session, is_asked=True, is_due=False)
+        for table in ("stream", "event"):
+            session.run(f"UPDATE sse_live_{table} SET milliseconds = {dialect.now(session) + 10**11}")
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))])
+        status = positions.give(session, is_asked=True, is_due=False)
+        assert dialect.after(session, 1, 2)[0].milliseconds > dialect.now(session) + 10**10, "times never go back"
+        dialect.trim(session, status, 86_400)
+        assert session.query("SELECT count(*) FROM sse_live_event") == [(0,)]
+    finally:
+        session.close()
+
+
 def test_a_new_epoch_is_told_though_the_connection_breaks_meanwhile(
     bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

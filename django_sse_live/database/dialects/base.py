@@ -243,7 +243,8 @@ class Dialect:
             f"ORDER BY {self.position} LIMIT {limit}",
             [status.trimmed],
         )
-        old = [row for row in rows if row[1] < row[2] - seconds * 1000]
+        # Also those of a clock that was far ahead for a moment: until their time comes, they would fill the disk.
+        old = [row for row in rows if abs(row[2] - row[1]) > seconds * 1000]
         return (old[-1][0], old[-1][1], len(old) == limit) if old else None
 
     def now(self, session: Session) -> int:
@@ -257,7 +258,7 @@ class Dialect:
             f"WHERE channel_key = %s AND position > %s ORDER BY position LIMIT {TRIMMED_AT_ONCE}",
             [NOW_KEY, after],
         )
-        old = [position for position, milliseconds, now in rows if milliseconds < now - NOW_SECONDS * 1000]
+        old = [position for position, milliseconds, now in rows if abs(now - milliseconds) > NOW_SECONDS * 1000]
         if old:
             session.run(
                 "DELETE FROM sse_live_event WHERE channel_key = %s AND position > %s AND position <= %s",
