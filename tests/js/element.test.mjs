@@ -192,6 +192,38 @@ describe("a page that is brought up to date under the element", () => {
     assert.equal(connections(), 1);
   });
 
+  test("and was drawn before an event that it has had is as it was before that: the event comes again", async () => {
+    const it = await putConnected({ "last-event-id": "a:1000-0" });
+    const heard = [];
+    it.addEventListener("sse:tick", ({ detail }) => heard.push(detail.data));
+    for (const number of [1, 2]) server().event("tick", number, `a:100${number}-0`);
+    // A morph: the answer was on the way when the second event came.
+    it.setAttribute("last-event-id", "a:1001-0");
+    await settle();
+    assert.deepEqual([connections(), server().parameters.get("last_event_id")], [2, "a:1001-0"]);
+    server().connected({ resumed: true });
+    server().event("tick", 2, "a:1002-0");
+    assert.deepEqual(heard, [1, 2, 2]);
+    assert.equal(it.getAttribute("last-event-id"), "a:1002-0");
+  });
+
+  test("and was drawn with all that it has had, or more, goes on", async () => {
+    const it = await putConnected({ "last-event-id": "a:1000-0" });
+    server().event("tick", 1, "a:1001-0");
+    for (const position of ["a:1001-0", "a:1009-0"]) {
+      it.setAttribute("last-event-id", position);
+      await settle();
+    }
+    it.removeAttribute("last-event-id");
+    await settle();
+    server().event("tick", 2, "a:1010-0");
+    server().send({ type: "reset", reason: "unknown_id" }, "b:900-0");
+    await settle();
+    server().event("tick", 3, "b:901-0");
+    await settle();
+    assert.equal(connections(), 1);
+  });
+
   test("may move the element", async () => {
     const it = await putConnected();
     it.leave();

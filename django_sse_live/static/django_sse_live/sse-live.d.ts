@@ -233,11 +233,11 @@ export declare class SSELive extends EventTarget {
     /** Figures of the stream so far: times in ms, and reconnects by reason. */
     get stats(): {
         connects: number;
-        reconnects: Record<string, number>;
         events: number;
         missedHeartbeats: number;
         lastRecoveryMs: number;
         longestRecoveryMs: number;
+        reconnects: Record<string, number>;
         connectedMs: number;
         heartbeatMs: number;
     };
@@ -290,7 +290,7 @@ declare const SSELiveElement_base: {
  * "local" or "session"; `transport`, `queue` and `csrf-token`; words for the four states, `text-connecting` and so on, English by
  * default. With `share`, a name that is different for each user, the tabs of that name share one connection. `channels` has the
  * channels that the token grants, one a line. It sets `state`, and `stale` if the page could not be brought up to date. A change of
- * `src` or `channels` begins another stream.
+ * `src` or `channels` begins another stream; so does a `last-event-id` that goes back.
  */
 export declare class SSELiveElement extends SSELiveElement_base {
     #private;

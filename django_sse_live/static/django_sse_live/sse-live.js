@@ -45,8 +45,9 @@ const CONTROL = /^(connected|heartbeat|reset|goodbye|sse\..*)$/;
  * @param {boolean} [isAcrossEpochs] compare ids of different epochs by their times, as well as can be
  */
 export function isAtOrBefore(id, other, isAcrossEpochs) {
+  /** @type {any[][]} */
   const [a, b] = [id, other].map((each) => /^(.+):(\d+)-(\d+)$/.exec(each) ?? [0, NaN, 0, 0]);
-  return (isAcrossEpochs || a[1] === b[1]) && (+a[2] - +b[2] || +a[3] - +b[3]) <= 0;
+  return (isAcrossEpochs || a[1] === b[1]) && (a[2] - b[2] || a[3] - b[3]) <= 0;
 }
 
 /**
@@ -206,8 +207,8 @@ export class SSELive extends EventTarget {
   /** When that timer is due. */ #monitorDue = 0;
   /** The listener that `on` adds for each callback. @type {WeakMap<Function, EventListener>} */ #listeners = new WeakMap();
   /** Aborted when the stream ends: removes the listeners on the page. */ #ended = new AbortController();
-  #stats = { connects: 0, reconnects: /** @type {Record<string, number>} */ ({}), events: 0, missedHeartbeats: 0,
-    connectedMs: 0, lastRecoveryMs: 0, longestRecoveryMs: 0 };
+  #stats = { connects: 0, events: 0, missedHeartbeats: 0, connectedMs: 0, lastRecoveryMs: 0, longestRecoveryMs: 0,
+    reconnects: /** @type {Record<string, number>} */ ({}) };
   /** When the current state began (never, if the page sleeps in it). The next two: its reason, and when the last loss was. */ #since = this.#now();
   #reason = "";
   #lostAt = 0;
@@ -230,21 +231,20 @@ export class SSELive extends EventTarget {
     super();
     this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
     const { pathname, searchParams } = this.#url;
-    const { token, lastEventId = "", onReset, channels = [] } = options;
+    const { token, lastEventId = "", channels = [] } = options;
     const persistKey = `sse-live:${pathname}?${[...searchParams.getAll("channel"), ...channels]}`;
     this.#options = { adaptive: true, logger: console, persistKey, ...options };
     if (typeof token === "string") searchParams.set("token", token);
     // The stored position may be another page's, and newer than this page.
     const stored = this.#stored;
     this.#lastEventId = stored && (!lastEventId || isAtOrBefore(stored, lastEventId, true)) ? stored : lastEventId;
-    this.onReset = onReset;
+    this.onReset = options.onReset;
     for (const type of ["online", "offline", "visibilitychange", "pagehide", "pageshow", "freeze", "resume", "prerenderingchange", "beforeunload"]) {
       globalThis.addEventListener?.(
         type, () => this.#onPage(type), { capture: true, signal: this.#ended.signal });
     }
     if (globalThis.navigator?.onLine === false) this.#become("reconnecting", "offline");
-    this.#isReady = options.transport !== "websocket";
-    if (this.#isReady) this.#open();
+    if (this.#isReady = options.transport !== "websocket") this.#open();
     else this.#load().then((sender) => sender.upgrade()).catch(() => {}).then(() => {
       this.#isReady = true;
       this.#open();
@@ -274,8 +274,7 @@ export class SSELive extends EventTarget {
 
   /** Figures of the stream so far: times in ms, and reconnects by reason. */
   get stats() {
-    const { connectedMs } = this.#stats;
-    return { ...structuredClone(this.#stats), connectedMs: Math.round(connectedMs + this.#connectedMs), heartbeatMs: this.#heartbeatMs };
+    return { ...structuredClone(this.#stats), connectedMs: Math.round(this.#stats.connectedMs + this.#connectedMs), heartbeatMs: this.#heartbeatMs };
   }
 
   /** How long this connection has held. */
@@ -310,9 +309,8 @@ export class SSELive extends EventTarget {
 
   /** @param {any} callback @returns {EventListener} the same each time */
   #listener(callback) {
-    const listener = this.#listeners.get(callback) ?? ((/** @type {any} */ event) => callback(event.data, event));
-    this.#listeners.set(callback, listener);
-    return listener;
+    if (!this.#listeners.has(callback)) this.#listeners.set(callback, (/** @type {any} */ event) => callback(event.data, event));
+    return /** @type {EventListener} */ (this.#listeners.get(callback));
   }
 
   /**
@@ -459,11 +457,12 @@ export class SSELive extends EventTarget {
       if (isFinal) this.#end(reason, frame.status);
       else if (isBye) {
         if (!isMain) this.#failed(reason, retry);
-        else if (reason === "max_age") {
+        else if (reason !== "max_age") this.#reconnect(reason, retry);
+        else {
           // As planned: the state changes only if the next connection takes long.
           this.#shut(source);
           if (!this.#next) this.#open();
-        } else this.#reconnect(reason, retry);
+        }
       }
       this.#store();
     }
@@ -740,10 +739,10 @@ const isReady = () => new Promise((resolve) => {
  * "local" or "session"; `transport`, `queue` and `csrf-token`; words for the four states, `text-connecting` and so on, English by
  * default. With `share`, a name that is different for each user, the tabs of that name share one connection. `channels` has the
  * channels that the token grants, one a line. It sets `state`, and `stale` if the page could not be brought up to date. A change of
- * `src` or `channels` begins another stream.
+ * `src` or `channels` begins another stream; so does a `last-event-id` that goes back.
  */
 export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
-  static observedAttributes = ["src", "channels", "state", "hidden"];
+  static observedAttributes = ["src", "channels", "state", "hidden", "last-event-id"];
 
   /** The stream, once connected. @type {SSELive | null} */ live = null;
   /** Shows a state; undefined without a light. @type {((state: State) => void) | undefined} */ #light;
@@ -784,7 +783,9 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
       // Once, after all attributes have changed.
       if (!this.isConnected) return;
       this.#draw();
-      if (!this.live || SAID.every((name, index) => this.#attribute(name) === this.#said[index])) return;
+      // A morph takes the page back to before an event that came while its answer was on the way.
+      const id = this.#attribute("last-event-id");
+      if (!this.live || (!id || waits || isAtOrBefore(this.live.lastEventId, id, true)) && SAID.every((name, index) => this.#attribute(name) === this.#said[index])) return;
       this.#leave();
       this.#show("connecting");
       this.#connect();
@@ -913,8 +914,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     event += this.#said[0]?.split("?")[0];
     const by = heard.get(event);
     if (by !== this && by?.isConnected) return false;
-    heard.set(event, this);
-    if (heard.size > HEARD) heard.delete(heard.keys().next().value);
+    if (heard.set(event, this).size > HEARD) heard.delete(heard.keys().next().value);
     return true;
   }
 
