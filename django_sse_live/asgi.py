@@ -208,7 +208,10 @@ def _is_message(scope: Scope) -> bool:
     """Whether it is a POST of JSON to an event stream's url. It has a thread of Django's until its turn to run."""
     return (
         scope["method"] == "POST"
-        and any(name == b"content-type" and value.startswith(b"application/json") for name, value in scope["headers"])
+        and any(
+            name == b"content-type" and value.lower().startswith(b"application/json")
+            for name, value in scope["headers"]
+        )
         and _leads_to_stream(scope)
     )
 

@@ -51,12 +51,16 @@ class Door:
         forwarded_for: str = "",
         accept: str = "text/event-stream",
         path: str = "/events/",
+        content_type: str = "",
         receive: Any = None,
     ) -> asyncio.Task[None]:
         headers = [(b"accept", accept.encode())]
+        if content_type:
+            headers.append((b"content-type", content_type.encode()))
         if forwarded_for:
             headers.append((b"x-forwarded-for", forwarded_for.encode()))
-        scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (address, 50000)}
+        method = "POST" if content_type else "GET"
+        scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": (address, 50000)}
         task = asyncio.ensure_future(self.application(scope, receive or empty_request(), None))
         self._tasks.append(task)
         return task
@@ -279,6 +283,19 @@ async def test_a_request_with_a_body_takes_no_place_before_its_view() -> None:
     door.knock("192.0.2.1")
     await asyncio.sleep(0)
     assert len(door.entered) == 4
+    await door.open()
+
+
+@override_settings(SSE_LIVE={"MAX_OPENING": 1})
+@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
+async def test_messages_have_a_line_of_their_own_however_their_type_is_written(content_type: str) -> None:
+    door = Door()
+    for _ in range(3):
+        door.knock("192.0.2.1", content_type=content_type)
+    door.knock("192.0.2.2")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert sorted(door.entered) == ["192.0.2.1", "192.0.2.2"]
     await door.open()
 
 
