@@ -7,10 +7,22 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
 
+from django.http import HttpRequest
+
 from ..conf import live_settings
 from ..identity import address_group
 
 ADDRESS_MAX_LENGTH: Final = 64
+
+
+def scope_of(request: HttpRequest) -> Mapping[str, Any]:
+    """The scope of a request; under WSGI as much of one as is needed here."""
+    scope: Mapping[str, Any] | None = getattr(request, "scope", None)
+    if scope is not None:
+        return scope
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR")
+    headers = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode("latin-1", "replace"))]
+    return {"client": (request.META.get("REMOTE_ADDR", ""), 0), "headers": headers}
 
 
 def client_address(scope: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ from ..identity import as_digest, scope_name, session_digest, user_pk
 from ..messages import Message, call_handler, on_message
 from ..namespaces import request_namespace, use_namespace
 from ..wire import encode_json
-from .addresses import line_address
+from .addresses import line_address, scope_of
 from .handoff import handoff_of, let_go_of_thread
 from .message_line import MessageRate
 from .message_tasks import Answer, Messages, in_turn, lend, refusal
@@ -152,7 +152,7 @@ class _Exchange:
 
     async def run(self, namespace: str) -> Answer:
         self.namespace = namespace
-        address = line_address(getattr(self.request, "scope", {}))
+        address = line_address(scope_of(self.request))
         if not isinstance(self.request, ASGIRequest):  # WSGI: the server bounds their number and their time
             return await self._handle(await self._check(namespace, address))
         hub = running_hub()

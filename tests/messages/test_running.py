@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connection, connections
-from django.test import AsyncRequestFactory
+from django.test import AsyncRequestFactory, Client
 
 from django_sse_live import Message, broadcast
 from django_sse_live.asgi import live_application
@@ -109,6 +109,27 @@ async def test_senders_are_told_apart_by_user(sender: Sender, handle: Any, trans
         await sender.send()
     await sender.aforce_login(ada)
     assert (await sender.send())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("floods", "other"),
+    [
+        ({"REMOTE_ADDR": "203.0.113.1"}, {"REMOTE_ADDR": "203.0.113.2"}),
+        ({"HTTP_X_FORWARDED_FOR": "203.0.113.1"}, {"HTTP_X_FORWARDED_FOR": "203.0.113.2"}),
+    ],
+)
+def test_senders_are_told_apart_by_address_under_wsgi_too(
+    handle: Any, monkeypatch: pytest.MonkeyPatch, floods: Any, other: Any
+) -> None:
+    monkeypatch.setattr("django_sse_live.http.message_line.time.monotonic", lambda: 1000.0)
+    handle("typing")(lambda message: 1)
+
+    def send(sender: Any) -> int:
+        message = {"id": uuid4().hex, "type": "typing"}
+        return Client(**sender).post("/events/", message, "application/json").status_code
+
+    assert [send(floods) for _ in range(RATE_BURST + 1)] == RATE_BURST * [200] + [429]
+    assert send(other) == 200
 
 
 async def test_messages_of_one_sender_run_one_at_a_time_and_in_order(sender: Sender, handle: Any) -> None:
