@@ -69,6 +69,8 @@ class CacheAnswers:
                 if "answer" in entry:
                     status, text = entry["answer"]
                     return Found(entry["digest"], (status, text))
+                if entry["run"] == self._run:
+                    return None  # the cache's client got no answer, and has sent it again
                 return Found(entry["digest"], is_running=self._cache.get(_lease(key, entry["run"])) is not None)
         raise AnswersUnavailable("It neither adds an entry nor has one: it drops what it is given.")
 

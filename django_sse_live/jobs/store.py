@@ -108,7 +108,8 @@ class JobStore:
         if record.name is None:
             return lease
         entry = name_key(record.name) if before is None else next_key(before)
-        if not self._cache.add(entry, record.id, ttl):
+        # A client library that gets no answer may send it again, and take its own entry for another's.
+        if not self._cache.add(entry, record.id, ttl) and self._cache.get(entry) != record.id:
             self._cache.delete_many([lease_key(record.id), state_key(record.id)])
             return None
         if before is not None:
@@ -175,11 +176,12 @@ class JobStore:
 
     def end(self, id: str, end: End, ttl_seconds: float) -> End:
         """End the job. Returns the end that stands: this one, or one that was first."""
+        mark = secrets.token_hex(8)  # by which it is known again, as in claim()
         for _ in range(2):  # the entry may lapse between add() and get()
-            if self._cache.add(end_key(id), asdict(end), ttl_seconds + END_LONGER_SECONDS):
+            if self._cache.add(end_key(id), {**asdict(end), "mark": mark}, ttl_seconds + END_LONGER_SECONDS):
                 return end
             if (there := self._cache.get(end_key(id))) is not None:
-                return end_of(there)
+                return end if there.get("mark") == mark else end_of(there)
         return end
 
     def watch(self, id: str, alone_seconds: float) -> None:

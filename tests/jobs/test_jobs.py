@@ -332,6 +332,20 @@ def test_an_end_that_the_cache_takes_without_an_answer_stands_and_is_its_own(mon
     assert (stored(job).state, stored(job).result) == ("finished", {"n": 1})
 
 
+def test_a_cache_whose_client_sends_again_what_was_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time it is there already: add() returns False for its own entry."""
+    caches = type(cache._connections["default"])  # type: ignore[attr-defined]
+    add = caches.add
+    monkeypatch.setattr(caches, "add", lambda *given, **named: add(*given, **named) and False)
+    job = start_job(key="a")
+    assert job.is_new and stored(job).state == "running"
+    other = start_job(key="a")
+    assert not other.is_new and other.id == job.id
+    assert job.finish()
+    again = start_job(key="a")
+    assert again.is_new and again.id != job.id and stored(again).cancel()
+
+
 def test_an_expired_job() -> None:
     job = start_job(ttl_seconds=1)
     job.finish()

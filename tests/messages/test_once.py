@@ -258,6 +258,14 @@ class Silent(LocMemCache):
         return None
 
 
+class Repeating(LocMemCache):
+    """Its client sends again what was not answered: the second time it is there already."""
+
+    def add(self, *args: Any, **kwargs: Any) -> bool:
+        super().add(*args, **kwargs)
+        return False
+
+
 class Broken(LocMemCache):
     def set(self, *args: Any, **kwargs: Any) -> None:
         raise ConnectionError("no cache")
@@ -281,6 +289,15 @@ async def test_nothing_runs_while_the_cache_cannot_say(
     status, answer = await sender.send(id=ID)
     assert (status, answer["error"], ran) == (503, "answers_unavailable", [])
     assert "Retry-After" in sender.response and caplog.text
+
+
+async def test_what_was_added_to_the_cache_without_an_answer_is_known_again(
+    sender: Sender, settings: Any, ran: list[Any]
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.Repeating", "LOCATION": uuid4().hex}}
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "MESSAGES_CACHE": "default"}
+    assert [(await sender.send(id=ID))[0] for _ in range(2)] == [200, 200]
+    assert len(ran) == 1
 
 
 async def test_an_answer_that_cannot_be_kept_is_given_and_not_run_again(
