@@ -86,16 +86,15 @@ class Watching:
     def count(self, channel: str) -> int:
         return self.hub.fan_out.count_clients((channel,))
 
-    def ask(self, channel: str, client_id: str) -> bool:
-        """A page asks for the whole state. False if no client of this hub has this id and hears the channel."""
+    def ask(self, channel: str, client_id: str) -> None:
+        """A page asks for the whole state. Ignored if no client of this hub has this id and hears the channel."""
         client = self.hub.clients.get(client_id)
         if client is None or channel not in client.channels:
-            return False
+            return
         job, now = self._job(channel), self.hub.loop.time()
         if now - job.asked_at.get(client_id, 0.0) >= ASK_AGAIN_SECONDS:
             job.asked_at[client_id] = now
             self._ask(job, (client,))
-        return True
 
     def _was_asked(self, said: dict[str, Any]) -> None:
         self.ask(said["channel"], said["client"])

@@ -424,7 +424,9 @@ def _until_cancelled(job: Job) -> None:
     until(lambda: job.is_cancelled)
 
 
-async def test_a_page_that_asks_gets_the_state_again_on_its_stream_and_no_other_page_does() -> None:
+async def test_a_page_that_asks_gets_the_state_again_on_its_stream_and_no_other_page_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     job = await astart_job()
     job.write("text")
     client = StreamClient()
@@ -444,6 +446,7 @@ async def test_a_page_that_asks_gets_the_state_again_on_its_stream_and_no_other_
         assert (data["offset"], data["text"]) == (0, "text")
         with pytest.raises(TimeoutError):
             await other.stream.next("sse.job", timeout=0.3)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_tenants_job_is_no_other_tenants(ada: User, settings: Any) -> None:
