@@ -41,7 +41,7 @@ from .message_tasks import Answer, Messages, in_turn, lend, refusal
 from .refusals import Refused
 from .shutdown import stop_gracefully
 from .subscription import call, check_sender, hide_tokens
-from .threads import has_request_thread
+from .threads import has_request_thread, has_waiting_caller
 
 MESSAGE_MAX_BYTES: Final = 64 * 1024
 ANSWER_MAX_BYTES: Final = 64 * 1024
@@ -175,7 +175,7 @@ class _Exchange:
             if handoff is not None and handoff.is_in_line and parts.line.is_free(*sender):
                 needs_thread, in_request_thread = False, True
             else:
-                needs_thread = has_request_thread()
+                needs_thread, in_request_thread = has_request_thread(), has_waiting_caller()
                 let_go_of_thread(self.request)
             parts.posted[entry] = digest
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
 IDLE_THREADS_MAX: Final = 4  # kept for the next opening streams
@@ -69,6 +69,12 @@ def has_request_thread() -> bool:
     return SyncToAsync.thread_sensitive_context.get(None) is not None
 
 
+def has_waiting_caller() -> bool:
+    """Whether a thread waits for the running coroutine in async_to_sync(), as under sync middleware: it runs the sync
+    code until then, whatever thread is lent."""
+    return getattr(AsyncToSync.executors, "current", None) is not None
+
+
 def release_request_thread() -> None:
     """End the thread of the current request, with its database connections, once no sync code is left to run.
 
@@ -95,15 +101,20 @@ def renew_request_thread() -> None:
 @asynccontextmanager
 async def _sync_code_in(thread: _Thread) -> AsyncIterator[None]:
     # Not ThreadSensitiveContext(executor=…) of asgiref 3.13: it takes precedence over a caller that waits in
-    # async_to_sync(). A test has its open transaction there, which another thread's connection does not see.
-    async with ThreadSensitiveContext() as context:
-        executors: Any = SyncToAsync.context_to_thread_executor
-        executors[context] = thread
-        try:
-            yield
-        finally:
-            if executors.get(context) is thread:
-                del executors[context]  # otherwise asgiref would end it
+    # async_to_sync(). A test has its open transaction there, which another thread's connection does not see. Nor
+    # entered as a context: inside of another one, such as that of the request which began this task, it has no effect.
+    context = ThreadSensitiveContext()
+    token = SyncToAsync.thread_sensitive_context.set(context)
+    executors: Any = SyncToAsync.context_to_thread_executor
+    executors[context] = thread
+    try:
+        yield
+    finally:
+        if executors.get(context) is thread:
+            del executors[context]
+        else:
+            release_request_thread()
+        SyncToAsync.thread_sensitive_context.reset(token)
 
 
 async def _until_loop_ends(idle: list[_Thread]) -> AsyncGenerator[None, None]:
