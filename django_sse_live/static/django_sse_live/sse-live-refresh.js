@@ -43,7 +43,7 @@ const KEEP = "data-sse-live-keep";
 
 /** @type {Page} */
 let page;
-/** @type {ReturnType<typeof setTimeout> | undefined} */
+/** @type {ReturnType<typeof setTimeout> | null | undefined} */
 let timer;
 let isFetching = false;
 /** Failed fetches in a row. */
@@ -64,14 +64,14 @@ export function refresh(lent) {
   page.isReset = false;
   if (isReset && host.getAttribute("reset") === "reload" && mayReload()) location.reload();
   if (!isReset && hasActed()) {
-    clearTimeout(timer);
+    clearTimeout(/** @type {any} */ (timer));
     fetchWanted();
   } else fetchIn(spreadMs());
 }
 
 const hasActed = () => performance.now() - actedAt < ACT_MS;
 
-const spreadMs = () => Math.random() * Math.max(SPREAD_MS, page.host.live?.spreadMs ?? 0);
+const spreadMs = () => Math.random() * Math.max(page.host.live?.spreadMs ?? 0, SPREAD_MS);
 
 /** @param {number} ms */
 function fetchIn(ms) {
@@ -84,15 +84,12 @@ function mayReload() {
   return !(page.host.live?.stats.connects === 1 && type === "reload") && !document.querySelector("[contenteditable]") && ![...document.querySelectorAll("input, textarea, select")].some(page.isChanged);
 }
 
-/** The page's url without the fragment. */
-const here = () => location.href.split("#")[0];
-
 async function fetchWanted() {
-  timer = undefined;
+  timer = null;
   if (isFetching || document.hidden || !page.wanted.size) return;  // called again when that fetch ends, or the page is shown
-  const { host, position } = page;
+  const { position, host } = page;
   const regions = [...new Set([...page.wanted, ...refused])];
-  const url = here();
+  const [url] = location.href.split("#");
   const began = performance.now();
   page.wanted.clear();
   isFetching = true;
@@ -102,7 +99,7 @@ async function fetchWanted() {
   const next = [host, .../** @type {any} */ (document.querySelectorAll("sse-live"))].find(({ live }) => live);
   if (!next) return;
   page.host = next;
-  const isLeft = next !== host || here() !== url;
+  const isLeft = next !== host || location.href.split("#")[0] !== url;
   if (isLeft || answer === null) {
     for (const region of regions) page.wanted.add(region);
     fetchIn(isLeft ? 0 : failures++ ? Math.random() * Math.min(MAX_RETRY_MS, RETRY_MS * RETRY_GROWTH ** failures) : RETRY_MS);
@@ -135,15 +132,15 @@ async function ask(url, position) {
   /** @type {RequestInit} */
   const options = { cache: "no-store", headers: { Accept: "text/html", "SSE-Live": "refresh" }, signal: AbortSignal.timeout(FETCH_MS) };
   const pastCaches = new URL(url);
-  pastCaches.searchParams.set("sse-live", `${Math.random()}`);
+  pastCaches.searchParams.set("sse-live", /** @type {any} */ (Math.random()));
   try {
     let answer;
     for (const href of [url, pastCaches.href]) {
       // A redirect to another site looks like a network error, unless it is not followed.
       const response = await fetch(href, options).catch(() => fetch(href, { ...options, redirect: "manual" }));
-      const { status, ok, redirected } = response;
-      if (!ok || redirected && new URL(response.url).pathname !== pastCaches.pathname) {
-        return [408, 425, 429].includes(status) || status >= 500 ? null : status;
+      const { status, redirected } = response;
+      if (!response.ok || redirected && new URL(response.url).pathname !== pastCaches.pathname) {
+        return /408|425|429|5../.test(/** @type {any} */ (status)) ? null : status;
       }
       answer = new DOMParser().parseFromString(page.policy.createHTML(await response.text()), "text/html");
       if (!isOlder(answer, position)) break;
@@ -160,23 +157,25 @@ async function ask(url, position) {
  * @param {string} position which caused the fetch @param {number} began when it began
  */
 function take(regions, answer, position, began) {
-  const { wanted, journal, observer, positions, perform, become, prepared, announce } = page;
+  const { journal, observer, positions, perform, become, prepared, announce } = page;
   const shown = positionOf(answer);
-  const before = [...wanted];
+  const wanted = new Set(page.wanted);
   for (const { patch, id, at } of journal) {
     if (!isAtOrBefore(id, shown) && (isAtOrBefore(shown, id) || at >= began)) perform(patch, answer);
   }
   // Another answer of this kind would be just as old.
-  if (isOlder(answer, position)) wanted.clear();
-  for (const region of before) wanted.add(region);
+  if (isOlder(answer, position)) page.wanted = wanted;
   // The page may be the answer to a form with errors. Then what was typed is the form's default, and an answer to GET lacks it.
-  for (const error of document.querySelectorAll(".errorlist, [aria-invalid=true]")) error.closest("form")?.setAttribute(KEEP, "");
+  const forms = [...document.querySelectorAll(".errorlist, [aria-invalid=true]")].map((error) => error.closest(`form:not([${KEEP}])`));
+  for (const form of forms) form?.toggleAttribute(KEEP, true);
   for (const id of regions) {
     const region = document.getElementById(id);
     const fresh = answer.getElementById(id);
-    if (!region || !fresh || region.hasAttribute(KEEP)) continue;
-    positions.set(region, shown);
-    announce(become(region, prepared(fresh)));
+    if (fresh && region && !region.hasAttribute(KEEP)) {
+      positions.set(region, shown);
+      announce(become(region, prepared(fresh)));
+    }
   }
+  for (const form of forms) form?.removeAttribute(KEEP);
   observer.takeRecords();
 }
