@@ -238,8 +238,12 @@ class Writers:
             with self._lock:
                 some = list(self._writers if writers is None else writers)
             store = job_store()
+            try:
+                values = store.standing(writer.record for writer in some)
+            except Exception:  # the cache is away: what comes next says so
+                values = {}
             for writer in some:
-                if writer.over:
+                if writer.over or _is_taken(writer, values):
                     continue
                 writer.close(f"job {writer.record.id} is lost, as its process ends", is_cancelled=True)
                 self._part(store, writer, "lost")

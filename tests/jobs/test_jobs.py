@@ -391,6 +391,18 @@ def test_who_took_a_job_and_ended_it_at_once_keeps_its_text(monkeypatch: pytest.
     assert (stored(job).state, stored(job).text, stored(job).label) == ("finished", "mine", "Done")
 
 
+def test_a_process_that_ends_gives_up_no_job_that_another_has_just_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start_job()
+    here, there = process_part(Writers), Writers()
+    with here._rounds:  # it has not seen yet that the job is taken
+        monkeypatch.setattr("django_sse_live.jobs.job.process_part", lambda kind: there)
+        taken = stored(job).take()
+        here.abandon()
+        assert stored(job).state == "running"
+    taken.finish()
+    assert stored(job).state == "finished"
+
+
 def test_a_job_that_has_text_is_not_taken() -> None:
     job = start_job()
     job.write("x")
