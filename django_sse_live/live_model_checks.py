@@ -11,6 +11,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import BinaryField, Field, Model
+from django.db.models.manager import BaseManager
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 
@@ -60,6 +61,8 @@ def _why_never(model: type[Model], name: str, field: Any) -> str | None:
     if any(name == relation.get_accessor_name() for relation in model._meta.related_objects):
         return "it is the other end of a relation"
     if field is None:
+        if isinstance(getattr(model, name), (type, BaseManager)):
+            return "it belongs to the class"
         return _why_not_called(inspect.getattr_static(model, name, None))
     if field.many_to_many:
         return "it is many-to-many"
@@ -76,6 +79,8 @@ def _why_never(model: type[Model], name: str, field: Any) -> str | None:
 def _why_not_called(attribute: Any) -> str | None:
     if not inspect.isfunction(attribute):
         return None
+    if getattr(attribute, "alters_data", False):  # as Django's templates have it
+        return "it is a method that changes the row"
     _self, *arguments = inspect.signature(attribute).parameters.values()
     needed = [
         argument.name

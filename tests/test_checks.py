@@ -66,7 +66,8 @@ def test_a_field_that_does_not_exist() -> None:
     [
         ("tags", "many-to-many"), ("related", "many-to-many"), ("keyed", "other end"), ("keyed_set", "other end"),
         ("featuredarticle", "other end"), ("priced", "needs currency"), ("raw", "JSON_ENCODER"),
-        ("about", "generic relation"), ("fetched", "coroutine"),
+        ("about", "generic relation"), ("fetched", "coroutine"), ("objects", "class"), ("DoesNotExist", "class"),
+        ("delete", "changes"), ("save", "changes"),
     ],
 )  # fmt: skip
 def test_a_field_that_can_never_be_sent(name: str, reason: str) -> None:
