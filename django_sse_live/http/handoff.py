@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from ..hub.clients import Client
 from .addresses import line_address
 from .line import Line, Place
-from .threads import release_request_thread
+from .threads import release_waiting_thread
 from .types import Message, Receive, Scope, Send
 
 HANDOFF: Final = "django_sse_live"  # its key in scope["extensions"]
@@ -140,4 +140,4 @@ def let_go_of_thread(request: HttpRequest) -> None:
     handoff = handoff_of(request)
     if handoff is not None:
         handoff.leave_line()
-    release_request_thread()
+    release_waiting_thread()

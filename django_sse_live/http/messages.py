@@ -172,7 +172,8 @@ class _Exchange:
             if entry in parts.posted:  # it must not wait in line behind itself
                 return self._known(Found(parts.posted[entry], is_running=True), digest)
             handoff = handoff_of(self.request)
-            if handoff is not None and handoff.is_in_line and parts.line.is_free(*sender):
+            has_tenants = live_settings().namespace is not None  # the thread is kept: release_waiting_thread()
+            if has_tenants or (handoff is not None and handoff.is_in_line and parts.line.is_free(*sender)):
                 needs_thread, in_request_thread = False, True
             else:
                 needs_thread, in_request_thread = has_request_thread(), has_waiting_caller()

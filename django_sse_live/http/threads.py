@@ -14,6 +14,8 @@ from typing import Any, Final
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
+from ..conf import live_settings
+
 IDLE_THREADS_MAX: Final = 4  # kept for the next opening streams
 
 
@@ -88,6 +90,13 @@ def release_request_thread() -> None:
     if not isinstance(executor, _Thread):
         executor.submit(connections.close_all)
     executor.shutdown(wait=False)
+
+
+def release_waiting_thread() -> None:
+    """release_request_thread(), before a request waits. Not with NAMESPACE set: middleware may have put the tenant into
+    the thread's database connection, as that of django-tenants does."""
+    if live_settings().namespace is None:
+        release_request_thread()
 
 
 def renew_request_thread() -> None:

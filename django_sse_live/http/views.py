@@ -61,7 +61,7 @@ from .subscription import (
     request_user,
     was_looked_at,
 )
-from .threads import release_request_thread, renew_request_thread
+from .threads import release_waiting_thread, renew_request_thread
 from .tickets import Ticket, target_of, ticket_for, write
 
 # Without live_application the start of the request is unknown: middleware may have looked the user up this long before
@@ -346,7 +346,7 @@ async def _begin_checks(hub: Hub, request: ASGIRequest) -> float:
     handoff = handoff_of(request)
     if handoff is not None:
         if not handoff.is_in_line:
-            release_request_thread()  # a request that waits needs no thread
+            release_waiting_thread()
             await handoff.enter_line()
             renew_request_thread()
         return handoff.began_at

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.core.asgi import get_asgi_application
 from django.db import connections
 from django.test import AsyncRequestFactory
@@ -117,6 +117,34 @@ async def test_whatever_asks_for_a_stream_leaves_no_connection_of_a_hook_open(
     connection.messages.put_nowait({"type": "http.disconnect"})
     await asyncio.wait_for(request, 10)
     assert connection.sent[0]["status"] == 200
+
+
+def notes_its_thread(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        request.thread = await sync_to_async(threading.get_ident)()
+        return await get_response(request)
+
+    return markcoroutinefunction(middleware)
+
+
+notes_its_thread.async_capable, notes_its_thread.sync_capable = True, False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("accept", [b"text/event-stream", b"*/*"])
+async def test_with_tenants_hooks_run_in_the_thread_that_middleware_has_seen(accept: bytes, settings: Any) -> None:
+    """django-tenants keeps the tenant in the thread's database connection."""
+    same: list[bool] = []
+
+    def allow(request: Any, channel: str) -> bool:
+        same.append(request.thread == threading.get_ident())
+        return True
+
+    settings.SSE_LIVE = {"AUTHORIZE": allow, "NAMESPACE": lambda request: "blue"}
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.notes_its_thread"]
+    connection = Connection("/events/", query=b"channel=room")
+    connection.scope["headers"] = [(b"host", b"testserver"), (b"accept", accept)]
+    async with connection.opened(live_application(get_asgi_application())):
+        assert same == [True]
 
 
 async def test_the_thread_of_a_cancelled_request_ends_when_it_is_done() -> None:

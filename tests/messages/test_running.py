@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connection, connections
@@ -20,10 +20,12 @@ from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
 from django_sse_live.http.line import Place
 from django_sse_live.http.message_line import RATE_BURST, WAITING_PER_SENDER_MAX, MessageLine, MessageRate
+from django_sse_live.http.message_tasks import Messages
 from django_sse_live.http.refusals import Refused
 from django_sse_live.http.shutdown import Goodbye
 from django_sse_live.hub.registry import process_counts
 from django_sse_live.testing import MessageRefused, StreamClient
+from tests.live.harness import until
 from tests.messages.conftest import Sender
 
 # Transactions
@@ -287,6 +289,38 @@ async def test_a_handler_whose_sender_has_left_keeps_its_thread_and_its_connecti
     await asyncio.wait_for(is_done.wait(), 10)
     await asyncio.wait([request], timeout=10)
     assert len(set(used)) == 1
+
+
+def notes_its_thread(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        request.thread = await sync_to_async(threading.current_thread)()
+        return await get_response(request)
+
+    return markcoroutinefunction(middleware)
+
+
+notes_its_thread.async_capable, notes_its_thread.sync_capable = True, False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("around", [live_application, lambda application: application])
+async def test_with_tenants_a_handler_runs_in_the_thread_that_middleware_has_seen_also_if_it_waits(
+    handle: Any, settings: Any, around: Any
+) -> None:
+    """django-tenants keeps the tenant in the thread's database connection."""
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "NAMESPACE": lambda request: "blue"}
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.notes_its_thread"]
+    client = StreamClient(application=around(ASGIHandler()))
+
+    ran: list[Message] = []
+
+    @handle("where")
+    async def where(message: Message) -> bool:
+        ran.append(message)
+        if len(ran) == 1:
+            await until(lambda: running_hub().parts[Messages].line._waiting)
+        return message.request.thread is await sync_to_async(threading.current_thread)()  # type: ignore[attr-defined]
+
+    assert await asyncio.gather(client.send("where"), client.send("where")) == [True, True]
 
 
 # The end
