@@ -95,6 +95,14 @@ class Heartbeat(Generic[SweptT]):
             self.remove(client)
             self._look_at(client, self._loop.time())
 
+    def end_within(self, client: SweptT, seconds: float) -> None:
+        """Let this client grow old in that time, at random, so that not all come back at once."""
+        now = self._loop.time()
+        if client.ends_at > now + seconds:
+            client.ends_at = now + seconds * random()
+            self.remove(client)
+            self._look_at(client, now)
+
     def frame(self, form: Form, epoch: str, position: int, spread_ms: int = 0) -> bytes:
         """A heartbeat with the position its client has been served to; for this package's own JavaScript also the time
         over which to spread a fetch."""

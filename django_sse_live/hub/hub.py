@@ -42,6 +42,7 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 FILL_SECONDS: Final = 5.0  # a stream waits this long for the backend to fill the log
 GOODBYE_SECONDS: Final = 0.75  # a stop waits this long for streams to end, once all of them have a goodbye
 LAGGING_SECONDS: Final = 1.0
+CHECK_AGAIN_SECONDS: Final = 60.0  # access is checked anew within this time where a revocation may have been missed
 
 hub_opened: Final = Signal()  # internal; argument ``hub``; sent on its loop, before the backend feeds it
 hub_ended: Final = Signal()  # internal; argument ``hub``; sent on its loop, once it is closing and has no clients
@@ -207,15 +208,34 @@ class Hub:
         if self._filling is not None:
             await asyncio.wait([self._filling], timeout=seconds)
 
-    def adopt(self, log: EventLog, revocations: Revocations | None = None) -> None:
-        """Replace the log by one that the backend has filled. Clients of the old log get a reset. ``revocations``: of
-        its epoch, if the backend keeps them."""
+    def adopt(self, log: EventLog, revocations: Revocations | None = None) -> Work:
+        """Replace the log by one that the backend has filled. Clients of the old log get a reset, and those whose
+        access may have been revoked in between are checked anew. ``revocations``: of its epoch, if the backend keeps
+        them."""
+        before = self.log
         self.log, self.revocations = log, revocations
         if self._filling is not None:
             if not self._filling.done():
                 self._filling.set_result(None)
             self._filling = None
         self._are_lost(list(self.clients))
+        if revocations is not None and log.epoch == before.epoch and revocations.has_all(before.head + 1):
+            return self._end_revoked(revocations, before.head + 1)
+        return self.check_again()
+
+    def _end_revoked(self, revocations: Revocations, since: int) -> Work:
+        for client in self.clients:
+            if revocations.concern(client.info, since):
+                guarded(client.end, "revoked", retry_ms=self.retry_ms())
+            yield
+
+    def check_again(self) -> Work:
+        """Have the access of every client checked anew, since a revocation may have been missed: its stream grows old
+        within CHECK_AGAIN_SECONDS."""
+        for client in self.clients:
+            if client.is_open:
+                self.heartbeat.end_within(client, CHECK_AGAIN_SECONDS)
+            yield
 
     def restart(self, epoch: str, head: int) -> None:
         """Begin anew at this position. Every client gets a reset: what was before it means nothing any more in another
@@ -226,12 +246,6 @@ class Hub:
         passed = head if epoch == self.log.epoch else float("inf")
         self.log.restart(epoch, head)
         self._are_lost([client for client in self.clients if client.cursor < passed])
-
-    def lose(self) -> None:
-        """Note that events may be missing between the head and the next event: every client gets a reset."""
-        self.log.lose()
-        self.revocations = None
-        self._are_lost(list(self.clients))
 
     def _are_lost(self, clients: list[Client]) -> None:
         self.shared_bodies.clear()

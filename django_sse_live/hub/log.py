@@ -243,7 +243,3 @@ class EventLog:
             or self.bytes > 0.75 * settings.history_bytes
             or order[0][1] < self._clock() - 0.75 * settings.history_seconds
         )
-
-    def lose(self) -> None:
-        """Note that events may be missing after the head: a reader behind this point gets a reset."""
-        self.restart(self.epoch, self.head + 1)

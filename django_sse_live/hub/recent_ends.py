@@ -100,6 +100,10 @@ class Revocations(RecentEnds):
         except (ValueError, TypeError):  # from a newer version on another worker
             self.lose(position)
 
+    def has_all(self, since: float) -> bool:
+        """Whether every end since then is known."""
+        return since > self._forgotten_at
+
     def names_client(self, client_id: str, since: float) -> bool:
         """Whether the client of this id may have been ended since then."""
         ends = self._by_key.get(("client_id", client_id))

@@ -21,6 +21,7 @@ from django_sse_live.hub.log import EventLog
 from django_sse_live.hub.recent_ends import Revocations
 from django_sse_live.revocation import _revocation
 from tests.backends.redis_process import RedisProcess
+from tests.clients import make_client
 from tests.live.harness import until
 
 ADA = ClientInfo(("a",), user_pk="1", auth="old")
@@ -98,6 +99,27 @@ class TestRedis:
             assert concerns(known, ADA, before) and not concerns(known, ADA, after)
             assert not concerns(known, EVE, before)
         assert abs(later.clock_ms() - 1000 * time.time()) < 5_000
+
+    @pytest.mark.parametrize("has_read", [True, False], ids=["", "and had read nothing"])
+    async def test_they_end_the_streams_of_a_worker_that_stood_still_until_they_were_trimmed(
+        self, make: Any, client: Any, has_read: bool
+    ) -> None:
+        publisher, hub = make(), await begun(make())
+        if has_read:
+            await publish(publisher, hub)
+        ada, eve = make_client(hub, user_pk="1", auth="old"), make_client(hub, user_pk="2", auth="old")
+        for each in (ada, eve):
+            each.open()
+        client.client_kill_filter(_type="normal", skipme=True)  # no read is under way
+        publisher.publish(_revocation(user_pk="1", not_auth="new"))
+        for _ in range(500):
+            publisher.publish(Event(("busy",), "x", "{}"))
+        while not client.exists("sse_live") or client.xinfo_stream("sse_live")["entries-added"] < 501 + has_read:
+            time.sleep(0.01)  # noqa: ASYNC251  # the worker, which is this loop, stands still
+        await until(lambda: ada.close_reason == "revoked")
+        assert eve.is_open and b"event: reset" in (eve.take() or b"") + (eve.take() or b"")
+        for each in (ada, eve):
+            each.leave()
 
     async def test_of_the_same_only_the_newest_is_kept(self, make: Any, client: Any) -> None:
         backend = make()

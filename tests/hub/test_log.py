@@ -196,9 +196,9 @@ class TestWhatIsLost:
         assert log.lost(["a"], 99)
         assert not log.lost(["a"], 100)
 
-    def test_lose_leaves_nobody_where_they_were(self) -> None:
+    def test_a_later_beginning_leaves_nobody_where_they_were(self) -> None:
         log = log_of(event(1), event(2))
-        log.lose()
+        log.restart("e", log.head + 1)
         assert log.lost(["a"], 2)
         assert not log.lost(["a"], log.head)
         assert log.append(event(10))

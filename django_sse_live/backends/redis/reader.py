@@ -51,6 +51,7 @@ class Reader:
         self._epoch = ""  # empty: nothing was read yet
         self._position = 0  # of the last entry read
         self._first_line: bytes | None = None  # of that entry; None: it was no longer in the stream
+        self._added = 0  # to the stream, when that entry was not in it
         self._must_look = True  # a new connection: check that this entry is still there
         self._seen = Seen()
         self._now_position = -1  # the same in the stream of presence and worker reports; -1: not known yet
@@ -161,6 +162,12 @@ class Reader:
             await self._look_for_what_was_read(client)
             self._first_line = None
 
+    async def _check_that_all_are_there(self, client: Client) -> None:
+        """For the first entries after an empty stream, where there is none that was read before."""
+        info = await self._stream.info(client)
+        if info is not None and not self._stream.has_all(info, self._added):
+            raise _Broken("was trimmed past what was read")
+
     def _compare(self, epoch: bytes | None) -> None:
         if epoch is None or epoch.decode() != self._epoch:
             raise _Broken("has begun anew")
@@ -186,7 +193,10 @@ class Reader:
         self._compare(epoch)
         await self._check(client, first_line)
         found = dict(answer or ())
-        for raw in found.get(stream.name.encode(), ()):
+        raws = found.get(stream.name.encode(), ())
+        if raws and self._first_line is None:
+            await self._check_that_all_are_there(client)
+        for raw in raws:
             self._hand_on(raw)
         now, deltas = found.get(stream.now_name.encode(), ()), found.get(stream.deltas_name.encode(), ())
         if now:
@@ -208,6 +218,7 @@ class Reader:
                 logger.warning("Events of a publisher are missing in the SSE stream: every client is told by a reset.")
                 # At this event's own position: the missing one may have been right before it.
                 self._hub.deliver(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}", position=self._position))
+                self._hub.deliver(self._hub.check_again)  # it may have been a revocation
             if what != "repeated":
                 self._hub.deliver(entry.event)
         self.known_id = format_id(self._epoch, self._position)
@@ -219,6 +230,7 @@ class Reader:
             raise redis.ConnectionError("the replica has less than was read from it, and less than its primary")
         info = await stream.info(client)
         if info is not None and not info["length"] and read_id(info["last-generated-id"]) == self._position:
+            self._added = info.get("entries-added", 0)
             return  # everything was trimmed, and nothing was added since
         first = info and info["first-entry"]
         if not first or read_id(first[0]) < self._position:
@@ -301,6 +313,7 @@ class Reader:
         nothing was ever before them."""
         settings = live_settings()
         info = await self._stream.info(client)
+        self._added = 0 if info is None else info.get("entries-added", 0)
         if info is None:
             return [], 0, 0, True
         last = read_id(info["last-generated-id"])

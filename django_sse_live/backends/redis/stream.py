@@ -82,8 +82,12 @@ class RedisStream:
     def is_complete(self, info: dict[str, Any]) -> bool:
         """Whether the stream has every entry added since it was made. The stream may have been deleted alone and made
         anew under the old epoch; an id older than its first entry then shows the loss."""
+        return self.has_all(info, 0)
+
+    def has_all(self, info: dict[str, Any], added: int) -> bool:
+        """Whether the stream has every entry that came after the first ``added`` ones."""
         if "entries-added" in info:  # Redis 7
-            return bool(info["entries-added"] == info["length"])
+            return bool(info["entries-added"] - added <= info["length"])
         return bool(info["length"] < self.max_length)
 
     def epoch_command(self, before: str = "") -> tuple[Any, ...]:

@@ -1,0 +1,67 @@
+"""A hub that begins its log anew may have missed a revocation: whose access ended in between does not go on hearing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from django_sse_live.hub import hub as hub_module
+from django_sse_live.hub.clients import Client
+from django_sse_live.hub.hub import Hub
+from django_sse_live.hub.log import EventLog
+from django_sse_live.hub.recent_ends import Revocations
+from tests.clients import make_client
+from tests.live.harness import until
+
+
+@pytest.fixture
+async def hub() -> Hub:
+    return Hub(asyncio.get_running_loop(), EventLog("e", head=10))
+
+
+def opened(hub: Hub, **known: Any) -> Client:
+    client = make_client(hub, **known)
+    client.open()
+    return client
+
+
+async def adopted(hub: Hub, log: EventLog, revocations: Revocations | None) -> None:
+    done = asyncio.Event()
+    hub.deliver(lambda: hub.adopt(log, revocations))
+    hub.deliver(lambda: done.set())
+    await done.wait()
+
+
+async def test_what_was_revoked_in_between_ends_that_users_streams_alone(hub: Hub) -> None:
+    ada, eve = opened(hub, user_pk="1"), opened(hub, user_pk="2")
+    back = opened(hub, user_pk="3")
+    known = Revocations(5, [(9, {"user_pk": "3"}), (30, {"user_pk": "1"})])
+    await adopted(hub, EventLog("e", head=40), known)
+    assert ada.close_reason == "revoked"
+    assert eve.is_open and eve.ends_at > hub.loop.time() + 60, "nothing was missed of others"
+    assert back.is_open, "their revocation was obeyed before"
+    for client in (ada, eve, back):
+        client.leave()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "revocations"),
+    [("e", None), ("e", Revocations(30)), ("new", Revocations(5))],
+    ids=["none are kept", "some are forgotten", "of another epoch"],
+)
+async def test_where_nobody_knows_them_everybody_is_checked_anew_soon(
+    hub: Hub, epoch: str, revocations: Revocations | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "CHECK_AGAIN_SECONDS", 0.5)
+    clients = [opened(hub, user_pk=str(n)) for n in range(20)]
+    await adopted(hub, EventLog(epoch, head=40), revocations)
+    assert all(client.is_open for client in clients), "not all at once"
+    ends = [client.ends_at for client in clients]
+    assert max(ends) <= hub.loop.time() + 0.5 and len(set(ends)) == 20
+    await adopted(hub, EventLog(epoch, head=50), revocations)
+    assert [client.ends_at for client in clients] == ends, "a second loss does not hurry them"
+    await until(lambda: all(client.close_reason == "max_age" for client in clients))
+    for client in clients:
+        client.leave()
