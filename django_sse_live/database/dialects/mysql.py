@@ -86,7 +86,8 @@ class MySQL(Dialect):
         awaited = f"pending AND id NOT IN ({', '.join(map(str, late)) or 0})"
         # Of a large transaction thousands are pending: the first ones of their channels say all that is asked.
         found = session.query(
-            f"(SELECT MIN(id), channel_key, more > 0, TRUE {waiting} AND {awaited} GROUP BY channel_key, more > 0) "
+            f"(SELECT MIN(id), channel_key, MAX(more > 0), TRUE {waiting} AND {awaited} "
+            "GROUP BY channel_key, more > 0) "
             f"UNION ALL (SELECT id, channel_key, more > 0, FALSE {waiting} AND NOT ({awaited}) "
             f"ORDER BY id LIMIT {POSITIONS_AT_ONCE})"
         )
