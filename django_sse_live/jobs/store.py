@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -108,13 +109,21 @@ class JobStore:
         if record.name is None:
             return lease
         entry = name_key(record.name) if before is None else next_key(before)
-        # A client library that gets no answer may send it again, and take its own entry for another's.
-        if not self._cache.add(entry, record.id, ttl) and self._cache.get(entry) != record.id:
-            self._cache.delete_many([lease_key(record.id), state_key(record.id)])
-            return None
-        if before is not None:
-            self._cache.set(name_key(record.name), record.id, ttl)
-        return lease
+        try:
+            # A client library that gets no answer may send it again, and take its own entry for another's.
+            is_first = self._cache.add(entry, record.id, ttl) or self._cache.get(entry) == record.id
+            if is_first and before is not None:
+                self._cache.set(name_key(record.name), record.id, ttl)
+        except Exception:
+            with suppress(Exception):  # no job runs, and none that seems to run is to be joined
+                self._forget(record.id)
+            raise
+        if not is_first:
+            self._forget(record.id)
+        return lease if is_first else None
+
+    def _forget(self, id: str) -> None:
+        self._cache.delete_many([lease_key(id), state_key(id)])
 
     def take(self, id: str) -> str:
         """Take the lease, even if it is held."""

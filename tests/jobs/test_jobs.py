@@ -346,6 +346,25 @@ def test_a_cache_whose_client_sends_again_what_was_not_answered(monkeypatch: pyt
     assert again.is_new and again.id != job.id and stored(again).cancel()
 
 
+def test_a_start_that_the_cache_takes_without_an_answer_leaves_no_job_that_seems_to_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caches = type(cache._connections["default"])  # type: ignore[attr-defined]
+    add = caches.add
+
+    def take(*arguments: Any, **named: Any) -> None:
+        add(*arguments, **named)
+        raise OSError("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(caches, "add", take)
+        with pytest.raises(OSError, match="no answer"):
+            start_job(key="a")
+    job = start_job(key="a")
+    assert job.is_new
+    assert not start_job(key="a").is_new
+
+
 def test_an_expired_job() -> None:
     job = start_job(ttl_seconds=1)
     job.finish()
