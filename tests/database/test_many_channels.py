@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import connections, transaction
+
+from django_sse_live import broadcast
+from django_sse_live.database import DatabaseBackend
 from django_sse_live.database.dialects.base import Dialect, values
 from django_sse_live.database.rows import encode_row
 from django_sse_live.events import Event
@@ -30,3 +34,11 @@ def test_what_is_inserted_fits_the_columns_and_the_drivers() -> None:
     inserted = [value for each in cursor.parameters for value in each]
     assert inserted[::2] == [7] * (COUNT - 1)
     assert inserted[1::2] == list(row.more_keys)
+
+
+def test_the_save_that_is_told_to_them_is_committed(bus: str, site: DatabaseBackend) -> None:
+    with transaction.atomic(using=bus):
+        broadcast([f"user:{number}" for number in range(COUNT)], "t", 1, using=bus)
+    with connections[bus].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM sse_live_event_channel")
+        assert cursor.fetchone() == (COUNT - 1,)
