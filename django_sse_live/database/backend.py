@@ -28,13 +28,13 @@ from ..hub.hub import Hub
 from ..hub.registry import add_hub, deliver_to_hubs, running_loop
 from ..savepoints import is_in_transaction
 from .checks import check_database
-from .dialects.base import Dialect
+from .dialects.base import Dialect, Status
 from .dialects.mysql import MySQL
 from .dialects.postgresql import PostgreSQL
 from .dialects.sqlite import SQLite
 from .outbox import Outbox
 from .rows import NUMBER_MASK, encode_body
-from .session import UNAVAILABLE, database_key
+from .session import UNAVAILABLE, Session, database_key
 from .thread import BusThread
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -270,16 +270,14 @@ class DatabaseBackend(Backend):
     async def has_reached(self, hub: Hub, position: int) -> bool:
         if self._memory is not None:
             return True
-        thread, epoch = self.thread, hub.log.epoch
-        return bool(
-            await _answer(
-                thread.ask(
-                    lambda session, status: (
-                        thread.reader.epoch_of(status) == epoch and position & NUMBER_MASK <= status.head
-                    )
-                )
-            )
-        )
+        thread, epoch, gives = self.thread, hub.log.epoch, self._dialect.gives_positions
+
+        def reached(session: Session, status: Status) -> bool:
+            # On SQLite other workers may be past an event that this one, which has just begun, still waits for.
+            last = status.head if gives else max(status.head, status.last_id)
+            return thread.reader.epoch_of(status) == epoch and position & NUMBER_MASK <= last
+
+        return bool(await _answer(thread.ask(reached)))
 
     # Positions
 

@@ -239,6 +239,34 @@ async def test_a_database_that_was_taken_back_is_another_stream(bus: str, make: 
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+async def test_a_worker_that_begins_behind_a_pending_event_resumes_who_is_past_it(
+    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has died, and the other workers wait for it no longer."""
+    backend = make()
+    hub = await hub_of(backend)
+    monkeypatch.setattr("django_sse_live.database.positions.PENDING_SECONDS", 0.1)
+
+    def insert() -> None:
+        with connections[bus].cursor() as cursor:
+            backend._dialect.insert(cursor, [encode_row(Event(("c",), "t", "0", finish=lambda event: True))])
+
+    await in_thread(insert)
+    await backend.apublish(event(1))
+    await until(lambda: data_of(hub) == [0, 1])
+    monkeypatch.setattr("django_sse_live.database.positions.PENDING_SECONDS", 60)
+    beginning = make()
+    fresh = await hub_of(beginning)
+    assert data_of(fresh) == []
+    client = await open_client(beginning, fresh, hub.log.head_id)
+    assert '"resumed":true' in read(client)
+    monkeypatch.setattr("django_sse_live.database.positions.PENDING_SECONDS", 0.1)
+    await beginning.apublish(event(2))
+    await until(lambda: data_of(fresh) == [0, 1, 2])
+    assert data_in(read(client)) == [2]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 async def test_another_file_is_noticed(bus: str, make: Make, caplog: pytest.LogCaptureFixture) -> None:
     path = Path(connections[bus].settings_dict["NAME"])
     shutil.copy(path, path.with_suffix(".copy"))
