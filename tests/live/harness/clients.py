@@ -236,10 +236,12 @@ class Crowd(Sequence[Client]):
         port: int | None = None,
         wait: bool = True,
         version: str = "1.1",
+        address: str = "127.0.0.1",
     ) -> Crowd:
         """Open this many streams, and wait until each has heard ``connected`` (unless ``wait`` is False).
 
         ``receive_buffer``: bytes of SO_RCVBUF, small for those who are to stop reading. ``port``: a proxy's.
+        ``address``: another one of the loopback network, to come from.
         """
         loop = asyncio.get_running_loop()
         clients = []
@@ -250,6 +252,8 @@ class Crowd(Sequence[Client]):
             sock.setblocking(False)
             if receive_buffer is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            if address != "127.0.0.1":
+                sock.bind((address, 0))
             await loop.sock_connect(sock, ("127.0.0.1", port or server.port))
             client = Client(path, lines, keep=keep, version=version)
             if delays:
