@@ -39,10 +39,13 @@ class Site:
     """Where the stream is, and how to ask for it."""
 
     def __init__(self, url: str, token: str, seconds: float) -> None:
-        self.url = url
         self.token = token
         self.seconds = seconds  # to wait for what should come at once
-        self.parts: SplitResult = urlsplit(url)
+        parts = urlsplit(url)
+        usual_port = ":443" if parts.scheme == "https" else ":80"
+        # As browsers write it.
+        self.parts: SplitResult = parts._replace(netloc=parts.netloc.lower().removesuffix(usual_port))
+        self.url: str = self.parts.geturl()
         self.origin: str = f"{self.parts.scheme}://{self.parts.netloc}"
         self.tls: ssl.SSLContext = ssl.create_default_context()
 

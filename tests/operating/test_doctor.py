@@ -19,7 +19,7 @@ from django.test import override_settings
 
 from django_sse_live.doctor import findings
 from django_sse_live.doctor.findings import examine
-from django_sse_live.doctor.site import Finding
+from django_sse_live.doctor.site import Finding, Site
 from tests.backends.redis_process import RedisProcess
 from tests.docs.blocks import ROOT
 from tests.live.harness import Nginx, Server, free_port
@@ -67,6 +67,20 @@ async def server() -> AsyncIterator[Server]:
 
 
 pytestmark = pytest.mark.needs("nginx")
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Example.com:443/events/", "https://example.com"),
+        ("http://example.com:80/events/", "http://example.com"),
+        ("http://example.com:443/events/", "http://example.com:443"),
+        ("https://[::1]:8443/events/", "https://[::1]:8443"),
+    ],
+)
+def test_the_site_is_asked_as_browsers_write_its_address(url: str, origin: str) -> None:
+    site = Site(url, "a token", 1)
+    assert (site.origin, site.url) == (origin, f"{origin}/events/")
 
 
 async def test_a_good_site_has_no_fault(server: Server) -> None:
