@@ -17,7 +17,7 @@ from django.db import close_old_connections, connections, reset_queries
 from ..backends import get_backend
 from ..events import CONTROL_CHANNEL, Event
 from ..exits import ExitWork
-from ..hub.failures import report_failure
+from ..hub.failures import guarded, report_failure
 from ..wire import compact_json
 from .records import DELTAS, End, State, end_key, end_of, lease_key, next_key, watched_key
 from .store import JobStore, job_store
@@ -102,7 +102,7 @@ class Writers:
                 if not self._has_failed:
                     self._has_failed = True
                     report_failure("The state of jobs cannot be written; it is tried again.")
-                close_old_connections()
+                guarded(close_old_connections)
             reset_queries()  # a cache in a database: no request ends here, and DEBUG would keep each stored text
             if self._writers:
                 idle_at = 0.0
@@ -123,10 +123,12 @@ class Writers:
         is_beat = now >= self._beat_at
         self._publish(said for writer in writers if (said := writer.take(must=is_beat)) is not None)
         store = job_store()
-        self._store(store, [writer for writer in writers if now - writer.stored_at >= STORE_SECONDS])
-        if is_beat or now >= self._look_at:
-            self._look_at = now + LOOK_SECONDS
-            self._look(store, writers, is_beat)
+        try:
+            self._store(store, [writer for writer in writers if now - writer.stored_at >= STORE_SECONDS])
+        finally:  # a cache that is full still renews leases and tells of stops
+            if is_beat or now >= self._look_at:
+                self._look_at = now + LOOK_SECONDS
+                self._look(store, writers, is_beat)
         if is_beat:
             self._beat_at = now + LEASE_RENEW_SECONDS
 

@@ -379,6 +379,25 @@ def test_a_running_job_does_not_expire_though_it_is_silent() -> None:
     assert start_job(key="a").id == job.id and stored(job).state == "running"
 
 
+def test_a_state_that_the_cache_does_not_take_costs_no_lease_and_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a Redis that is full, or a memcached for which it is too large."""
+    monkeypatch.setattr(writers, "LEASE_RENEW_SECONDS", 0.1)
+    job, other = start_job(), start_job()
+    renewed: set[str] = set()
+
+    def put(self: JobStore, records: Any) -> None:
+        raise OSError("OOM command not allowed when used memory > 'maxmemory'")
+
+    monkeypatch.setattr(JobStore, "put", put)
+    monkeypatch.setattr(JobStore, "renew", lambda self, record, **_: renewed.add(record.id))
+    job.write("x")
+    until(lambda: process_part(Writers)._has_failed)
+    renewed.clear()
+    until(lambda: renewed == {job.id, other.id})
+    stored(other).cancel()
+    until(lambda: other.is_cancelled)
+
+
 # Hands
 
 
