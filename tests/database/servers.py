@@ -215,19 +215,20 @@ class MariaServer(Server):
         subprocess.run(
             [
                 *("mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'data'}"),
-                *("--auth-root-authentication-method=normal", "--skip-test-db", *self._user()),
+                *("--auth-root-authentication-method=normal", "--skip-test-db", *self._common()),
             ],
             check=True,
             capture_output=True,
         )
 
-    def _user(self) -> list[str]:
-        return ["--user=root"] if os.geteuid() == 0 else []
+    def _common(self) -> list[str]:
+        # A server that starts removes the temporary tables of all others that share its folder for them.
+        return [f"--tmpdir={self.folder}", *(["--user=root"] if os.geteuid() == 0 else [])]
 
     def command(self) -> list[str]:
         return [
             *(shutil.which("mariadbd", path=os.environ["PATH"] + ":/usr/sbin") or "mariadbd", "--no-defaults"),
-            *(f"--datadir={self.folder / 'data'}", f"--port={self.port}", "--bind-address=127.0.0.1", *self._user()),
+            *(f"--datadir={self.folder / 'data'}", f"--port={self.port}", "--bind-address=127.0.0.1", *self._common()),
             *(f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}", *self._options),
         ]
 
