@@ -245,7 +245,11 @@ class Writers:
             except Exception:  # the cache is away: what comes next says so
                 values = {}
             for writer in some:
-                if writer.over or _is_taken(writer, values):
+                if writer.over:
+                    continue
+                if _is_taken(writer, values):
+                    writer.close(f"job {writer.record.id} has another writer", is_cancelled=True)
+                    self._remove(writer, "taken")
                     continue
                 writer.close(f"job {writer.record.id} is lost, as its process ends", is_cancelled=True)
                 self._part(store, writer, "lost")
