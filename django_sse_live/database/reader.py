@@ -127,6 +127,9 @@ class Reader:
             self.hubs = [*self.hubs, *(hub for hub in hubs if hub not in self.hubs)]
 
     def _begin(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
+        last = self._dialect.after(
+            session, status.head - 1, status.head
+        )  # after a restore its time may not be the stream's
         number, position = status.head, make_position(status.milliseconds, status.head)
         self.number, self._epoch, self.stored_epoch = number, self.epoch_of(status), status.epoch
         self.told = max(self.told, number)
@@ -135,7 +138,7 @@ class Reader:
         except BaseException:
             self._epoch = ""  # the hubs do not know yet: the next look begins anew
             raise
-        self._position = position
+        self._position = last[0].position if last else position
         self.known_id = format_id(self._epoch, position)
 
     def _fill(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
