@@ -127,9 +127,8 @@ class Reader:
             self.hubs = [*self.hubs, *(hub for hub in hubs if hub not in self.hubs)]
 
     def _begin(self, session: Session, status: Status, hubs: Collection[Hub], before: int | None) -> None:
-        last = self._dialect.after(
-            session, status.head - 1, status.head
-        )  # after a restore its time may not be the stream's
+        # After a restore the time of the last event may not be that of the stream's row.
+        last = self._dialect.after(session, status.head - 1, status.head)
         number, position = status.head, make_position(status.milliseconds, status.head)
         self.number, self._epoch, self.stored_epoch = number, self.epoch_of(status), status.epoch
         self.told = max(self.told, number)
