@@ -437,6 +437,7 @@ def test_a_process_that_ends_gives_up_no_job_that_another_has_just_taken(monkeyp
         taken = stored(job).take()
         here.abandon()
         assert stored(job).state == "running"
+        assert job.is_cancelled and not here._writers, "nothing is left for its thread to do"
     taken.finish()
     assert stored(job).state == "finished"
 
