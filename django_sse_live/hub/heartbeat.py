@@ -96,10 +96,10 @@ class Heartbeat(Generic[SweptT]):
             self._look_at(client, self._loop.time())
 
     def end_within(self, client: SweptT, seconds: float) -> None:
-        """Let this client grow old in that time, at random, so that not all come back at once."""
+        """Let this client grow old in the second half of that time, at random, so that not all come back at once."""
         now = self._loop.time()
         if client.ends_at > now + seconds:
-            client.ends_at = now + seconds * random()
+            client.ends_at = now + seconds * (0.5 + random() / 2)
             self.remove(client)
             self._look_at(client, now)
 

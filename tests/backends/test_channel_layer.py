@@ -315,8 +315,10 @@ async def test_resets_are_at_most_one_a_second(server: Server) -> None:
     async with processes(publishing=1) as (worker, publisher):
         begun = time.monotonic()
         for number in range(12):
+            before = worker.heard.count("reset")
             await publisher.apublish(event(number))
-            await until(lambda number=number: number in worker.read())
+            # On a slow machine a reset that is due may come in its place.
+            await until(lambda n=number, b=before: n in worker.read() or worker.heard.count("reset") > b)
             member = server.group.pop()
             await publisher.apublish(event(-1))
             server.group.add(member)

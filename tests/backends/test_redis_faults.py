@@ -243,11 +243,21 @@ async def test_what_workers_tell_each_other_of_the_moment_takes_no_room_from_the
     reports: list[Any] = []
     other.handlers[REPORT] = reports.append
     await backend.apublish(event(1))
-    for number in range(700):
+
+    def report(number: int) -> None:
         backend.publish(Event(("sse.control",), REPORT, json.dumps({"number": number, "streams": "x" * 1000})))
+
+    def is_heard(number: int) -> bool:
+        if not reports or reports[-1]["number"] < number:
+            report(number)  # where Redis is slow to answer, they are not kept for it
+        return bool(reports and reports[-1]["number"] == number)
+
+    for number in range(700):
+        report(number)
         if number % 100 == 99:
-            await until(lambda number=number: len(reports) == number + 1)
-    assert [report["number"] for report in reports] == list(range(700))
+            await until(lambda number=number: is_heard(number))
+    numbers = [each["number"] for each in reports]
+    assert numbers == sorted(numbers) and set(range(99, 700, 100)) <= set(numbers)
     assert server.xlen(stream) == 1 and server.xlen(backend.stream.now_name) < 700
     await backend.apublish(event(2))
     await until(lambda: [e.data for e in hub.log.read(("c",), 0)] == [1, 2])
