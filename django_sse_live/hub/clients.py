@@ -122,7 +122,6 @@ class Client(Reading):
         if refusal is not None:
             self.refuse(refusal)
             return
-        self.checked_at, self.admission = 0.0, None
         log = hub.log
         settings = live_settings()
         if self._asked == "none" and self._epoch != log.epoch and not self.initial:
@@ -139,6 +138,7 @@ class Client(Reading):
         if reset is None and self.cursor < log.head:
             self._to_replay = log.count(self.channels, self.cursor)
         self._audience = audience = hub.join(self)
+        self.checked_at, self.admission = 0.0, None
         self._frames.append(
             connected_frame(
                 self.form,

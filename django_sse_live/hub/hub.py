@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.dispatch import Signal
 
 from ..conf import live_settings
-from ..events import DISCONNECT, ENDS, LOST_EVENTS, RESERVED_PREFIX, Event
+from ..events import DISCONNECT, ENDS, LOST_EVENTS, RESERVED_PREFIX, Event, make_position
 from ..identity import plain_name
 from ..namespaces import use_namespace
 from ..signals import client_connected, client_disconnected, event_broadcast
@@ -88,6 +88,7 @@ class Hub:
         self.finds_silence: bool = False  # the sweep looks for peers that acknowledge nothing, if the kernel cannot
         self._filling: asyncio.Future[None] | None = None  # not done while the meaning of ids is unknown
         self._recent_ends = RecentEnds()
+        self._began_at = float("-inf")  # loop time at which the log last began anew: revocations before may be missed
         # Of the log's epoch, if the backend keeps revocations. None: not known, so every ticket is refused.
         self.revocations: Revocations | None = None
         self._clock_ms = 0.0  # added to time.monotonic(), it is the bus's clock
@@ -214,11 +215,15 @@ class Hub:
         them."""
         before = self.log
         self.log, self.revocations = log, revocations
+        is_first = self._filling is not None
         if self._filling is not None:
             if not self._filling.done():
                 self._filling.set_result(None)
             self._filling = None
         self._are_lost(list(self.clients))
+        if is_first and revocations is None:
+            return iter(())  # of a bus that keeps none: whoever waited for it is let in
+        self._began_at = self.loop.time()
         if revocations is not None and log.epoch == before.epoch and revocations.has_all(before.head + 1):
             return self._end_revoked(revocations, before.head + 1)
         return self.check_again()
@@ -232,6 +237,7 @@ class Hub:
     def check_again(self) -> Work:
         """Have the access of every client checked anew, since a revocation may have been missed: its stream grows old
         within CHECK_AGAIN_SECONDS."""
+        self._began_at = self.loop.time()
         for client in self.clients:
             if client.is_open:
                 self.heartbeat.end_within(client, CHECK_AGAIN_SECONDS)
@@ -293,8 +299,16 @@ class Hub:
         audience = self.fan_out.add(client, client.channels, client.form)
         self.clients.add(client)
         self.heartbeat.add(client)
+        if client.checked_at and client.checked_at <= self._began_at and self._may_be_revoked(client):
+            self.heartbeat.end_within(client, CHECK_AGAIN_SECONDS)
         self.counts.opened += 1
         return audience
+
+    def _may_be_revoked(self, client: Client) -> bool:
+        """Whether the access of a client may have been revoked since its checks, which ran while the log began anew."""
+        milliseconds = self.clock_ms() - 1000 * (self.loop.time() - client.checked_at)
+        known = self.revocations
+        return known is None or known.concern(client.info, make_position(int(milliseconds), 0))
 
     def announce(self, client: Client) -> None:
         """Log and signal that a client has joined."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from django_sse_live.events import make_position
 from django_sse_live.hub import hub as hub_module
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
@@ -66,3 +67,37 @@ async def test_where_nobody_knows_them_everybody_is_checked_anew_soon(
     await until(lambda: all(client.close_reason == "max_age" for client in clients))
     for client in clients:
         client.leave()
+
+
+async def test_a_client_whose_checks_ran_meanwhile_is_checked_anew_if_it_may_be_concerned(hub: Hub) -> None:
+    now = hub.loop.time()
+    hub.set_clock(1_000_000)
+    lately = make_position(1_000_000 - 500, 0)
+    await adopted(hub, EventLog("e", head=lately + 9), Revocations(5, [(lately, {"user_pk": "1"})]))
+    revoked = opened(hub, user_pk="1", checked_at=now - 2)
+    other = opened(hub, user_pk="2", checked_at=now - 2)
+    later = opened(hub, user_pk="1", checked_at=now - 0.1)
+    after = opened(hub, user_pk="1", checked_at=hub.loop.time() + 0.001)
+    assert revoked.ends_at <= hub.loop.time() + 60, "it was checked before it was revoked"
+    for client in (other, later, after):
+        assert client.ends_at > hub.loop.time() + 60
+        client.leave()
+    revoked.leave()
+
+
+async def test_a_client_whose_checks_ran_while_some_were_lost_is_checked_anew_soon(hub: Hub) -> None:
+    before = hub.loop.time()
+    await adopted(hub, EventLog("new"), None)
+    client, after = opened(hub, checked_at=before), opened(hub, checked_at=hub.loop.time() + 0.001)
+    assert client.ends_at <= hub.loop.time() + 60 < after.ends_at
+    for each in (client, after):
+        each.leave()
+
+
+async def test_on_a_bus_that_keeps_none_a_new_worker_lets_in_who_waited_for_it(hub: Hub) -> None:
+    hub.begin_filling()
+    before = hub.loop.time()
+    await adopted(hub, EventLog("new"), None)
+    client = opened(hub, checked_at=before)
+    assert client.ends_at > hub.loop.time() + 60
+    client.leave()
