@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from django.db import Error
 from django.db.models import Manager, Model, QuerySet
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save, pre_delete, pre_save
 
@@ -14,6 +15,8 @@ from .model_broadcasts import concerned, live_model
 from .row_events import tell
 from .rows import read_rows
 from .savepoints import undone_if_it_fails
+
+SAVES_IN_SAVES_MAX: Final = 8  # of one instance: what was before each is kept
 
 
 def _with_subclasses(model: type[Model]) -> Iterator[type[Model]]:
@@ -32,7 +35,8 @@ def _listen_to(model: type[Model]) -> None:
     post_delete.connect(_on_delete, sender=model, dispatch_uid="django_sse_live.delete")
     for field in model._meta.many_to_many:
         through = field.remote_field.through
-        m2m_changed.connect(_on_m2m_changed, sender=through, dispatch_uid="django_sse_live.m2m")
+        if through is not None:  # as of a model that was swapped out; None would be every relation of the site
+            m2m_changed.connect(_on_m2m_changed, sender=through, dispatch_uid="django_sse_live.m2m")
 
 
 def connect() -> None:
@@ -55,21 +59,28 @@ def _on_class_prepared(*, sender: type[Model], **_: Any) -> None:
 
 
 # What is to be remembered between two signals is put on the instance that both of them bring.
-_BEFORE = "_sse_live_before"  # the row as it was before an update
+_BEFORE = "_sse_live_before"  # the row as it was before an update; of each save, where a receiver saves once more
+_RAW = "_sse_live_raw"  # a fixture has loaded it, and its relations come next
 _DYING = "_sse_live_dying"  # the row that a delete finds, and where each registration shows it
-_RELATED = "_sse_live_related"  # what a change of a many-to-many relation concerns
+_RELATED = "_sse_live_related"  # what a change of a many-to-many relation concerns, by the table of that
 # One delete can send its signals twice for one row: as its model and as a proxy. What the pre_delete signals, which all
 # come first, put on the delete's origin, the first post_delete takes away. Ids only: the origin may be pickled.
 _BEING_DELETED = "_sse_live_being_deleted"
 
 
+def _may_move(sender: type[Model]) -> bool:
+    return any(live.may_move for live in concerned(sender))
+
+
 def _on_pre_save(*, sender: type[Model], instance: Model, raw: bool, using: str, **_: Any) -> None:
-    vars(instance).pop(_BEFORE, None)
-    if raw or not any(live.may_move for live in concerned(sender)) or not _may_be_an_update(instance):
+    if raw:
         return
-    before = _read(concerned(sender), "updated", instance, sender, using, lock=True)
-    if before is not None:
-        vars(instance)[_BEFORE] = before
+    vars(instance).pop(_RAW, None)
+    if _may_move(sender):
+        is_update = _may_be_an_update(instance)
+        before = _read(concerned(sender), "updated", instance, sender, using, lock=True) if is_update else None
+        # A save that fails leaves its own here.
+        vars(instance)[_BEFORE] = (*vars(instance).get(_BEFORE, ()), before)[-SAVES_IN_SAVES_MAX:]
 
 
 def _may_be_an_update(instance: Model) -> bool:
@@ -101,12 +112,27 @@ def _logged(lives: Sequence[LiveModel], action: Action, model: type[Model]) -> I
         lives[0].log_failure(model, action)
 
 
-def _on_save(*, sender: type[Model], instance: Model, created: bool, raw: bool, using: str, **_: Any) -> None:
-    before = vars(instance).pop(_BEFORE, None)
+def _on_save(
+    *,
+    sender: type[Model],
+    instance: Model,
+    created: bool,
+    raw: bool,
+    using: str,
+    update_fields: Collection[str] | None = None,
+    **_: Any,
+) -> None:
     if raw:
+        vars(instance)[_RAW] = True
         return
+    before = None
+    if _may_move(sender):
+        *of_outer_saves, before = vars(instance).pop(_BEFORE, (None,))
+        if of_outer_saves:
+            vars(instance)[_BEFORE] = tuple(of_outer_saves)
     for live in concerned(sender):
-        tell(live, "created" if created else "updated", instance, using, before=before if live.may_move else None)
+        then = before if live.may_move else None
+        tell(live, "created" if created else "updated", instance, using, before=then, update_fields=update_fields)
 
 
 def _on_pre_delete(*, sender: type[Model], instance: Model, using: str, origin: Any = None, **_: Any) -> None:
@@ -144,10 +170,10 @@ def _concerned_by_delete(sender: type[Model]) -> Iterator[LiveModel]:
 
 
 class _Related(NamedTuple):
-    """An instance whose relations change, and where each registration showed it before."""
+    """An instance whose relations change, and where each registration that they concern showed it before."""
 
     instance: Model
-    places: list[tuple[LiveModel, Place | None]]
+    places: list[Place | None]
 
 
 def _on_m2m_changed(
@@ -159,39 +185,61 @@ def _on_m2m_changed(
     model: type[Model],
     pk_set: set[Any] | None,
     using: str,
+    raw: bool | None = None,  # Django has it from 6.1 on
     **_: Any,
 ) -> None:
+    if vars(instance).get(_RAW, False) if raw is None else raw:
+        return
     if action.startswith("pre_"):
-        vars(instance)[_RELATED] = [
-            _Related(each, _places_before_update(each))
-            for each in _instances_of_relation(sender, instance, reverse, model, pk_set, using)
+        source = model if reverse else type(instance)
+        lives = _concerned_by_relations(source)
+        found: list[Model] = []
+        if lives and pk_set != set():
+            try:
+                found = list(_instances_of_relation(lives, source, sender, instance, reverse, pk_set, using))
+            except Error:  # the transaction is broken, and whoever opened it has to know
+                raise
+            except Exception:  # a field of another package may be many-to-many in a way of its own
+                lives[0].log_failure(source, "updated")
+        vars(instance).setdefault(_RELATED, {})[sender] = [
+            _Related(each, [live.place_before(each, "updated") for live in _concerned_by_relations(type(each))])
+            for each in found
         ]
         return
-    for related in vars(instance).pop(_RELATED, ()):
-        for live, before in related.places:
+    of_tables = vars(instance).get(_RELATED, {})
+    changed = of_tables.pop(sender, ())
+    if not of_tables:
+        vars(instance).pop(_RELATED, None)
+    for related in changed:
+        for live, before in zip(_concerned_by_relations(type(related.instance)), related.places, strict=True):
             tell(live, "updated", related.instance, using, before=before, is_relation=True)
 
 
-def _places_before_update(instance: Model) -> list[tuple[LiveModel, Place | None]]:
-    lives = [live for live in concerned(type(instance)) if live.shows_relations]
-    return [(live, live.place_before(instance, "updated")) for live in lives]
+def _concerned_by_relations(model: type[Model]) -> list[LiveModel]:
+    return [live for live in concerned(model) if live.shows_relations or live.may_move]
 
 
 def _instances_of_relation(
-    through: type[Model], instance: Model, reverse: bool, model: type[Model], pk_set: set[Any] | None, using: str
+    lives: Sequence[LiveModel],
+    source: type[Model],
+    through: type[Model],
+    instance: Model,
+    reverse: bool,
+    pk_set: set[Any] | None,
+    using: str,
 ) -> Iterator[Model]:
     """Those on the side that declares the field; on both, where it is symmetrical."""
-    source = model if reverse else type(instance)
-    field = next(field for field in source._meta.many_to_many if field.remote_field.through is through)
-    lives = [live for live in concerned(source) if live.shows_relations]
-    if not lives or (pk_set is not None and not pk_set):
-        return
+    field: Any = next(field for field in source._meta.many_to_many if field.remote_field.through is through)
     if not reverse:
         moves = any(live.may_move for live in lives)
         yield (_read(lives, "updated", instance, source, using) if moves else None) or instance
-    if reverse or field.remote_field.symmetrical:
+    # Asked of the models too: django-taggit's field says of itself that it is symmetrical.
+    is_symmetrical = field.remote_field.symmetrical and issubclass(source, field.related_model)
+    if reverse or is_symmetrical:
         found: list[Model] = []
         with _logged(lives, "updated", source):
             rows = source._base_manager.using(using)
-            found += rows.filter(**({field.name: instance} if pk_set is None else {"pk__in": pk_set}))
+            # What Django calls their primary keys are values of what the table in between refers to.
+            name = field.m2m_target_field_name() if reverse else field.m2m_reverse_target_field_name()
+            found += rows.filter(**({field.name: instance} if pk_set is None else {f"{name}__in": pk_set}))
         yield from found

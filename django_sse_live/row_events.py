@@ -6,7 +6,7 @@ but its own event.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from .live_models import NULL, Action, LiveModel, Place
 from .namespaces import scope_event
 from .patches import PATCH_TYPE, encode_patch
 from .rendering import ViewerDependentError
-from .rows import Row, Rows, with_values
+from .rows import Row, Rows, with_values, without_unsaved_values
 
 
 def tell(
@@ -30,14 +30,17 @@ def tell(
     using: str,
     *,
     before: Model | Place | None = None,
+    update_fields: Collection[str] | None = None,
     is_relation: bool = False,
 ) -> None:
     """Broadcast what has happened to an instance.
 
     ``before``: the row as it was before an update, or where it was shown before that or a delete.
+    ``update_fields``: those of the instance that were saved; None for all.
     ``is_relation``: a many-to-many relation has changed; no need to tell where a save of the same row is told.
     """
-    change = Change(live, action, instance, using, Rows.of_transaction(using), is_relation=is_relation)
+    rows = Rows.of_transaction(using)
+    change = Change(live, action, instance, using, rows, is_relation=is_relation, update_fields=update_fields)
     change.send(change.events(before))
 
 
@@ -54,6 +57,7 @@ class Change:
     is_relation: bool = False
     is_batch: bool = False  # its row is read together with those of other instances
     refreshes: bool = False  # pages fetch their regions anew, though there is a template
+    update_fields: Collection[str] | None = None
     _row: Row | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +66,8 @@ class Change:
     def events(self, before: Model | Place | None = None) -> list[Event]:
         """Yet to be completed and sent."""
         try:
+            if self.update_fields is not None and isinstance(before, Model):
+                self.instance = without_unsaved_values(self.instance, self.update_fields, before)
             events = list(self._events(before))
             for event in events:
                 scope_event(event)
@@ -85,8 +91,9 @@ class Change:
     def _events(self, before: Model | Place | None) -> Iterator[Event]:
         live, action = self.live, self.action
         now = before if action == "deleted" and isinstance(before, Place) else self._place(self.instance)
+        is_shown = not self.is_relation or live.shows_relations  # else a relation changes only where the row is
         if action != "updated" or before is None:
-            if now.channels:
+            if now.channels and is_shown:
                 yield from self._told(action, self.instance, now.channels, now.target, None)
             return
         then = before if isinstance(before, Place) else self._place(before)
@@ -100,7 +107,7 @@ class Change:
             yield from self._told("deleted", old, left, then.target, None, is_partial)
         if come:
             yield from self._told("created", self.instance, come, now.target, None, is_partial)
-        if stayed:
+        if stayed and is_shown:
             moved = then if then.target != now.target else None
             if moved and moved.target and self.refreshes and live.types["updated"] is not None:
                 yield Event(stayed, PATCH_TYPE, NULL, patch=encode_patch("refresh", moved.target))

@@ -9,7 +9,10 @@ import copy
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
 from typing import Any, Final
 
 from django.db import connections
@@ -19,6 +22,7 @@ from django.utils.functional import cached_property
 QuerySource = Callable[[], QuerySet[Any]]
 
 BATCH_ROWS: Final = 100  # read by one query, where many instances are broadcast by hand
+_ROW_KNOWS: Final = object()
 _ATTRIBUTE: Final = "_sse_live_rows"  # of a database connection, which is one thread's alone
 
 
@@ -119,25 +123,59 @@ def read_rows(
 
 
 def with_values(instance: Model, using: str) -> Model:
-    """An instance that was just saved. A copy, where it has a text for a number or a date. Its row, where it has
-    an expression such as F(): Django reads that back only on some databases and from 6.0 on."""
-    values, fields = vars(instance), instance._meta.concrete_fields
-    if any(hasattr(values.get(field.attname), "resolve_expression") for field in fields):
-        for row in read_rows(using, type(instance), [instance.pk]).values():
-            _set_by_hand(row, instance)
-            return row
-    read = {field.attname: _read(field, text) for field in fields if isinstance(text := values.get(field.attname), str)}
-    if any(not isinstance(value, str) for value in read.values()):
+    """An instance that was just saved, with values as its row has them. A copy, where it has a text for a number, a
+    float for a decimal, a time of another zone. Its row, where only that can tell, as of an expression such as F():
+    Django reads that back only on some databases and from 6.0 on."""
+    read = {}
+    for field in instance._meta.concrete_fields:
+        value = vars(instance).get(field.attname)
+        if value is None:
+            continue
+        as_read = _as_read(field, value, using)
+        if as_read is _ROW_KNOWS:
+            for row in read_rows(using, type(instance), [instance.pk]).values():
+                _set_by_hand(row, instance)
+                return row
+        elif as_read is not value:
+            read[field.attname] = as_read
+    if read:
         instance = copy.copy(instance)
         vars(instance).update(read)
     return instance
 
 
-def _read(field: Any, text: str) -> Any:
+def _as_read(field: Any, value: Any, using: str) -> Any:
+    """A value as a query would give it; the same object, if it is that already."""
+    if hasattr(value, "resolve_expression"):
+        return _ROW_KNOWS
     try:
-        return field.to_python(text)
-    except Exception:  # whatever a field says of a text that is none of its values
-        return text
+        read = field.to_python(value.value if isinstance(value, Enum) else value)
+        if isinstance(read, Decimal) and read.as_tuple().exponent != -field.decimal_places:
+            rounded = round(read, field.decimal_places)
+            return rounded if rounded == read else _ROW_KNOWS  # databases round in ways of their own
+        if isinstance(read, datetime) and (zone := connections[using].timezone) is not None:
+            if read.tzinfo is None:
+                return _ROW_KNOWS
+            there = read.astimezone(zone)
+            return read if there.utcoffset() == read.utcoffset() else there
+    except Exception:  # whatever a field says of what is none of its values
+        return value
+    return read
+
+
+def without_unsaved_values(instance: Model, update_fields: Collection[str], before: Model) -> Model:
+    """An instance of which only some fields were saved, as its row is now: the others are as they were before."""
+    saved = copy.copy(instance)
+    field: Any
+    for field in instance._meta.concrete_fields:
+        was = vars(before).get(field.attname)
+        if field.attname not in vars(before) or {field.name, field.attname} & set(update_fields):
+            continue
+        if vars(saved).get(field.attname) != was or field.attname not in vars(saved):
+            vars(saved)[field.attname] = was
+            if field.is_relation and field.is_cached(saved):
+                field.delete_cached_value(saved)
+    return saved
 
 
 def _set_by_hand(fresh: Model, saved: Model) -> None:

@@ -139,3 +139,26 @@ class Keyed(models.Model):
 
     code = models.CharField(max_length=50, primary_key=True)
     article = models.ForeignKey(Article, null=True, on_delete=models.CASCADE)
+
+
+class Shelf(models.Model):
+    """Its table of relations refers to its code, not to its key; one of its values is an enumeration's."""
+
+    code = models.CharField(max_length=20, unique=True)
+    tags = models.ManyToManyField(Tag, through="Placing")
+    day = models.DateField(null=True)
+    opened = models.DateTimeField(null=True)
+
+
+class Placing(models.Model):
+    shelf = models.ForeignKey(Shelf, on_delete=models.CASCADE, to_field="code")
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE)
+
+
+class Swapped(models.Model):
+    """Another model takes its place, as a project's own user model does."""
+
+    tags = models.ManyToManyField(Tag)
+
+    class Meta:
+        swappable = "TESTS_SWAPPED_MODEL"
