@@ -300,6 +300,17 @@ describe("how it stands", () => {
     assert.equal(it.job.state, "finished");
   });
 
+  test("is what a process says that has heard less of the job than this page: another worker, or who stopped it", () => {
+    for (const state of ["lost", "cancelled"]) {
+      const [it, stream, { text }] = put();
+      stream.tell({ n: 42, text: "so far" });
+      stream.tell({ n: 40, text: "so", state });
+      assert.deepEqual([it.job.state, it.getAttribute("state"), text.textContent], [state, state, "so far"]);
+      stream.tell({ n: 43, offset: 6, text: "!", state: "running" });
+      assert.deepEqual([it.job.state, text.textContent], [state === "lost" ? "running" : state, "so far!"]);
+    }
+  });
+
   test("is heard until nothing more can come, and until all has come", () => {
     for (const state of ["lost", "cancelled"]) {
       const [, stream] = put();

@@ -111,13 +111,13 @@ export class SSELiveJobElement extends (globalThis.HTMLElement ?? Object) {
     const { job } = this;
     if (id !== job.id) return;
     const known = this.#isExact ? job.text : "";
-    const isGap = offset > known.length;
+    const isGap = known.length < offset;
     if (!isGap) {
       job.text = known + text.slice(known.length - offset);
       this.#isExact = true;
     }
-    // 0: the server's cache has lost the job.
-    if (OPEN.test(job.state) ? !n || n >= this.#n : n >= this.#n && !OPEN.test(state)) {
+    // A judgement or a stop may come from a process that has heard less of the job than this page.
+    if (OPEN.test(job.state) ? n >= this.#n || state !== "running" : n >= this.#n && !OPEN.test(state)) {
       Object.assign(job, { state, progress, label, result, error });
       this.#n = n;
     }
