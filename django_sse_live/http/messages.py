@@ -275,13 +275,13 @@ class _Exchange:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():  # the loop ends
                 raise
-            told = _told(error)
-            if told is None:
+            refused = told(error)
+            if refused is None:
                 hide_tokens(request)
                 logger.exception(
                     "The handler of a message %r failed.", self.type, extra={"status_code": 500, "request": request}
                 )
-            answer = told or _said("server_error", "The server failed.", 500)
+            answer = refused or _said("server_error", "The server failed.", 500)
         seconds = time.monotonic() - began_at
 
         def add(counts: Any) -> None:
@@ -313,7 +313,7 @@ def _said(error: str, detail: str, status: int) -> tuple[int, str]:
     return status, json.dumps({"error": error, "detail": detail[:2000]})
 
 
-def _told(error: BaseException) -> tuple[int, str] | None:
+def told(error: BaseException) -> tuple[int, str] | None:
     """The answer to what a handler raises on purpose. None for a failure, or if its text cannot be had."""
     try:
         if isinstance(error, Refused):

@@ -1,7 +1,7 @@
 """SocketMessages: gives a message on a WebSocket the meaning of a POST from its page.
 
 The handshake and its request are over. Each message gets its own request, with what middleware set on the handshake's,
-and a fresh look at the session and the user.
+a fresh look at the session and the user, and the handshake's language and time zone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any, Final, Protocol
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
+from django.utils import timezone, translation
 
 from ..hub.clients import Client
 from ..identity import user_pk
 from ..messages import Message, call_handler
 from .csrf import check_origin
-from .messages import MessageView, answer_message
+from .messages import MessageView, answer_message, told
 from .refusals import Refused
 
 # Attributes that belong to the handshake's request alone.
@@ -35,8 +36,8 @@ class SocketMessages:
     costs little."""
 
     __slots__ = (
-        "is_ended", "_carried", "_client_id", "_has_lookup", "_knew_session", "_namespace", "_scope", "_session",
-        "_user_pk", "_view",
+        "is_ended", "_carried", "_client_id", "_has_lookup", "_knew_session", "_language", "_namespace", "_scope",
+        "_session", "_user_pk", "_view", "_zone",
     )  # fmt: skip
 
     def __init__(self, view: SocketView, request: ASGIRequest, client: Client) -> None:
@@ -46,6 +47,8 @@ class SocketMessages:
         self._client_id = client.id
         self._namespace = client.namespace
         self._user_pk = client.user_pk
+        self._language = translation.get_language()  # the handshake's context ends with it
+        self._zone = timezone.get_current_timezone()
         self._scope: Mapping[str, Any] = {**request.scope, "method": "POST", "extensions": {}}
         left_out = NOT_CARRIED | _names_of_any_request()
         self._carried: dict[str, Any] = {name: value for name, value in known.items() if name not in left_out}
@@ -73,7 +76,10 @@ class SocketMessages:
         request = self._request(raw)
         self._view.request = request
         try:
-            answer = await answer_message(self, request, message, client_id=self._client_id, namespace=self._namespace)
+            with translation.override(self._language), timezone.override(self._zone):
+                answer = await answer_message(
+                    self, request, message, client_id=self._client_id, namespace=self._namespace
+                )
         finally:
             self._view.request = None  # type: ignore[assignment]
         if self.is_ended:
@@ -125,15 +131,24 @@ class SocketMessages:
         return user, fixed
 
     async def receive(self, request: HttpRequest, message: Message) -> Any:
-        answer = await call_handler(self._view.receive, request, message)
-        session: Any = getattr(request, "session", None)
-        # as SessionMiddleware does, without a cookie
-        if session is not None and session.modified and session.session_key:
-            try:
-                await session.asave()
-            except UpdateError:  # deleted meanwhile by a logout
-                pass
+        try:
+            answer = await call_handler(self._view.receive, request, message)
+        except Exception as error:
+            if told(error) is not None:
+                await _save_session(request)
+            raise
+        await _save_session(request)
         return answer
+
+
+async def _save_session(request: HttpRequest) -> None:
+    """As SessionMiddleware does, without a cookie."""
+    session: Any = getattr(request, "session", None)
+    if session is not None and session.modified and session.session_key:
+        try:
+            await session.asave()
+        except UpdateError:  # deleted meanwhile by a logout
+            pass
 
 
 def _nothing(request: HttpRequest) -> Any:

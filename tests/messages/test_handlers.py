@@ -8,11 +8,16 @@ import sys
 from datetime import date
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.http import Http404
 from django.test import Client
+from django.utils import timezone
+from django.utils.translation import gettext
 
 from django_sse_live import Message, on_message
 from tests.messages.conftest import Sender
@@ -179,6 +184,59 @@ async def test_a_handler_that_awaits_what_it_has_cancelled_has_failed(
     status, body = await sender.send()
     assert (status, body["error"]) == (500, "server_error")
     assert "The handler of a message 'typing' failed." in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_a_handler_keeps_in_the_session_is_saved_unless_it_fails(sender: Sender, handle: Any) -> None:
+    """As SessionMiddleware has it for views: a refusal may count the attempts."""
+
+    @handle("code")
+    def code(message: Message) -> str:
+        session = message.request.session
+        session["attempts"] = session.get("attempts", 0) + 1
+        if message.data == "raise":
+            raise KeyError(message.data)
+        if session["attempts"] < 3:
+            raise ValidationError(f"Wrong: {session['attempts']}")
+        return "right"
+
+    await sender.aforce_login(await User.objects.acreate_user("ada"))
+    answers = [await sender.send("code", data) for data in ("", "raise", "", "")]
+    assert [body.get("detail") for _, body in answers] == ["Wrong: 1", "The server failed.", "Wrong: 2", None]
+    assert (await Session.objects.aget()).get_decoded()["attempts"] == 3
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_a_handler_has_the_language_and_the_time_zone_that_middleware_has_chosen(
+    sender: Sender, handle: Any, settings: Any, is_async: bool
+) -> None:
+    locale = "django.middleware.locale.LocaleMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, locale, "tests.messages.test_handlers.use_zone_of_visitor"]
+
+    def look(message: Message) -> list[str]:
+        return [gettext("Yes"), timezone.get_current_timezone_name()]
+
+    async def alook(message: Message) -> list[str]:
+        return look(message)
+
+    handle("typing")(alook if is_async else look)
+    headers = {"Accept-Language": "de", "X-Zone": "Asia/Tokyo"}
+    assert (await sender.send(headers=headers))[1]["data"] == ["Ja", "Asia/Tokyo"]
+    assert (await sender.send())[1]["data"] == ["Yes", settings.TIME_ZONE]
+    assert timezone.get_current_timezone_name() == settings.TIME_ZONE
+
+
+def use_zone_of_visitor(get_response: Any) -> Any:
+    """As in Django's documentation of time zones."""
+
+    def middleware(request: Any) -> Any:
+        if zone := request.headers.get("X-Zone"):
+            timezone.activate(ZoneInfo(zone))
+        else:
+            timezone.deactivate()
+        return get_response(request)
+
+    return middleware
 
 
 async def test_the_hook_behind_the_decorator(sender: Sender, handle: Any) -> None:
