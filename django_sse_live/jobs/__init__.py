@@ -35,10 +35,10 @@ from django.core.exceptions import ImproperlyConfigured
 from ..backends import get_backend
 from ..hub.registry import process_part
 from ..identity import user_pk
-from ..namespaces import current_namespace
+from ..namespaces import current_namespace, use_namespace
 from .job import Job, in_thread
 from .records import Found, Record, key_digest
-from .running import Running
+from .running import Locale, Running
 from .store import JobStore, job_store
 from .writer import JobOver, Writer
 from .writers import Writers
@@ -99,15 +99,21 @@ async def astart_job(
     cancel_when_alone_seconds: float | None = None,
 ) -> Job:
     """start_job() from a coroutine."""
-    return await in_thread(
-        lambda: start_job(
-            owner=owner,
-            key=key,
-            ttl_seconds=ttl_seconds,
-            run=run,
-            cancel_when_alone_seconds=cancel_when_alone_seconds,
-        )
-    )
+    # Asked here: what middleware has set for the running task is unknown in the thread.
+    namespace, locale = current_namespace(), Locale()
+
+    def start() -> Job:
+        locale.activate()
+        with use_namespace(namespace):
+            return start_job(
+                owner=owner,
+                key=key,
+                ttl_seconds=ttl_seconds,
+                run=run,
+                cancel_when_alone_seconds=cancel_when_alone_seconds,
+            )
+
+    return await in_thread(start)
 
 
 def find_job(id: str | None = None, *, owner: Any = None, key: str | None = None) -> Job | None:
@@ -128,7 +134,13 @@ def find_job(id: str | None = None, *, owner: Any = None, key: str | None = None
 
 async def afind_job(id: str | None = None, *, owner: Any = None, key: str | None = None) -> Job | None:
     """find_job() from a coroutine."""
-    return await in_thread(lambda: find_job(id, owner=owner, key=key))
+    namespace = current_namespace()
+
+    def find() -> Job | None:
+        with use_namespace(namespace):
+            return find_job(id, owner=owner, key=key)
+
+    return await in_thread(find)
 
 
 def _record(owner: Any, key: str | None, ttl_seconds: float, alone_seconds: float | None) -> Record:

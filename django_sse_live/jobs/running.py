@@ -1,7 +1,8 @@
 """run=: the work of a job, outside the request that began it.
 
 A coroutine function runs in a task on a hub's loop. Any other function, or any function in a process without a hub,
-runs in a thread. When the process ends, both kinds are marked as lost at once.
+runs in a thread. Both have the language and the time zone of the code that began the job. When the process ends, both
+kinds are marked as lost at once.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from datetime import tzinfo
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from ..hub.failures import is_being_cancelled
@@ -30,6 +33,22 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 RUNNING_MAX: Final = 64  # jobs that one process runs at once
 
 Run = Callable[[Job], Any]
+
+
+class Locale:
+    """The language and the time zone of the code that runs as this object is made."""
+
+    def __init__(self) -> None:
+        self._language: str | None = translation.get_language()
+        self._zone: tzinfo = timezone.get_current_timezone()
+
+    def activate(self) -> None:
+        """Have the rest of the running task or thread use them."""
+        if self._language is None:
+            translation.deactivate_all()
+        else:
+            translation.activate(self._language)
+        timezone.activate(self._zone)
 
 
 class Running:
@@ -57,8 +76,11 @@ class Running:
     def begin(self, job: Job, run: Run) -> None:
         """Begin the work, in the place that reserve() took."""
         hub = _running_hub() if iscoroutinefunction(run) else None
+        locale = Locale()
         if hub is None:
-            thread = threading.Thread(target=self._run_in_thread, args=(job, run), name="sse-live-job", daemon=True)
+            thread = threading.Thread(
+                target=self._run_in_thread, args=(job, run, locale), name="sse-live-job", daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError:  # the process has as many as it may have
@@ -70,11 +92,12 @@ class Running:
             self._by_hub.setdefault(hub, set()).add(job.writer)
 
         def spawn() -> None:  # in a context of its own, so that the request's does not live as long as the job
-            Context().run(hub.spawn, self._run_on_hub(hub, job, run))
+            Context().run(hub.spawn, self._run_on_hub(hub, job, run, locale))
 
         hub.loop.call_soon_threadsafe(spawn)
 
-    async def _run_on_hub(self, hub: Hub, job: Job, run: Run) -> None:
+    async def _run_on_hub(self, hub: Hub, job: Job, run: Run, locale: Locale) -> None:
+        locale.activate()
         try:
             with use_namespace(job.namespace):
                 result = await run(job)
@@ -84,21 +107,22 @@ class Running:
                 job.writer.gatherer.abandon([job.writer])
                 raise
             _report(job)
-            await in_thread(_fail, job)
+            await in_thread(_fail, job, _("This did not work. Please try again."))
         finally:
             with self._lock:
                 self._by_hub.get(hub, set()).discard(job.writer)
             self.release()
         hub.spawn(_close_old_connections())
 
-    def _run_in_thread(self, job: Job, run: Run) -> None:
+    def _run_in_thread(self, job: Job, run: Run, locale: Locale) -> None:
+        locale.activate()
         try:
             with use_namespace(job.namespace):
                 result = asyncio.run(run(job)) if iscoroutinefunction(run) else run(job)
             _finish(job, result)
         except BaseException:  # sys.exit() of a command too: it ends the thread, and nothing else would end the job
             _report(job)
-            _fail(job)
+            _fail(job, _("This did not work. Please try again."))
         finally:
             connections.close_all()
             self.release()
@@ -137,10 +161,10 @@ def _report(job: Job) -> None:
     logger.exception("The function that runs job %s failed; pages are told that it failed, and no more.", job.id)
 
 
-def _fail(job: Job) -> None:
+def _fail(job: Job, message: str) -> None:
     if not job.writer.over:
         try:
-            job.fail(_("This did not work. Please try again."))
+            job.fail(message)
         except Exception:
             logger.exception("That job %s failed cannot be said: its lease lapses.", job.id)
             job.writer.gatherer.abandon([job.writer])

@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone, translation
+from django.utils.translation import gettext
 
 from django_sse_live import Job, JobOver, afind_job, astart_job, find_job, start_job
 from django_sse_live.backends.memory import MemoryBackend
@@ -516,6 +518,22 @@ def test_a_coroutine_runs_where_no_loop_does() -> None:
     job = start_job(run=run)
     until(lambda: job.state == "finished")
     assert (stored(job).text, stored(job).result) == ("x", "done")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["thread", "coroutine"])
+def test_it_speaks_the_language_of_the_visitor_who_began_it_and_has_their_time_zone(is_async: bool) -> None:
+    def run(job: Job) -> None:
+        job.progress(None, f"{gettext('Yes')} {timezone.get_current_timezone_name()}")
+        raise ValueError
+
+    async def arun(job: Job) -> None:
+        run(job)
+
+    with translation.override("de"), timezone.override("Asia/Tokyo"):
+        job = start_job(run=arun if is_async else run)
+        failed = gettext("This did not work. Please try again.")
+    until(lambda: job.state == "failed")
+    assert (stored(job).label, stored(job).error) == ("Ja Asia/Tokyo", failed)
 
 
 def test_who_joins_does_not_run_it_and_a_place_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

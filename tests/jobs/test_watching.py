@@ -13,11 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from asgiref.local import Local
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template import engines
+from django.utils import translation
 
 from django_sse_live import Job, afind_job, astart_job, broadcast
 from django_sse_live.backends import get_backend, replace_backend
@@ -481,6 +483,18 @@ async def test_a_tenants_job_is_no_other_tenants(ada: User, settings: Any) -> No
         assert refused.value.status == 403
 
 
+async def test_a_tenant_that_middleware_has_set_for_a_coroutine_is_that_of_its_job(settings: Any) -> None:
+    current = Local()
+    current.tenant = "a"
+    settings.SSE_LIVE = {"NAMESPACE": lambda request: current.tenant}
+    job = await astart_job(key="k")
+    assert job.namespace == "a"
+    found = await afind_job(key="k")
+    assert found is not None and found.id == job.id
+    current.tenant = "b"
+    assert await afind_job(job.id) is None
+
+
 async def test_a_job_that_nobody_watches_is_cancelled_if_it_says_so() -> None:
     job = await astart_job(cancel_when_alone_seconds=5)
     async with watch(job.token) as page:
@@ -525,16 +539,33 @@ async def test_a_coroutine_runs_on_the_hubs_loop_and_outlives_who_began_it(setti
 
     async def run(job: Job) -> dict[str, int]:
         loops.append(asyncio.get_running_loop())
+        await job.aprogress(None, translation.get_language())
         for n in range(5):
             await job.awrite(f"{n}")
             await asyncio.sleep(0.02)
         return {"n": 5}
 
     async with StreamClient().stream("/events/", {"channel": "c"}):
-        job = await astart_job(run=run)
+        with translation.override("de"):  # the visitor's
+            job = await astart_job(run=run)
         async with watch(job.token) as page:
             data = await page.until("finished")
     assert (page.text, data["result"], loops) == ("01234", {"n": 5}, [asyncio.get_running_loop()])
+    assert (data["label"], translation.get_language()) == ("de", settings.LANGUAGE_CODE)
+
+
+async def test_a_coroutine_that_fails_on_the_hubs_loop_says_so_in_the_language_of_who_began_it(settings: Any) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+
+    async def run(job: Job) -> None:
+        raise ValueError
+
+    async with StreamClient().stream("/events/", {"channel": "c"}):
+        with translation.override("de"):
+            job = await astart_job(run=run)
+            expected = translation.gettext("This did not work. Please try again.")
+        async with watch(job.token) as page:
+            assert (await page.until("failed"))["error"] == expected
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="whose cancellation it is, is not known")
