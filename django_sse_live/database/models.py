@@ -7,7 +7,8 @@ A row of StoredEvent, from its INSERT on:
 2. *committed, without a position*: the next look gives it one. If it is ``pending``, its process is about to complete
    it. Once none has been completed for PENDING_SECONDS, it is sent as it was inserted.
 3. *with a position*: never changed again. Every reader reads it once, in the order of positions.
-4. *trimmed*: deleted, and StoredStream.trimmed says so in the same transaction.
+4. *trimmed*: deleted, and StoredStream.trimmed says so in the same transaction. Events that somebody else deleted, the
+   last one among them (TRUNCATE), count as trimmed too: the last one is never missing otherwise.
 
 On SQLite, which has one writer, the id is the position, and a row is born in state 3 when its transaction commits.
 """

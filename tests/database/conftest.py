@@ -36,7 +36,7 @@ Make = Callable[..., DatabaseBackend]
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
+    with PostgresServer("max_prepared_transactions=5") as server:
         yield server
 
 

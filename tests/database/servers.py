@@ -79,8 +79,10 @@ class Server:
             time.sleep(0.05)
 
     def _launch(self) -> subprocess.Popen[bytes]:
+        # In a zone with a summer time, as many servers are.
+        environment = {**os.environ, "TZ": "Europe/Berlin"}
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True, env=environment)
 
     @property
     def log(self) -> str:

@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from django.db import connections
 
 from django_sse_live.database.dialects.base import POSITIONS_AT_ONCE
 from django_sse_live.database.positions import Positions
@@ -108,6 +109,58 @@ def test_an_id_that_a_session_had_in_reserve_gets_its_position(
     finally:
         ours.close()
         others.close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_an_event_of_a_transaction_that_is_prepared_for_two_phases_gets_its_position(
+    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_sse_live.database.positions.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("django_sse_live.database.positions.SETTLED_EVENTS_MIN", 10)
+    dialect = make()._dialect
+    ours, others = Session(bus), Session(bus)
+    positions = Positions(dialect)
+
+    def insert(session: Session, count: int) -> None:
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))] * count)
+
+    def give() -> int:
+        return positions.give(ours, is_asked=True, is_due=False).head
+
+    try:
+        others.run("BEGIN")
+        insert(others, 1)
+        insert(ours, 20)
+        assert give() == 20  # what was inserted up to here waits to be settled
+        others.run("PREPARE TRANSACTION 'both'")
+        for count in (21, 41):
+            insert(ours, 20 if count == 41 else 1)
+            assert give() == count
+        others.run("COMMIT PREPARED 'both'")
+        assert give() == 42
+    finally:
+        ours.close()
+        others.close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_looks_are_read_committed_whatever_the_database_is_set_to(bus: str, make: Make) -> None:
+    """Serializable looks would make serializable transactions of the project fail."""
+    dialect, session = make()._dialect, Session(bus)
+    try:
+        session.run(
+            f'ALTER DATABASE "{connections[bus].settings_dict["NAME"]}" '
+            "SET default_transaction_isolation TO 'serializable'"
+        )
+        session.close()
+        session = Session(bus)
+        dialect.prepare(session)
+        assert session.query("SHOW transaction_isolation") == [("read committed",)]
+        with session.transaction(dialect.begin):
+            assert session.query("SHOW transaction_isolation") == [("read committed",)]
+    finally:
+        session.close()
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)

@@ -13,6 +13,8 @@ from django_sse_live.database.positions import Positions
 from django_sse_live.database.reader import Reader
 from django_sse_live.database.rows import encode_row
 from django_sse_live.database.session import Session
+from django_sse_live.events import Event
+from django_sse_live.workers import REPORT
 from tests.database.conftest import Make, event
 
 
@@ -93,6 +95,51 @@ def test_events_that_are_trimmed_between_two_statements_of_a_reader_are_told_by_
         session.close()
 
 
+def test_events_that_somebody_deletes_before_they_are_read_are_told_by_a_reset(bus: str, make: Make) -> None:
+    """While the reader stands still, though others have been published since."""
+    dialect, session = make()._dialect, Session(bus)
+    reader, positions = Reader(dialect), Positions(dialect)
+    items: list[Any] = []
+    hub: Any = SimpleNamespace(deliver=items.append, loop=None, keeps_history=False, set_clock=lambda now: None)
+
+    def give(count: int) -> Status:
+        with session.cursor() as cursor:
+            dialect.insert(cursor, [encode_row(event("x"))] * count)
+        return positions.give(session, is_asked=True, is_due=False)
+
+    try:
+        reader.begin(session)
+        reader.fill(session, positions.status(session), [hub])
+        reader.look(session, give(1))
+        items.clear()
+        give(3)
+        session.run("DELETE FROM sse_live_event")
+        reader.look(session, give(2))
+        assert len(items) == 1 and callable(items[0]), "a log that begins anew"
+    finally:
+        session.close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
+def test_words_of_workers_that_were_trimmed_are_not_taken_for_events_that_somebody_deleted(
+    bus: str, make: Make
+) -> None:
+    dialect, session = make()._dialect, Session(bus)
+    positions = Positions(dialect)
+    try:
+        positions.status(session)
+        for _ in range(2):  # on a quiet site they are the last events
+            with session.cursor() as cursor:
+                dialect.insert(cursor, [encode_row(Event(("sse.control",), REPORT, "{}"))] * 2)
+            positions.give(session, is_asked=True, is_due=False)
+            session.run("UPDATE sse_live_event SET milliseconds = 1")
+            dialect.trim_worker_events(session, 0)
+        assert session.query("SELECT position FROM sse_live_event") == [(4,)]
+        assert positions.status(session).trimmed == 0
+    finally:
+        session.close()
+
+
 def test_events_of_a_clock_that_was_far_ahead_are_trimmed(bus: str, make: Make) -> None:
     dialect, session = make()._dialect, Session(bus)
     positions = Positions(dialect)
@@ -143,3 +190,16 @@ def test_a_new_epoch_is_told_though_the_connection_breaks_meanwhile(
 @pytest.mark.parametrize("type", [bytes, bytearray, memoryview])
 def test_a_body_is_bytes_whatever_the_driver_makes_of_it(type: Any) -> None:
     assert row((1, 1, False, type(b"body"))).body == b"body"
+
+
+@pytest.mark.parametrize("kind", ["mariadb"], indirect=True)
+def test_the_clock_of_the_database_goes_on_where_summer_time_ends(bus: str, make: Make) -> None:
+    """MySQL and MariaDB take the time in the zone of the session, by default the machine's."""
+    dialect, session = make()._dialect, Session(bus)
+    try:
+        dialect.prepare(session)
+        for seconds in (1729987200, 1729990799.5, 1729990800, 1729994400.25):  # the hour before 3:00, twice
+            session.run(f"SET SESSION timestamp = {seconds}")
+            assert dialect.now(session) == seconds * 1000
+    finally:
+        session.close()

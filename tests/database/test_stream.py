@@ -238,6 +238,28 @@ async def test_a_database_that_was_taken_back_is_another_stream(bus: str, make: 
     assert hub.log.head_id == fresh.log.head_id
 
 
+async def test_who_missed_events_that_somebody_deleted_is_told(bus: str, make: Make, kind: str) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    client = await open_client(backend, hub)
+    for number in range(3):
+        await backend.apublish(event(number))
+    await until(lambda: len(hub.log) == 3)
+    behind, up_to_date = hub.log.read(("c",), 0)[0].id, hub.log.head_id
+    read(client)
+    await in_thread(lambda: execute(bus, f"{'DELETE FROM' if kind == 'sqlite' else 'TRUNCATE'} sse_live_event"))
+    beginning = make()
+    assert "event: reset" in read(await open_client(beginning, await hub_of(beginning), behind))
+    await backend.apublish(event("after"))
+    await until(lambda: data_of(hub)[-1:] == ["after"])
+    beginning = make()
+    fresh = await hub_of(beginning)
+    assert "event: reset" in read(await open_client(beginning, fresh, behind))
+    if kind != "sqlite":  # whose head goes back, which makes it another stream
+        assert data_in(read(await open_client(beginning, fresh, up_to_date))) == ["after"]
+        assert "event: reset" not in read(client)
+
+
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 async def test_a_worker_that_begins_behind_a_pending_event_resumes_who_is_past_it(
     bus: str, make: Make, monkeypatch: pytest.MonkeyPatch

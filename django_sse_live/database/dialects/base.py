@@ -28,7 +28,7 @@ class Status(NamedTuple):
     epoch: str  # of the stream's row
     head: int  # the last position given
     milliseconds: int  # of that position
-    trimmed: int
+    trimmed: int  # events up to this position may be gone
     last_id: int  # the greatest committed id
     has_waiting: bool = False  # some event has no position
     has_pending: bool = False  # some event waits for its process to complete it
@@ -252,10 +252,12 @@ class Dialect:
         return int(now)
 
     def trim_worker_events(self, session: Session, after: int) -> int:
-        """Delete presence and worker reports older than NOW_SECONDS. Returns the position to go on after."""
+        """Delete presence and worker reports older than NOW_SECONDS, but not the stream's last event: where that is
+        missing, somebody else has deleted events. Returns the position to go on after."""
         rows = session.query(
             f"SELECT position, milliseconds, {self.now_sql} FROM sse_live_event "
-            f"WHERE channel_key = %s AND position > %s ORDER BY position LIMIT {TRIMMED_AT_ONCE}",
+            "WHERE channel_key = %s AND position > %s AND position < (SELECT head FROM sse_live_stream WHERE id = 1) "
+            f"ORDER BY position LIMIT {TRIMMED_AT_ONCE}",
             [NOW_KEY, after],
         )
         old = [position for position, milliseconds, now in rows if abs(now - milliseconds) > NOW_SECONDS * 1000]

@@ -15,9 +15,11 @@ from .base import LOCK_SECONDS, POSITIONS_AT_ONCE, Dialect, Status, random_epoch
 LOCK_WAIT_TIMEOUT: Final = 1205
 DEADLOCK: Final = 1213
 
-_NOW: Final = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+# Not UNIX_TIMESTAMP(NOW(3)): it goes by the time of the session's zone, which goes back an hour where summer time ends.
+_NOW: Final = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)"
 _STATUS: Final = f"""
-SELECT s.epoch, s.head, s.milliseconds, s.trimmed,
+SELECT s.epoch, s.head, s.milliseconds,
+       IF(s.head > s.trimmed AND NOT EXISTS (SELECT 1 FROM sse_live_event WHERE position = s.head), s.head, s.trimmed),
        (SELECT COALESCE(MAX(id), 0) FROM sse_live_event),
        EXISTS (SELECT 1 FROM sse_live_event WHERE position IS NULL AND id > %s),
        EXISTS (SELECT 1 FROM sse_live_event WHERE position IS NULL AND id > %s AND pending),
@@ -96,7 +98,10 @@ class MySQL(Dialect):
             session.run("ROLLBACK")
             return None
         listed = ", ".join(map(str, ids))
-        milliseconds = max(milliseconds, self.now(session))
+        ((now, has_head),) = session.query(
+            f"SELECT {_NOW}, EXISTS (SELECT 1 FROM sse_live_event WHERE position = {head})"
+        )
+        milliseconds = max(milliseconds, int(now))
         session.run(
             f"UPDATE sse_live_event FORCE INDEX (PRIMARY) SET position = {head} + FIELD(id, {listed}), "
             f"milliseconds = {milliseconds}, pending = FALSE WHERE id IN ({listed}) AND position IS NULL"
@@ -110,7 +115,10 @@ class MySQL(Dialect):
                 "UPDATE sse_live_event_channel FORCE INDEX (PRIMARY) "
                 f"SET position = {head} + FIELD(event_id, {listed}) WHERE id IN ({rows})"
             )
-        session.run(f"UPDATE sse_live_stream SET head = {head + len(ids)}, milliseconds = {milliseconds} WHERE id = 1")
+        trimmed = "" if has_head else f", trimmed = {head}"
+        session.run(
+            f"UPDATE sse_live_stream SET head = {head + len(ids)}, milliseconds = {milliseconds}{trimmed} WHERE id = 1"
+        )
         session.run("COMMIT")
         return int(head)
 

@@ -21,7 +21,9 @@ _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 # {after} and {late} are parameters of prepared statements, or values written into the others.
 _STATUS: Final = f"""
-SELECT s.epoch, s.head, s.milliseconds, s.trimmed,
+SELECT s.epoch, s.head, s.milliseconds,
+       CASE WHEN s.head > s.trimmed AND NOT EXISTS (SELECT FROM sse_live_event WHERE position = s.head)
+            THEN s.head ELSE s.trimmed END,
        (SELECT coalesce(max(id), 0) FROM sse_live_event),
        EXISTS (SELECT FROM sse_live_event WHERE position IS NULL AND id > {{after}}),
        EXISTS (SELECT FROM sse_live_event WHERE position IS NULL AND id > {{after}} AND pending),
@@ -66,7 +68,8 @@ WITH waiting AS MATERIALIZED (
     WHERE g.more > 0 AND c.position IS NULL AND c.event_id = g.id
 )
 UPDATE sse_live_stream s
-SET head = g.position, milliseconds = g.milliseconds
+SET head = g.position, milliseconds = g.milliseconds,
+    trimmed = CASE WHEN EXISTS (SELECT FROM sse_live_event WHERE position = s.head) THEN s.trimmed ELSE s.head END
 FROM (SELECT max(position) AS position, max(milliseconds) AS milliseconds, max(head) AS head FROM given) g
 WHERE s.id = 1 AND g.position IS NOT NULL
 RETURNING set_config('sse_live.given_after', g.head::text, false)"""
@@ -77,10 +80,12 @@ _AFTER: Final = (
 )
 
 # Prepared once for each direct session: planning would be most of what the bus costs a server. The plan always uses the
-# indexes, even if the tables were small when it was made.
+# indexes, even if the tables were small when it was made. Read committed, whatever the database's default is: what a
+# serializable look reads makes serializable transactions of the project fail.
 _PREPARE: Final = f"""
 SELECT set_config(name, value, false) FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'),
-    ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) settings (name, value);
+    ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'),
+    ('default_transaction_isolation', 'read committed')) settings (name, value);
 PREPARE sse_live_status (bigint) AS {_STATUS};
 PREPARE sse_live_lock (bigint) AS {_LOCK};
 PREPARE sse_live_give (bigint, bigint[]) AS {_GIVE};
@@ -89,6 +94,7 @@ PREPARE sse_live_after (bigint, bigint) AS {_AFTER}""".format(after="$1", late="
 
 class PostgreSQL(Dialect):
     now_sql = _NOW
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
     def prepare(self, session: Session) -> None:
         # Behind a pooler, another session may run the next statement, without what was prepared in this one.
@@ -182,11 +188,13 @@ class PostgreSQL(Dialect):
         return list(map(row, session.query(f"EXECUTE sse_live_after ({number}, {until})")))
 
     def writers(self, session: Session) -> frozenset[str] | None:
-        # An INSERT takes this lock before it takes an id, and holds it until its transaction ends. Unless the sequence
-        # has a cache: then a session may have taken the id long ago.
+        # An INSERT takes this lock before it takes an id, and holds it until its transaction ends. Not known where one
+        # is prepared (two-phase commit): it has no process any more, and another name than before. Nor where the
+        # sequence has a cache: a session may have taken the id long ago.
         rows = session.query(
-            "SELECT virtualtransaction FROM pg_locks WHERE relation = 'sse_live_event'::regclass "
-            "AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid() "
+            "SELECT CASE WHEN pid IS NOT NULL THEN virtualtransaction END FROM pg_locks "
+            "WHERE relation = 'sse_live_event'::regclass "
+            "AND mode = 'RowExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid() "
             "UNION ALL SELECT NULL FROM pg_sequence "
             "WHERE seqrelid = to_regclass('sse_live_event_id_seq') AND seqcache > 1"
         )

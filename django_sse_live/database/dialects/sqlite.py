@@ -24,7 +24,8 @@ _NEXT_TIME: Final = (
     f"max({_NOW}, coalesce((SELECT milliseconds FROM sse_live_event ORDER BY id DESC LIMIT 1), "
     "(SELECT milliseconds FROM sse_live_stream), 0))"
 )
-# The head is the last event that may be read: a pending event holds back those after it.
+# The head is the last event that may be read: a pending event holds back those after it. Ids have no gaps, so what is
+# below the first one is gone, whoever has deleted it.
 _STATUS: Final = """
 WITH waiting AS (
     SELECT min(id) AS id FROM sse_live_event WHERE pending AND {searched}
@@ -32,7 +33,8 @@ WITH waiting AS (
     SELECT id, milliseconds FROM sse_live_event
     WHERE id < coalesce((SELECT id FROM waiting), 9223372036854775807) ORDER BY id DESC LIMIT 1
 )
-SELECT s.epoch, coalesce(head.id, s.trimmed), coalesce(head.milliseconds, s.milliseconds), s.trimmed,
+SELECT s.epoch, coalesce(head.id, s.trimmed), coalesce(head.milliseconds, s.milliseconds),
+       coalesce((SELECT min(id) FROM sse_live_event) - 1, s.trimmed),
        coalesce((SELECT max(id) FROM sse_live_event), 0), (SELECT id FROM waiting) IS NOT NULL
 FROM sse_live_stream s LEFT JOIN head ON 1 WHERE s.id = 1"""
 _RECENT: Final = (
