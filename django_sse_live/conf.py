@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from functools import cache
 from json import JSONEncoder
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core import mail
@@ -31,8 +31,22 @@ def option_place(name: str) -> str:
     return f'SSE_LIVE["OPTIONS"]["{name}"]'
 
 
+_PASSWORDS: Final = (
+    re.compile(r"(?<=password=)[^&\s'\"]+", re.IGNORECASE),  # in a url's query
+    re.compile(r"(?<=://).*(?=@)", re.DOTALL),
+)
+
+
+def without_passwords(value: object) -> str:
+    """repr() of a bad value, without the passwords of urls in it: an error stands in logs and reports."""
+    text = repr(value)
+    for pattern in _PASSWORDS:
+        text = pattern.sub("…", text)
+    return text
+
+
 def refuse(place: str, value: object, wanted: str) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"{place} is {value!r}; it must be {wanted}.")
+    return ImproperlyConfigured(f"{place} is {without_passwords(value)}; it must be {wanted}.")
 
 
 def number(minimum: float, *, whole: bool = False, optional: bool = False) -> Callable[[str, Any], Any]:
@@ -58,8 +72,11 @@ def _strings(example: str) -> Callable[[str, Any], tuple[str, ...]]:
     return check
 
 
+_DOTTED_PATH = re.compile(r"\w+(\.\w+)+")
+
+
 def _dotted_path(place: str, value: Any) -> str:
-    if not isinstance(value, str) or "." not in value:
+    if not isinstance(value, str) or not _DOTTED_PATH.fullmatch(value):
         raise refuse(place, value, f'a dotted path such as "{MEMORY_BACKEND}"')
     return value
 

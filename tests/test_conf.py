@@ -64,6 +64,14 @@ def test_a_bad_value_is_named(key: str, value: object) -> None:
         live_settings()
 
 
+@pytest.mark.parametrize("key", ["BACKEND", "OPTIONS"])
+def test_a_url_at_the_wrong_place_does_not_show_its_password(key: str) -> None:
+    with override_settings(SSE_LIVE={key: "redis://:secret@redis.example:6379/0"}):
+        with pytest.raises(ImproperlyConfigured, match=key) as error:
+            get_backend()
+    assert "secret" not in str(error.value)
+
+
 def test_an_unknown_key_is_named_beside_those_there_are() -> None:
     with override_settings(SSE_LIVE={"HEARTBEET": 1}):
         with pytest.raises(ImproperlyConfigured, match=r"'HEARTBEET'.*HEARTBEAT_SECONDS"):

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -378,6 +379,22 @@ def test_a_bad_option_is_named(options: dict[str, Any], match: str) -> None:
 
 def test_a_password_is_shown_nowhere() -> None:
     assert "secret" not in str(RedisServer("redis://user:secret@host:6380/1", "s"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://user:secret@host",
+        "redis://:secret/x@host:6379/0",  # one that is not quoted is read as a port, and a path
+        "redis://:secret#x@host:6379/0",
+        "redis://:secret?x@host:6379/0",
+        "redis://user:sec@secret@host:port/0",
+        "redis://host/0?password=secret&db=first",
+        "redis+sentinel://h1,h2?sentinel_password=secret",
+    ],
+)
+def test_nor_is_one_in_the_error_of_a_bad_url(url: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
-        RedisServer("mysql://user:secret@host", "s")
-    assert "secret" not in str(error.value)
+        RedisServer(url, "s")
+    assert "secret" not in "".join(traceback.format_exception(error.value))
+    assert ("%2F" in str(error.value)) == ("@" in url)

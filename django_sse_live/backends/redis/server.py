@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from ...conf import option_place, without_passwords
+
 try:
     import redis
     import redis.asyncio
@@ -78,7 +80,7 @@ class RedisServer:
             self._query = urlencode(query)
             redis.ConnectionPool.from_url(self._url(("host", 1) if self._kind else None)).make_connection()
         except (ValueError, TypeError) as error:
-            raise self._bad_url(url, error) from error
+            raise self._bad_url(url, error) from None  # its own text would stand in a traceback
 
     def __str__(self) -> str:
         """The address, without a password."""
@@ -153,10 +155,15 @@ class RedisServer:
         return f"{self._scheme}://{self._credentials}{where}{self._path}?{self._query}"
 
     def _bad_url(self, url: object, error: Exception | None = None) -> ImproperlyConfigured:
-        shown = re.sub(r"//[^/]*@", "//…@", str(url))
-        because = f" ({error})" if error else ""
+        shown = without_passwords(url)
+        because = ""
+        if error is not None:
+            # What is taken for a port may be the half of a password before its "/".
+            reason = re.sub(r"\B'([^']*)'\B", lambda quoted: quoted[0] if quoted[1] in shown else "'…'", str(error))
+            because = f" ({reason})"
+        hint = ' In a password "/" is written %2F, "?" is %3F, "#" is %23.' if "@" in str(url) else ""
         return ImproperlyConfigured(
-            f'SSE_LIVE["OPTIONS"]["{self._option}"] is {shown!r}{because}; it must be a URL such as {EXAMPLES}.'
+            f"{option_place(self._option)} is {shown}{because}; it must be a URL such as {EXAMPLES}.{hint}"
         )
 
     def _read_sentinel_url(self, query: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
