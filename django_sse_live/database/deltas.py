@@ -20,6 +20,7 @@ from django.db import OperationalError, ProgrammingError
 from ..backends.unreadable import MALFORMED
 from ..events import CONTROL_CHANNEL, Event, received_event
 from .dialects.base import Dialect
+from .problems import explained
 from .session import Session
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -32,9 +33,10 @@ TRIM_SECONDS: Final = 2.0
 
 
 class Deltas:
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, alias: str) -> None:
         self.is_off: bool = not dialect.stores_worker_events  # also where the table is missing
         self._dialect = dialect
+        self._alias = alias
         self._publisher = secrets.token_hex(6)
         self._waiting: deque[bytes] = deque(maxlen=WAITING_MAX)
         self._last = -1  # id of the last row read; -1: none yet
@@ -67,9 +69,8 @@ class Deltas:
             if isinstance(error, ProgrammingError) or "sse_live_job_delta" in str(error):
                 self.is_off = True
                 logger.warning(
-                    "Deltas of jobs do not reach other processes by the database (%s): they look into the cache. "
-                    "Has manage.py migrate been run?",
-                    error,
+                    "Deltas of jobs do not reach other processes by the database: they look into the cache. %s",
+                    explained(error, self._alias),
                 )
                 return False
             raise

@@ -13,11 +13,12 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from ..events import Event
 from .dialects.base import Dialect
-from .problems import TABLES, explained
+from .problems import explained
 from .rows import encode_row
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
+_TABLES: Final = ("sse_live_event", "sse_live_event_channel")  # that an event is inserted into
 _TABLES_OF_POSTGRESQL: Final = (
     "SELECT to_regclass(%s) IS NOT NULL, CASE WHEN to_regclass(%s) IS NULL THEN false "
     "ELSE has_table_privilege(to_regclass(%s), 'INSERT') END"
@@ -78,7 +79,7 @@ class Outbox:
     def _check_tables(self, connection: Any, cursor: Any) -> None:
         """Check the tables once, before the first INSERT: one that fails would end the transaction on the server."""
         if connection.vendor == "postgresql":
-            for table in TABLES[1:]:
+            for table in _TABLES:
                 cursor.execute(_TABLES_OF_POSTGRESQL, [table] * 3)
                 is_there, may_insert = cursor.fetchone()
                 if not is_there:

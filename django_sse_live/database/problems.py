@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.db import DatabaseError
 
 MIGRATE: Final = "python manage.py migrate sse_live_database"
-TABLES: Final = ("sse_live_stream", "sse_live_event", "sse_live_event_channel")
+TABLES: Final = ("sse_live_stream", "sse_live_event", "sse_live_event_channel", "sse_live_job_delta")
 
 _MISSING: Final = frozenset({"42P01", "1146"})  # SQLSTATE of PostgreSQL, errno of MySQL
 _FORBIDDEN: Final = frozenset({"42501", "1142", "1143", "1044"})

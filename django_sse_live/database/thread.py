@@ -62,7 +62,7 @@ class BusThread:
         self.reader: Reader = Reader(dialect)
         self.history: History = History(dialect, self.reader)
         self.parcels: Parcels = Parcels(dialect)
-        self.deltas: Deltas = Deltas(dialect)
+        self.deltas: Deltas = Deltas(dialect, alias)
         self.is_behind: bool = False  # the database is away or slow: publish() does not wait
         self._alias = alias
         self._dialect = dialect

@@ -19,7 +19,8 @@ from django_sse_live import broadcast, disconnect_clients
 from django_sse_live.backends import get_backend
 from django_sse_live.broadcasting import send_event
 from django_sse_live.database import DatabaseBackend, backend, parcels
-from django_sse_live.events import Event
+from django_sse_live.events import CONTROL_CHANNEL, Event
+from django_sse_live.jobs.records import DELTAS
 from django_sse_live.savepoints import undone_if_it_fails
 from tests.database.conftest import Make, data_in, data_of, event, hub_of, open_client, read, site_settings
 from tests.live.harness import until
@@ -232,16 +233,39 @@ def test_with_a_savepoint_the_save_stands(bus: str, broken: str, caplog: pytest.
 
 @pytest.mark.needs("postgresql")
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
-def test_a_missing_grant_is_named(bus: str, server: Any, add_alias: Any, kind: str) -> None:
+async def test_the_grant_that_is_missing_is_named_and_enough(
+    bus: str, server: Any, add_alias: Any, kind: str, caplog: Any
+) -> None:
     name = connections[bus].settings_dict["NAME"]
     user = f"visitor_{name}"
     server.sql(f"CREATE ROLE {user} LOGIN")
     server.sql(f"GRANT SELECT, INSERT ON testapp_note TO {user}; GRANT SELECT ON sse_live_event TO {user}", name)
     alias = add_alias({**server.settings(name), "USER": user})
-    with site_settings(alias), pytest.raises(DatabaseError, match="GRANT SELECT, INSERT, UPDATE, DELETE"):
+
+    def save() -> None:
         with transaction.atomic(using=alias):
             Note.objects.using(alias).create()
-    assert Note.objects.using(bus).count() == 0
+        connections[alias].close()
+
+    def count(table: str) -> int:
+        return int(fetch(bus, f"SELECT count(*) FROM {table}")[0][0])
+
+    with site_settings(alias):
+        with pytest.raises(DatabaseError, match="GRANT SELECT, INSERT, UPDATE, DELETE") as error:
+            await asyncio.to_thread(save)
+        assert await asyncio.to_thread(count, "testapp_note") == 0
+        server.sql(str(error.value).partition("Run: ")[2].partition("that user")[0] + user, name)
+        hub = await hub_of(get_backend())
+        await asyncio.to_thread(save)
+        await until(lambda: len(hub.log) == 1)
+        get_backend().publish_deltas(Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": []})))
+
+        async def is_stored() -> bool:
+            return await asyncio.to_thread(count, "sse_live_job_delta") == 1
+
+        await until(is_stored)
+        await asyncio.to_thread(get_backend().close)
+    assert not [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_an_event_that_is_too_long_is_refused_before_it_does_harm(
