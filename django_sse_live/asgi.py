@@ -228,6 +228,8 @@ def _let_go_of_headers(scope: Scope) -> None:
     """The server keeps the scope as long as the stream, and with it whatever the client has sent."""
     headers: Any = scope["headers"]
     if isinstance(headers, list):
-        headers[:] = [
-            (name, value) for name, value in headers if name in LOGGED_HEADERS and len(value) <= LOGGED_HEADER_MAX_BYTES
-        ]
+        kept: dict[bytes, bytes] = {}  # of a name that was sent again and again, the first
+        for name, value in headers:
+            if name in LOGGED_HEADERS and len(value) <= LOGGED_HEADER_MAX_BYTES:
+                kept.setdefault(name, value)
+        headers[:] = kept.items()

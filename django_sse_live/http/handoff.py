@@ -107,14 +107,20 @@ class Handoff:
         return message["type"] != "http.request" or bool(message.get("body")) or bool(message.get("more_body"))
 
     async def has_come(self, max_bytes: int) -> bool:
-        """Wait for the whole body, without a place. False if it is too long, or does not end."""
-        size, has_more = 0, True
-        while has_more and size <= max_bytes:
+        """Wait for the whole body, without a place. False if it is too long, or does not end. It is kept in one piece:
+        a client may send it byte by byte, or empty pieces without end."""
+        body = bytearray()
+        while True:
             message = await self._receive()
+            body += message.get("body", b"")
+            is_over = message["type"] != "http.request" or not message.get("more_body")
+            if is_over or len(body) > max_bytes:
+                break
+        is_gone = message["type"] != "http.request"
+        self._first.append({"type": "http.request", "body": bytes(body), "more_body": is_gone or not is_over})
+        if is_gone:
             self._first.append(message)
-            size += len(message.get("body", b""))
-            has_more = message["type"] == "http.request" and bool(message.get("more_body"))
-        return size <= max_bytes and message["type"] == "http.request"
+        return is_over and not is_gone and len(body) <= max_bytes
 
     # The headers of the stream
 

@@ -57,6 +57,17 @@ async def test_the_headers_are_let_go_of_but_for_those_of_access_logs() -> None:
         assert stream.scope["headers"] == [(b"host", b"testserver"), agent]
 
 
+async def test_of_a_header_that_was_sent_a_thousand_times_one_is_kept() -> None:
+    agents = [(b"user-agent", b"Browser/%d" % number) for number in range(1000)]
+    stream = Connection(headers=(*agents, (b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-for", b"192.0.2.2")))
+    async with stream.opened(live_application(get_asgi_application())):
+        assert stream.scope["headers"] == [
+            (b"host", b"testserver"),
+            (b"user-agent", b"Browser/0"),
+            (b"x-forwarded-for", b"192.0.2.1"),
+        ]
+
+
 async def test_header_names_are_sent_in_lower_case() -> None:
     stream = Connection()
     async with stream.opened(live_application(get_asgi_application())):

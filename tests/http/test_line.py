@@ -333,6 +333,46 @@ async def test_django_receives_what_was_received_before_it() -> None:
     assert received == wanted
 
 
+async def test_a_message_that_comes_byte_by_byte_is_kept_in_one_piece() -> None:
+    received: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        received.append(await receive())
+        while received[-1].get("more_body"):
+            received.append(await receive())
+
+    pieces = [b"x", b""] * 10_000
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+
+    async def receive() -> Any:
+        return messages.pop() if messages else {"type": "http.request", "body": b"", "more_body": False}
+
+    door = Door()
+    door.application = live_application(application)
+    await door.knock("192.0.2.1", receive=receive, content_type="application/json")
+    assert received == [{"type": "http.request", "body": b"x" * 10_000, "more_body": False}]
+
+
+@pytest.mark.parametrize("end", ["too long", "gone"])
+async def test_a_message_that_is_too_long_or_breaks_off_is_left_to_django(end: str) -> None:
+    received: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        received.extend([await receive(), await receive()])
+
+    last = {"type": "http.disconnect"} if end == "gone" else {"type": "http.request", "body": b"z", "more_body": False}
+    sizes = [10, 10] if end == "gone" else [60_000, 60_000]
+    messages = [*({"type": "http.request", "body": b"x" * size, "more_body": True} for size in sizes), last]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    door = Door()
+    door.application = live_application(application)
+    await door.knock("192.0.2.1", receive=receive, content_type="application/json")
+    assert received == [{"type": "http.request", "body": b"x" * sum(sizes), "more_body": True}, last]
+
+
 # What a place is worth
 
 
