@@ -10,9 +10,6 @@ from hashlib import sha256
 from ipaddress import IPv6Address
 from typing import Any, Final
 
-from django.conf import settings
-from django.utils.crypto import salted_hmac
-
 NAMESPACE_SEPARATOR: Final = "\x1f"  # no name of a channel may have it: validate_name()
 NAMESPACE_MAX_LENGTH: Final = 63  # what PostgreSQL allows for the name of a schema
 USER_PREFIX: Final = "user:"  # channels that are never public: one's own, or by token
@@ -68,15 +65,12 @@ def session_digest(session_key: str) -> str:
     return sha256(f"django_sse_live.session:{session_key}".encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=4096)
 def as_digest(user_pk: str | None, namespace: str) -> str:
     """Stands for a user, or for nobody, in a browser that keeps messages to be sent later: whose they are."""
     name = scope_name(namespace, f"user:{user_pk}" if user_pk is not None else "nobody")
-    return _as_digest(name, settings.SECRET_KEY)
-
-
-@lru_cache(maxsize=4096)
-def _as_digest(name: str, key: str | bytes) -> str:
-    return salted_hmac("django_sse_live.as", name, key, algorithm="sha256").hexdigest()[:32]
+    # Not keyed: while SECRET_KEY is being changed, workers have different ones. It proves nothing, and is no secret.
+    return sha256(f"django_sse_live.as:{name}".encode()).hexdigest()[:32]
 
 
 def auth_digests(user: Any) -> list[str]:

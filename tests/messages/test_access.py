@@ -122,6 +122,21 @@ async def test_a_message_of_another_user_is_refused_before_anything_runs(
     assert len(ran) == 2
 
 
+async def test_a_page_goes_on_sending_while_the_secret_key_is_being_changed(
+    sender: Sender, ada: User, ran: list[Message], settings: Any
+) -> None:
+    client = StreamClient()
+    await client.aforce_login(ada)
+    async with client.stream(query={"channel": "room.1", "format": "envelope"}) as stream:
+        said = (await stream.next("message")).data["as"]
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another one, as the next worker has it"
+    await sender.aforce_login(ada)
+    assert (await sender.send(**{"as": said}))[0] == 200
+    async with client.stream(query={"channel": "room.1", "format": "envelope"}) as stream:
+        assert (await stream.next("message")).data["as"] == said
+
+
 # Tenants
 
 
