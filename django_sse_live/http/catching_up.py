@@ -16,7 +16,7 @@ from ..identity import address_group
 from .addresses import is_private
 
 HISTORY_SECONDS: Final = 5.0  # a stream waits this long for the bus
-BUS_READ_BYTES: Final = 1024 * 1024  # charged to the address for such a read, whatever it finds
+BUS_READ_BYTES: Final = 1024 * 1024  # charged to the address for such a read, even if it finds less
 MINUTE_SECONDS: Final = 60.0
 ADDRESS_MAX_BYTES: Final = 64 * 1024 * 1024
 # A private address is usually a proxy's, and stands for all its visitors.
@@ -51,15 +51,12 @@ async def open_client(client: Client) -> None:
     parts = client.hub.parts
     budget: ReplayBudget = parts.get(ReplayBudget) or parts.setdefault(ReplayBudget, ReplayBudget(client.hub.loop.time))
     missed = _missed_bytes(client, budget)
-    if missed and client.close_reason is None:
-        address = client.address
-        if not budget.take(address_group(address), missed, is_private=is_private(address)):
-            client.refuse("replay_limit")
+    _charge(client, budget, missed)
     if client.close_reason is not None or not client.needs_history:
         client.open()
         return
     # In a task: no other step of this client comes between the end of the history and the start of the log.
-    opening = client.hub.loop.create_task(_read_and_open(client))
+    opening = client.hub.loop.create_task(_read_and_open(client, budget, missed))
     try:
         done, _ = await asyncio.wait([opening], timeout=HISTORY_SECONDS)
     finally:
@@ -85,6 +82,14 @@ def _missed_bytes(client: Client, budget: ReplayBudget) -> int:
     return size
 
 
-async def _read_and_open(client: Client) -> None:
+def _charge(client: Client, budget: ReplayBudget, size: int) -> None:
+    address = client.address
+    if size > 0 and client.close_reason is None:
+        if not budget.take(address_group(address), size, is_private=is_private(address)):
+            client.refuse("replay_limit")
+
+
+async def _read_and_open(client: Client, budget: ReplayBudget, charged: int) -> None:
     await replay_history(client)
+    _charge(client, budget, _missed_bytes(client, budget) - charged)
     client.open()

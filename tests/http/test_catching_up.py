@@ -15,7 +15,7 @@ from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
 from django_sse_live.backends.base import HistoryUnavailable
 from django_sse_live.backends.memory import MemoryBackend
-from django_sse_live.events import format_id
+from django_sse_live.events import Event, format_id
 from django_sse_live.http import catching_up
 from django_sse_live.hub.hub import Hub
 from tests.http.test_handoff import Connection
@@ -129,6 +129,23 @@ async def test_what_is_held_since_the_view_counts_as_all_that_was_missed(monkeyp
     await until(lambda: running_hub().log.head_id == stream_position())
     assert await missed("8.8.8.8", position) == ["connected", ""]
     assert await missed("8.8.8.8", position) == ["goodbye", "replay_limit"]
+
+
+async def test_what_the_bus_has_given_is_charged_for_as_much_as_it_was(
+    beyond_the_log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def history(self: Any, hub: Any, channels: Any, after: int) -> list[Event]:
+        event = Event(("news",), "said", f'"{"x" * 2_000_000}"')
+        event.stamp(hub.log.epoch, after + 1)
+        return [event, *hub.log.read(channels, hub.log.evicted_to)]
+
+    monkeypatch.setattr(MemoryBackend, "history", history)
+    await evict()
+    monkeypatch.setattr(catching_up, "ADDRESS_MAX_BYTES", 9_000_000)  # such an event counts twice its length
+    assert await missed("8.8.8.8", beyond_the_log) == ["connected", ""]
+    assert await missed("8.8.8.8", beyond_the_log) == ["connected", ""]
+    assert await missed("8.8.8.8", beyond_the_log) == ["goodbye", "replay_limit"]
+    assert await missed("9.9.9.9", beyond_the_log) == ["connected", ""], "another address has its own"
 
 
 def test_a_budget_begins_anew_with_each_minute_and_forgets() -> None:
