@@ -73,7 +73,10 @@ class History:
         self, session: Session, epoch: str, channels: tuple[str, ...], after: int, until: int
     ) -> list[Event] | None:
         keys = sorted(set(map(channel_key, channels)))
-        rows, has_lost = self._dialect.of_channels(session, keys, after, until, REPLAY_EVENTS + 1)
+        found = self._dialect.of_channels(session, keys, after, until, REPLAY_EVENTS + 1, REPLAY_BYTES)
+        if found is None:
+            return None
+        rows, has_lost = found
         if has_lost or len(rows) > REPLAY_EVENTS or sum(len(row.body) for row in rows) > REPLAY_BYTES:
             return None
         status = self._dialect.status(session)

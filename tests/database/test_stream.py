@@ -125,6 +125,38 @@ async def test_what_has_left_the_log_is_read_by_its_channels(make: Make, monkeyp
     await until(lambda: not backend.thread.history._answers)
 
 
+async def test_what_is_too_much_to_be_replayed_is_not_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_bytes: list[int] = []
+    query = Session.query
+
+    def noted_query(self: Session, *args: Any) -> list[Any]:
+        rows = query(self, *args)
+        read_bytes.extend(len(value) for each in rows for value in each if isinstance(value, (bytes, memoryview)))
+        return rows
+
+    many = [f"m{number}" for number in range(40)]
+    monkeypatch.setattr(history, "REPLAY_BYTES", 100_000)
+    backend = make()
+    with override_settings(SSE_LIVE={"HISTORY_EVENTS": 2}):
+        hub = await hub_of(backend)
+        await backend.apublish(event(0))
+        await until(lambda: len(hub.log) == 1)
+        first_id = hub.log.head_id
+        for number in range(20):
+            await backend.apublish(event("x" * 10_000, *(["first"] if number % 2 else ["other", "second"])))
+        await backend.apublish(event("y" * 10_000, "other", *many))
+        for number in range(3):
+            await backend.apublish(event(number, "end"))
+        await until(lambda: data_of(hub, "end")[-1:] == [2])
+        monkeypatch.setattr(Session, "query", noted_query)
+        for channel in ("first", "second"):
+            assert "event: reset" in read(await open_client(backend, hub, first_id, channel))
+        assert sum(read_bytes) < 10_000
+        # An event counts once, on however many of its channels it is heard.
+        assert data_in(read(await open_client(backend, hub, first_id, *many))) == ["y" * 10_000]
+        assert sum(read_bytes) < 20_000
+
+
 async def test_a_client_that_was_away_for_too_long_is_told(bus: str, make: Make, kind: str) -> None:
     backend = make(RETENTION_SECONDS=3600)
     hub = await hub_of(backend)

@@ -176,26 +176,31 @@ class Dialect:
         return self._rows(session, where, [key, until], limit)
 
     def of_channels(
-        self, session: Session, keys: Sequence[int], after: int, until: int, limit: int
-    ) -> tuple[list[Row], bool]:
-        """The first events of channels in that span, and whether events were lost in it."""
+        self, session: Session, keys: Sequence[int], after: int, until: int, limit: int, max_bytes: int
+    ) -> tuple[list[Row], bool] | None:
+        """The first events of channels in that span, and whether events were lost in it. None if they have more bytes:
+        the database adds them up, and sends none of them."""
         marks = ", ".join(["%s"] * (len(keys) + 1))
         parameters = [LOST_KEY, *keys, after, until, limit]
         position = self.position
-        own = session.query(
-            f"SELECT {position}, milliseconds, pending, body, channel_key FROM sse_live_event "
-            f"WHERE channel_key IN ({marks}) {self.has_position} AND {position} > %s AND {position} <= %s "
-            f"ORDER BY {position} LIMIT %s",
-            parameters,
+        own = (
+            f"FROM sse_live_event WHERE channel_key IN ({marks}) {self.has_position} "
+            f"AND {position} > %s AND {position} <= %s ORDER BY {position} LIMIT %s"
         )
-        others = session.query(
-            f"SELECT c.position, e.milliseconds, e.pending, e.body FROM sse_live_event_channel c "
-            f"JOIN sse_live_event e ON e.id = c.event_id "
-            f"WHERE c.channel_key IN ({marks}) AND c.position > %s AND c.position <= %s ORDER BY c.position LIMIT %s",
-            parameters,
+        others = (
+            f"FROM (SELECT DISTINCT event_id, position FROM sse_live_event_channel WHERE channel_key IN ({marks}) "
+            f"AND position > %s AND position <= %s ORDER BY position LIMIT %s) c "
+            "JOIN sse_live_event e ON e.id = c.event_id"
         )
-        rows = {found[0]: row(found) for found in (*own, *others)}
-        return [rows[number] for number in sorted(rows)][:limit], any(found[4] == LOST_KEY for found in own)
+        for sizes in (f"SELECT LENGTH(body) AS size {own}", f"SELECT LENGTH(e.body) AS size {others}"):
+            ((size,),) = session.query(f"SELECT SUM(size) FROM ({sizes}) found", parameters)
+            if size is not None and size > max_bytes:
+                return None
+        found = session.query(f"SELECT {position}, milliseconds, pending, body, channel_key {own}", parameters)
+        has_lost = any(each[4] == LOST_KEY for each in found)
+        found += session.query(f"SELECT c.position, e.milliseconds, e.pending, e.body {others}", parameters)
+        rows = {each[0]: row(each) for each in found}
+        return [rows[number] for number in sorted(rows)][:limit], has_lost
 
     def _rows(self, session: Session, where: str, parameters: list[Any], limit: int) -> list[Row]:
         sql = f"SELECT {self.position}, milliseconds, pending, body FROM sse_live_event WHERE {where} LIMIT {limit}"
