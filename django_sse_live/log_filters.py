@@ -1,4 +1,4 @@
-"""HideTokens: a logging filter for the access logs of servers, whose lines show the url of a stream with its token and
+"""HideTokens: a logging filter for the logs of servers, whose lines show the url of a stream with its token and
 its ticket."""
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ class HideTokens(logging.Filter):
         "disable_existing_loggers": False,
         "filters": {"hide_tokens": {"()": "django_sse_live.log_filters.HideTokens"}},
         "handlers": {"console": {"class": "logging.StreamHandler"}},
-        "loggers": {"uvicorn.access": {"handlers": ["console"], "filters": ["hide_tokens"], "propagate": False}},
+        "loggers": {
+            "uvicorn.access": {"handlers": ["console"], "filters": ["hide_tokens"], "propagate": False},
+            # Uvicorn writes of each WebSocket here, with its url.
+            "uvicorn.error": {"handlers": ["console"], "filters": ["hide_tokens"], "propagate": False},
+        },
     }
     """
 

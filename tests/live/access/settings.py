@@ -8,5 +8,8 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGGING = {
     **LOGGING,  # noqa: F405
     "filters": {"hide_tokens": {"()": "django_sse_live.log_filters.HideTokens"}},
-    "loggers": {"uvicorn.access": {"handlers": ["stderr"], "filters": ["hide_tokens"], "propagate": False}},
+    "loggers": {
+        "uvicorn.access": {"handlers": ["stderr"], "filters": ["hide_tokens"], "propagate": False},
+        "uvicorn.error": {"handlers": ["stderr"], "filters": ["hide_tokens"], "propagate": False},
+    },
 }

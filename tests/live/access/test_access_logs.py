@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.live.harness import until
+from tests.live.harness.sockets import Socket
 
 REQUEST = "/ticks/?token=s3cret~token"
 
@@ -17,9 +18,19 @@ async def test_uvicorns_shows_them_unless_the_filter_hides_them(start_server: An
     for server in (shown, hidden):
         await server.request("HEAD", REQUEST)
         await until(lambda server=server: server.count("HEAD /ticks/"))
-    assert shown.count("s3cret")
+        await (await Socket.open(server, REQUEST)).close()
+        await until(lambda server=server: server.count('"WebSocket /ticks/'))
+    assert shown.count("s3cret") == 2
     assert not hidden.count("s3cret")
-    assert hidden.count("token=…")
+    assert hidden.count("token=…") == 2
+
+
+async def test_uvicorn_writes_of_websockets_without_an_access_log_too(start_server: Any) -> None:
+    server = await start_server("uvicorn", arguments="--no-access-log")
+    await server.request("HEAD", REQUEST)
+    await (await Socket.open(server, REQUEST)).close()
+    await until(lambda: server.count('"WebSocket /ticks/'))
+    assert server.count("s3cret") == 1, "docs/security.md says otherwise"
 
 
 @pytest.mark.parametrize(
@@ -29,5 +40,6 @@ async def test_uvicorns_shows_them_unless_the_filter_hides_them(start_server: An
 async def test_the_others_do_not_with_these_options(start_server: Any, name: str, arguments: str) -> None:
     server = await start_server(name, arguments=arguments)
     await server.request("HEAD", REQUEST)
+    await (await Socket.open(server, REQUEST)).close()
     await server.stop()
     assert not server.count("s3cret")
