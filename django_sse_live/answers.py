@@ -40,8 +40,9 @@ class Answers(Protocol):
 
     is_local: bool  # nothing is waited for, so no thread is needed; and no lease
 
-    def begin(self, key: str, digest: str) -> Found | None:
-        """None: it is known nowhere, and is the caller's to run from now on."""
+    def begin(self, key: str, digest: str, earlier: str | None = None) -> Found | None:
+        """None: it is known nowhere, and is the caller's to run from now on. ``earlier``: another key that it may be
+        known by."""
 
     def renew(self, key: str) -> None:
         """It is still running. To be called every RENEW_SECONDS."""
@@ -58,21 +59,25 @@ class CacheAnswers:
         self._cache = caches[alias]
         self._run = secrets.token_hex(8)  # of this one message: an object is made for each
 
-    def begin(self, key: str, digest: str) -> Found | None:
+    def begin(self, key: str, digest: str, earlier: str | None = None) -> Found | None:
+        if earlier is not None and (entry := self._cache.get(_entry(earlier))) is not None:
+            return self._found(earlier, entry)
         # The lease first: a message without one is given up for good.
         self._cache.set(_lease(key, self._run), 1, LEASE_SECONDS)
         for _ in range(2):  # the entry may lapse between the two questions
             if self._cache.add(_entry(key), {"digest": digest, "run": self._run}, ANSWER_KEPT_SECONDS):
                 return None
-            entry: dict[str, Any] | None = self._cache.get(_entry(key))
-            if entry is not None:
-                if "answer" in entry:
-                    status, text = entry["answer"]
-                    return Found(entry["digest"], (status, text))
-                if entry["run"] == self._run:
+            if (entry := self._cache.get(_entry(key))) is not None:
+                if entry.get("run") == self._run:
                     return None  # the cache's client got no answer, and has sent it again
-                return Found(entry["digest"], is_running=self._cache.get(_lease(key, entry["run"])) is not None)
+                return self._found(key, entry)
         raise AnswersUnavailable("It neither adds an entry nor has one: it drops what it is given.")
+
+    def _found(self, key: str, entry: dict[str, Any]) -> Found:
+        if "answer" in entry:
+            status, text = entry["answer"]
+            return Found(entry["digest"], (status, text))
+        return Found(entry["digest"], is_running=self._cache.get(_lease(key, entry["run"])) is not None)
 
     def renew(self, key: str) -> None:
         self._cache.set(_lease(key, self._run), 1, LEASE_SECONDS)
@@ -101,13 +106,14 @@ class TableAnswers:
         self._answered: OrderedDict[str, tuple[float, Found]] = OrderedDict()  # the oldest first
         self._bytes = 0
 
-    def begin(self, key: str, digest: str) -> Found | None:
+    def begin(self, key: str, digest: str, earlier: str | None = None) -> Found | None:
         with self._lock:
             self._forget()
-            if key in self._running:
-                return Found(self._running[key], is_running=True)
-            if key in self._answered:
-                return self._answered[key][1]
+            for known in (key, earlier or key):
+                if known in self._running:
+                    return Found(self._running[known], is_running=True)
+                if known in self._answered:
+                    return self._answered[known][1]
             self._running[key] = digest
             return None
 

@@ -149,6 +149,7 @@ class _Exchange:
         self.client_id = client_id if client_id is not None else str(data.get("client_id") or "")[:64] or None
         self.sent_as: Any = data.get("as")
         self.namespace = ""
+        self.has_session = False  # the sender is nobody, with a session
 
     async def run(self, namespace: str) -> Answer:
         self.namespace = namespace
@@ -169,8 +170,9 @@ class _Exchange:
             key = await self._check(namespace, address)
             sender = address, key
             entry, digest = self._entry(key)
-            if entry in parts.posted:  # it must not wait in line behind itself
-                return self._known(Found(parts.posted[entry], is_running=True), digest)
+            for sent in (entry, self._earlier):
+                if sent in parts.posted:  # it must not wait in line behind itself
+                    return self._known(Found(parts.posted[sent], is_running=True), digest)
             handoff = handoff_of(self.request)
             has_tenants = live_settings().namespace is not None  # the thread is kept: release_waiting_thread()
             if has_tenants or (handoff is not None and handoff.is_in_line and parts.line.is_free(*sender)):
@@ -193,6 +195,11 @@ class _Exchange:
         entry = scope_name(self.namespace, f"{key}\n{self.id}")
         return sha256(entry.encode()).hexdigest(), sha256(said.encode()).hexdigest()
 
+    @property
+    def _earlier(self) -> str | None:
+        """Its key if it was sent before the sender had a session: another page may have begun one since."""
+        return self._entry("")[0] if self.has_session else None
+
     async def _check(self, namespace: str, address: str) -> str:
         """Check that the sender may send this. Returns the sender's key."""
         user, fixed = await self.view.identify(self.request)
@@ -211,6 +218,7 @@ class _Exchange:
             key = f"user:{pk}"
         else:
             session = await _session_key(self.request)
+            self.has_session = session is not None
             key = f"session:{session}" if session else ""
         key = scope_name(namespace, key) if key else ""
         process_part(MessageRate).take(key or f"address:{address}")
@@ -221,7 +229,7 @@ class _Exchange:
         store = _answers()
         entry, digest = self._entry(key)
         try:
-            found = await _ask(store, store.begin, entry, digest)
+            found = await _ask(store, store.begin, entry, digest, self._earlier)
         except Exception as error:
             logger.error("The store of answers does not say whether a message has run: %r", error)
             raise Refused(

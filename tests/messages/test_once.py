@@ -134,6 +134,27 @@ async def test_ids_of_two_users_are_two_messages(
     assert ran == ["ada", "grace"]
 
 
+async def test_a_visitor_who_has_a_session_by_now_has_not_sent_another_message(
+    sender: Sender, store: str, handle: Any, transactional_db: None
+) -> None:
+    ran: list[Any] = []
+
+    @handle("comment")
+    def comment(message: Message) -> int:
+        ran.append(message.data)
+        return len(ran)
+
+    assert (await sender.send("comment", "a", id=ID))[1]["data"] == 1
+    session = await sender.asession()  # the next page has put something into a basket
+    session["basket"] = [7]
+    await session.asave()
+    assert (await sender.send("comment", "a", id=ID))[1]["data"] == 1
+    assert (await sender.send("comment", "b", id=ID))[1]["error"] == "other_body"
+    assert (await sender.send("comment", "b", id="b" * 32))[1]["data"] == 2
+    assert (await sender.send("comment", "b", id="b" * 32))[1]["data"] == 2
+    assert ran == ["a", "b"]
+
+
 async def test_a_session_cookie_that_is_nobodys_makes_no_other_message(
     store: str, ran: list[Any], transactional_db: None
 ) -> None:
