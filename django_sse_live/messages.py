@@ -6,7 +6,7 @@ Knows nothing of how a message came, of hubs, or of what keeps it from running t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -49,7 +49,8 @@ class MessageHandlers:
 
         What it returns is the answer: JSON, at most 64 KiB. PermissionDenied is a 403; ValidationError and ValueError a
         400 with their text; Http404 a 404; every other exception a 500, which is logged and of which the browser is
-        told nothing. A sync handler runs in a transaction of each database with ATOMIC_REQUESTS.
+        told nothing. A sync handler runs in a transaction of each database with ATOMIC_REQUESTS, unless
+        ``transaction.non_atomic_requests`` says otherwise of it.
 
         ``channel``: an fnmatchcase pattern of the channels that it is for, such as ``"room.*"``; without one it takes
         messages on every channel that their sender may hear, and those that name none. Of several handlers that
@@ -112,8 +113,9 @@ async def call_handler(handler: Callable[..., Any], *args: Any) -> Any:
 
 
 def _call_atomic(handler: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    without: Container[str] = getattr(handler, "_non_atomic_requests", ())  # of transaction.non_atomic_requests
     with ExitStack() as blocks:
         for alias, database in connections.settings.items():
-            if database["ATOMIC_REQUESTS"]:
+            if database["ATOMIC_REQUESTS"] and alias not in without:
                 blocks.enter_context(transaction.atomic(using=alias))
         return handler(*args)

@@ -177,6 +177,14 @@ def test_the_model_of_a_database_cache() -> None:
     )
 
 
+def test_django_the_mark_of_non_atomic_requests() -> None:
+    marked: Any = transaction.non_atomic_requests(using="other")(lambda: None)
+    assert "other" in getattr(marked, "_non_atomic_requests", ()), (
+        "transaction.non_atomic_requests no longer marks a function by _non_atomic_requests: messages.py begins a "
+        "transaction for handlers that want none."
+    )
+
+
 @pytest.mark.django_db(transaction=True)
 def test_django_run_on_commit() -> None:
     def end(fails: bool) -> tuple[object, int]:
@@ -325,6 +333,7 @@ def test_a_cursor_of_the_drivers_in_a_transaction_of_djangos() -> None:
         "channel.write()",
         "_from_testcase",
         "cache_model_class",
+        "_non_atomic_requests",
         "make_cursor()",
         "create_cursor()",
         "context_to_thread_executor",

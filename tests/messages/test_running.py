@@ -12,7 +12,7 @@ import pytest
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test import AsyncRequestFactory, Client
 
 from django_sse_live import Message, broadcast
@@ -50,6 +50,23 @@ async def test_a_sync_handler_runs_in_a_transaction_where_requests_do(
     assert (await sender.send("sync"))[1]["data"] is True
     assert (await sender.send("fails"))[0] == 400
     assert not await User.objects.filter(username="undone").aexists()
+
+
+async def test_but_in_none_where_the_handler_asks_for_none_as_a_view_does(
+    sender: Sender, handle: Any, transactional_db: None, atomic_requests: None
+) -> None:
+    @handle("sync")
+    @transaction.non_atomic_requests
+    def look(message: Message) -> bool:
+        return connection.in_atomic_block
+
+    @handle("another's")
+    @transaction.non_atomic_requests(using="other")
+    def look_at_default(message: Message) -> bool:
+        return connection.in_atomic_block
+
+    assert (await sender.send("sync"))[1]["data"] is False
+    assert (await sender.send("another's"))[1]["data"] is True
 
 
 async def test_and_in_none_where_they_do_not(sender: Sender, handle: Any, transactional_db: None) -> None:
