@@ -22,6 +22,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from .callables import takes
+
 SECRET_MIN_LENGTH = 16
 MEMORY_BACKEND = "django_sse_live.backends.memory.MemoryBackend"
 
@@ -96,11 +98,13 @@ def _imported(place: str, value: Any) -> Any:
         raise ImproperlyConfigured(f"{place} is {value!r}, which cannot be imported: {error}") from error
 
 
-def _callable(signature: str) -> Callable[[str, Any], Callable[..., Any] | None]:
+def _callable(*arguments: str, returns: str) -> Callable[[str, Any], Callable[..., Any] | None]:
+    wanted = f'None, a callable ({", ".join(arguments)}) -> {returns}, or its dotted path "app.module.function"'
+
     def check(place: str, value: Any) -> Callable[..., Any] | None:
         value = _imported(place, value)
-        if value is not None and not callable(value):
-            raise refuse(place, value, f'None, a callable {signature}, or its dotted path "app.module.function"')
+        if value is not None and not (callable(value) and takes(value, *arguments)):
+            raise refuse(place, value, wanted)
         return value  # type: ignore[no-any-return]
 
     return check
@@ -194,9 +198,9 @@ class LiveSettings:
     # fnmatchcase patterns of channels that anyone may name in ?channel=
     public_channels: tuple[str, ...] = _setting((), _strings("news"))
     # (request, channel) -> bool, sync or async; a dotted path is imported
-    authorize: Callable[..., Any] | None = _setting(None, _callable("(request, channel) -> bool"))
+    authorize: Callable[..., Any] | None = _setting(None, _callable("request", "channel", returns="bool"))
     # (request, or None where something is published) -> str: the tenant; a dotted path is imported
-    namespace: Callable[..., Any] | None = _setting(None, _callable("(request or None) -> str"))
+    namespace: Callable[..., Any] | None = _setting(None, _callable("request or None", returns="str"))
     # with NAMESPACE: a primary key is the same user in every namespace, for limits, disconnects and revocations
     shared_users: bool = _setting(False, truth)
     token_max_age_seconds: float = _setting(86_400, number(1))  # life of a signed subscription

@@ -15,6 +15,7 @@ from django.db.models.manager import BaseManager
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 
+from .callables import signature_of
 from .conf import live_settings
 from .live_models import LiveModel
 from .model_broadcasts import live_model
@@ -81,7 +82,9 @@ def _why_not_called(attribute: Any) -> str | None:
         return None
     if getattr(attribute, "alters_data", False):  # as Django's templates have it
         return "it is a method that changes the row"
-    _self, *arguments = inspect.signature(attribute).parameters.values()
+    signature = signature_of(attribute)
+    assert signature is not None
+    _self, *arguments = signature.parameters.values()
     needed = [
         argument.name
         for argument in arguments

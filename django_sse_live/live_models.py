@@ -14,6 +14,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, QuerySet
 from django.db.models.fields.files import FieldFile
 
+from .callables import check_sync
 from .conf import live_settings
 from .events import validate_channels
 from .patches import PATCH_TYPE, root_elements, validate_target
@@ -197,6 +198,24 @@ class LiveModel:
         )
 
 
+def check_sources(model: type[Model], channel: object, fields: object, payload: object) -> None:
+    """TypeError or ValueError for what no save could be told with."""
+    who = f"@live_model on {model.__name__}"
+    if fields is not None and payload is not None:
+        raise TypeError(f"{who} has both fields and payload; one of them says what to send.")
+    if isinstance(fields, str):
+        raise TypeError(f'fields must be a list of names, such as ["{fields}"], not a str.')
+    if payload is not None:
+        check_sync(f"{who}: payload", payload, "instance", "action")
+    if callable(channel):
+        check_sync(f"{who}: channel", channel, "instance")
+        return
+    try:
+        validate_channels(channel)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{who}: {error}") from None
+
+
 def check_patches(
     model: type[Model],
     template: object,
@@ -212,16 +231,22 @@ def check_patches(
         raise ValueError(f"{who}: insert is {insert!r}; it must be one of {choices}, or None for not at all.")
     if template is not None and not isinstance(template, str):
         raise TypeError(f"{who}: template must be the name of a template, not {template.__class__.__name__}.")
-    if target is not None and not callable(target):
+    if callable(target):
+        check_sync(f"{who}: target", target, "instance")
+    elif target is not None:
         try:
             validate_target(target)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{who}: {error}") from None
     if element_id is not None and (not isinstance(element_id, str) or element_id.split() != [element_id]):
         raise ValueError(f'{who}: element_id is {element_id!r}; it must be a word that ids begin with, such as "side".')
-    if context is not None and not callable(context) and not isinstance(context, Mapping):
+    if callable(context):
+        check_sync(f"{who}: context", context, "instance")
+    elif context is not None and not isinstance(context, Mapping):
         raise TypeError(f"{who}: context must be a dict, or a callable that gives one for an instance.")
-    if queryset is not None and not callable(queryset) and not isinstance(queryset, QuerySet):
+    if callable(queryset):
+        check_sync(f"{who}: queryset", queryset)
+    elif queryset is not None and not isinstance(queryset, QuerySet):
         raise TypeError(
             f"{who}: queryset must be a callable such as lambda: {model.__name__}.objects.select_related(…)."
         )

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.http import HttpRequest
 
+from .callables import takes
 from .events import validate_name, validate_type
 
 _WILDCARD: Final = re.compile(r"[*?\[]")
@@ -55,13 +56,18 @@ class MessageHandlers:
         ``channel``: an fnmatchcase pattern of the channels that it is for, such as ``"room.*"``; without one it takes
         messages on every channel that their sender may hear, and those that name none. Of several handlers that
         with the channel's own name answers, else that with the longest pattern.
-        TypeError or ValueError for a bad or reserved type or pattern; ImproperlyConfigured for a second handler.
+        TypeError or ValueError for a bad or reserved type or pattern, or for what is no function of a message;
+        ImproperlyConfigured for a second handler.
         """
+        if callable(type):
+            raise TypeError('on_message needs the type of its messages: write @on_message("typing").')
         validate_type(type)
         if channel is not None:
             validate_name("channel", channel)
 
         def decorate(handler: Handler) -> Handler:
+            if not (callable(handler) and takes(handler, "message")):
+                raise TypeError(f"on_message({type!r}) is for a function of the message, not for {handler!r}.")
             self.add(type, channel, handler)
             return handler
 

@@ -23,6 +23,7 @@ from .live_models import (
     Payload,
     TargetSource,
     check_patches,
+    check_sources,
     element_of,
 )
 from .row_events import Change
@@ -82,7 +83,7 @@ class _LiveModels:
         what goes wrong is logged. So is a save under ``transaction.set_autocommit(False)`` and outside ``atomic()``,
         whose commit nobody is told of: nothing is sent.
         TypeError or ValueError for what cannot be: an abstract model, ``fields`` beside ``payload``, an unknown
-        ``insert``.
+        ``insert``, a function that is async or takes other arguments.
         """
 
         bare: Any = channel
@@ -121,12 +122,10 @@ class _LiveModels:
             raise TypeError(f"@live_model goes on a model class, not on {model!r}. Write @live_model(channel=…).")
         if model._meta.abstract:
             raise TypeError(f"{model.__name__} is abstract and is never saved: put @live_model on its concrete models.")
-        if fields is not None and payload is not None:
-            raise TypeError(
-                f"@live_model on {model.__name__} has both fields and payload; one of them says what to send."
-            )
-        if isinstance(fields, str):
-            raise TypeError(f'fields must be a list of names, such as ["{fields}"], not a str.')
+        if not (isinstance(channel, str) or callable(channel)) and isinstance(channel, Iterable):
+            channel = tuple(channel)  # one that could be read once only
+        check_sources(model, channel, fields, payload)
+        fields = None if fields is None else tuple(fields)
         check_patches(model, template, target, insert, element_id, context, queryset)
         name = model._meta.model_name
         given = {"created": created, "updated": updated, "deleted": deleted}
@@ -178,10 +177,13 @@ class _LiveModels:
         ``instances``: one, or several.
         ``action``: ``"created"``, ``"updated"`` or ``"deleted"``.
         ``using``: the database whose commit is awaited, by default the one that each instance would be saved to.
-        ValueError for an unknown action, or an instance of a model that is not live.
+        ValueError for an unknown action, or an instance of a model that is not live; TypeError for a class.
         """
         if action not in ACTIONS:
             raise ValueError(f"action is {action!r}; it must be one of {', '.join(map(repr, ACTIONS))}.")
+        if isinstance(instances, type):
+            every = f"{instances.__name__}.objects.all()"
+            raise TypeError(f"live_model.broadcast() takes instances, not a class: {every} is all of them.")
         given = [instances] if isinstance(instances, Model) else list(instances)
         rows_of: dict[str, Rows] = {}
         prepared = []

@@ -49,7 +49,9 @@ def test_override_settings_works_and_ends() -> None:
         ("PUBLIC_CHANNELS", [7]),
         ("AUTHORIZE", 7),
         ("AUTHORIZE", "no.such.function"),
+        ("AUTHORIZE", lambda request: True),
         ("NAMESPACE", 7),
+        ("NAMESPACE", lambda: "a"),
         ("SHARED_USERS", 1),
         ("HEARTBEAT_MIN_SECONDS", 121),  # more than HEARTBEAT_MAX_SECONDS
         ("JSON_ENCODER", "django.http.HttpResponse"),

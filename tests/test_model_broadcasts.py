@@ -38,6 +38,9 @@ def types(broadcasts: list[CapturedBroadcast]) -> list[str]:
     return [broadcast.type for broadcast in broadcasts]
 
 
+async def a_coroutine_function(instance: Any) -> None: ...
+
+
 @pytest.fixture
 def without_autocommit(transactional_db: None) -> Iterator[None]:
     transaction.set_autocommit(False)
@@ -366,11 +369,35 @@ class TestRegistration:
             ({"fields": "id"}, r'such as \["id"\]'),
             ({"created": "heartbeat"}, "reserved"),
             ({"created": "a\nb"}, "control characters"),
+            ({"channel": None}, "Unheard: The channel must be a str"),
+            ({"channel": []}, "Unheard: .*at least one channel"),
+            ({"channel": "a, b"}, "Unheard: .*reads like several"),
+            ({"channel": lambda: "a"}, r"Unheard: channel must be a function \(instance\); this one takes \(\)"),
+            ({"channel": a_coroutine_function}, r"channel must be a sync function \(instance\)"),
+            ({"payload": "text"}, r"payload must be a function \(instance, action\), not str"),
+            ({"payload": lambda instance: None}, r"payload must be a function \(instance, action\); .* \(instance\)"),
+            ({"payload": a_coroutine_function}, "payload must be a sync function"),
         ],
     )
     def test_what_cannot_be_is_refused_at_once(self, options: dict[str, Any], message: str) -> None:
+        registered = len(live_model.registrations)
         with pytest.raises((TypeError, ValueError), match=message):
-            live_model("a", **options)(Unheard)
+            live_model(**{"channel": "a", **options})(Unheard)
+        assert len(live_model.registrations) == registered
+
+    def test_what_can_be_read_once_only_holds_for_every_save(self) -> None:
+        live_model.register(Unheard, (name for name in ("a", "b")), fields=(name for name in ["id"]))  # type: ignore[arg-type]
+        try:
+            with capture_broadcasts() as broadcasts:
+                Unheard.objects.create()
+                Unheard.objects.create()
+            assert [(each.channels, list(each.data)) for each in broadcasts] == [(("a", "b"), ["id"])] * 2
+        finally:
+            live_model.unregister(Unheard)
+
+    def test_a_class_is_not_broadcast(self) -> None:
+        with pytest.raises(TypeError, match=r"not a class: Note\.objects\.all\(\) is all of them"):
+            live_model.broadcast(Note, "created")  # type: ignore[arg-type]
 
     def test_a_decorator_without_its_parentheses_is_told_so(self) -> None:
         with pytest.raises(TypeError, match=r"live_model\(channel="):

@@ -33,6 +33,7 @@ from typing import Any, Final
 from django.core.exceptions import ImproperlyConfigured
 
 from ..backends import get_backend
+from ..callables import takes
 from ..hub.registry import process_part
 from ..identity import user_pk
 from ..namespaces import current_namespace, use_namespace
@@ -74,8 +75,8 @@ def start_job(
     no thread, or in a transaction of the database that holds the cache; and the cache's own errors. No job runs then.
     """
     record = _record(owner, key, ttl_seconds, cancel_when_alone_seconds)
-    if run is not None and not callable(run):
-        raise TypeError(f"run is {run!r}; it must be a function of the job.")
+    if run is not None and not (callable(run) and takes(run, "job")):
+        raise TypeError(f"run is {run!r}; it must be a function of the job. Give it more with functools.partial().")
     running = process_part(Running)
     if run is not None:
         running.reserve()
@@ -119,10 +120,13 @@ async def astart_job(
 def find_job(id: str | None = None, *, owner: Any = None, key: str | None = None) -> Job | None:
     """Find a job by its id, or the newest of an owner and key, in any state. None if none is known any more.
 
-    It checks no permission: the view that shows the job does. Raises ValueError without an id or a key.
+    It checks no permission: the view that shows the job does. Raises ValueError without an id or a key, TypeError for
+    an id that is no str.
     """
     if (id is None) == (key is None):
         raise ValueError('find_job() needs an id, or a key: find_job(job_id), find_job(owner=user, key="import:7").')
+    if id is not None and not isinstance(id, str):
+        raise TypeError(f"The id of a job is a str, such as job.id, not {type(id).__name__}: {id!r}.")
     store = job_store()
     if key is not None:
         id = store.current(key_digest(current_namespace(), _owner_pk(owner), _checked_key(key)))

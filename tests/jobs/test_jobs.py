@@ -6,6 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -131,10 +132,14 @@ def test_bad_arguments_begin_nothing(arguments: dict[str, Any], error: str) -> N
     assert not cache._cache  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="run"):
         start_job(run="f")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a function of the job"):
+        start_job(run=lambda: None)  # type: ignore[arg-type,misc]
     with pytest.raises(TypeError, match="key"):
         start_job(key=7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="an id, or a key"):
         find_job()
+    with pytest.raises(TypeError, match=r"such as job\.id, not UUID"):
+        find_job(uuid4())  # type: ignore[arg-type]
 
 
 def test_a_cache_that_cannot_hold_jobs_says_so(settings: Any, caplog: pytest.LogCaptureFixture) -> None:

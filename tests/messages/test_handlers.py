@@ -98,6 +98,18 @@ def test_two_handlers_of_one_message_are_refused(handle: Any) -> None:
         handle("typing", "room.*")(repr)
 
 
+def test_a_decorator_without_its_parentheses_is_told_so() -> None:
+    with pytest.raises(TypeError, match=r'write @on_message\("typing"\)'):
+        on_message(len)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("handler", [7, lambda: None, lambda message, channel: None])
+def test_what_does_not_take_a_message_is_no_handler(handler: Any) -> None:
+    with pytest.raises(TypeError, match=r"on_message\('typing'\) is for a function of the message"):
+        on_message("typing")(handler)
+    assert on_message.find("typing", None) is None
+
+
 @pytest.mark.parametrize("type", ["answer", "connected", "sse.anything", "", "a\nb"])
 def test_reserved_and_malformed_types_cannot_be_handled(type: str) -> None:
     with pytest.raises(ValueError):
