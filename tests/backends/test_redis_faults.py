@@ -6,9 +6,12 @@ import asyncio
 import json
 import logging
 import secrets
+import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +121,39 @@ def test_tls_is_for_the_sentinels_too() -> None:
     assert sentinel.connection_pool.connection_class is redis_py.SSLConnection
     options = sentinel.connection_pool.connection_kwargs
     assert (options["ssl_ca_certs"], options["username"]) == ("/ca.pem", "u")
+
+
+async def test_a_sentinel_that_is_silent_is_waited_for_once(make: Make, redis: RedisProcess) -> None:
+    """Its machine is gone, and nothing refuses the connection."""
+    watching = RedisProcess()
+    config = Path(watching.directory.name, "sentinel.conf")
+    config.write_text(  # noqa: ASYNC240
+        f"port {watching.port}\nbind 127.0.0.1\nsentinel monitor live 127.0.0.1 {redis.port} 1\n"
+    )
+    watching._arguments = [str(config), "--sentinel"]
+    with watching, socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{watching.port}"
+        server = RedisServer(f"redis+sentinel://{hosts}/live", "key")
+        asked = [server.address(), server.address(), await server.aaddress()]
+        assert asked == [("127.0.0.1", redis.port)] * 3
+        server = RedisServer(f"redis+sentinel://{hosts}/live", "key")
+        assert [await server.aaddress(), await server.aaddress(), server.address()] == asked
+        silent.settimeout(0)
+        for _ in range(2):
+            silent.accept()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
+async def test_sentinels_that_know_no_master_are_named_without_their_password() -> None:
+    """redis-py writes its clients into the error, in some versions with all that they were given."""
+    server = RedisServer(f"redis+sentinel://127.0.0.1:{free_port()}/live?sentinel_password=secret", "key")
+    with pytest.raises(redis_py.ConnectionError, match=r"127\.0\.0\.1:\d+ .*'live'") as error:
+        server.address()
+    with pytest.raises(redis_py.ConnectionError, match=r"127\.0\.0\.1:\d+ .*'live'") as async_error:
+        await server.aaddress()
+    for each in (error.value, async_error.value):
+        assert "<redis." not in "".join(traceback.format_exception(each))
 
 
 # What a stream no longer has

@@ -19,6 +19,8 @@ from ...conf import option_place, without_passwords
 try:
     import redis
     import redis.asyncio
+    import redis.asyncio.sentinel
+    import redis.sentinel
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.exceptions import RedisClusterException, RedisError
@@ -75,6 +77,9 @@ class RedisServer:
             self._path: str = parts.path
             port = SENTINEL_PORT if self._kind == "sentinel" else REDIS_PORT
             self._hosts: list[Address] = _read_hosts(self._where, port) if self._kind else []
+            # In the order in which they are asked: the one that answered last goes first, since each that is silent
+            # costs CONNECT_SECONDS.
+            self._sentinels: list[Address] = self._hosts
             if self._kind == "sentinel":
                 self._path, query = self._read_sentinel_url(query)
             self._query = urlencode(query)
@@ -117,7 +122,9 @@ class RedisServer:
         if self._kind == "sentinel":
             sentinel = self._sentinel(redis.Sentinel, Retry)
             try:
-                return sentinel.discover_master(self._master)  # type: ignore[no-any-return]
+                return self._ask_first_again(sentinel, sentinel.discover_master(self._master))
+            except redis.sentinel.MasterNotFoundError:
+                raise self._no_master() from None
             finally:
                 for client in sentinel.sentinels:
                     client.close()
@@ -134,7 +141,9 @@ class RedisServer:
         if self._kind == "sentinel":
             sentinel = self._sentinel(redis.asyncio.Sentinel, AsyncRetry)
             try:
-                return await sentinel.discover_master(self._master)  # type: ignore[no-any-return]
+                return self._ask_first_again(sentinel, await sentinel.discover_master(self._master))
+            except redis.asyncio.sentinel.MasterNotFoundError:
+                raise self._no_master() from None
             finally:
                 for client in sentinel.sentinels:
                     await client.aclose()
@@ -183,8 +192,19 @@ class RedisServer:
 
     def _sentinel(self, sentinel_class: Any, retry_class: Any) -> Any:
         return sentinel_class(
-            self._hosts, sentinel_kwargs={**_options(CONNECT_SECONDS, retry_class), **self._sentinel_options}
+            self._sentinels, sentinel_kwargs={**_options(CONNECT_SECONDS, retry_class), **self._sentinel_options}
         )
+
+    def _ask_first_again(self, sentinel: Any, master: Address) -> Address:
+        """``sentinel``: redis-py's object, which has put the Sentinel that answered at the top."""
+        given = sentinel.sentinels[0].connection_pool.connection_kwargs
+        answered = given["host"], given["port"]
+        self._sentinels = [answered, *(each for each in self._sentinels if each != answered)]
+        return master
+
+    def _no_master(self) -> Exception:
+        """Instead of redis-py's error, which in some versions shows the Sentinels' password."""
+        return redis.ConnectionError(f"No Sentinel of {self} answers with a master {self._master!r} that is up.")
 
     def _cluster(self, library: Any) -> Any:
         """``library``: redis or redis.asyncio."""
