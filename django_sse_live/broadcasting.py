@@ -18,7 +18,6 @@ from .backends import get_backend, publish_event
 from .conf import live_settings
 from .events import (
     DISCONNECT,
-    RESERVED_PREFIX,
     Event,
     control_event,
     plain_text,
@@ -169,7 +168,7 @@ class Publication:
         # Django before 6.1 names a callback that failed by this, and fails itself where there is none. A class's own is
         # not seen on its instances.
         self.__qualname__ = "broadcast"
-        self.is_control: bool = event.type.startswith(RESERVED_PREFIX)
+        self.is_control: bool = event.is_control
         self.enlisted: Callable[[], None] | None = None  # what Backend.enlist() gave: the event is the bus's already
         self._event = event
         self._is_done = False

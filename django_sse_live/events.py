@@ -87,6 +87,16 @@ class Event:
         return namespace_of(self.channels[0])
 
     @property
+    def is_control(self) -> bool:
+        """Whether workers tell each other by it: no client gets it."""
+        return self.type.startswith(RESERVED_PREFIX)
+
+    @property
+    def is_of_now(self) -> bool:
+        """Whether it is a presence or worker report, or deltas of jobs: worthless later."""
+        return self.type.startswith(NOW_PREFIX)
+
+    @property
     def data_bytes(self) -> int:
         """Of its data and its patch, as UTF-8."""
         return _utf8_length(self.payload) + (0 if self.patch is None else _utf8_length(self.patch))
@@ -284,7 +294,7 @@ def received_event(
     names = tuple(dict.fromkeys(channels))
     validate_channels(map(plain_name, names))  # a namespace stands in front of a name, behind a separator
     event = Event(names, name, payload, patch=patch, is_text=is_text)
-    if name.startswith(RESERVED_PREFIX) and not isinstance(event.data, dict):
+    if event.is_control and not isinstance(event.data, dict):
         raise TypeError("a control event whose data is no object")
     return event
 

@@ -71,7 +71,7 @@ def scope_channels(names: tuple[str, ...]) -> tuple[str, ...]:
 def scope_event(event: Event) -> None:
     """Give an event of the project's to the running code's namespace, unless it has one. ValueError for a channel of
     those that workers tell each other by."""
-    if event.type.startswith(RESERVED_PREFIX) or event.namespace:
+    if event.is_control or event.namespace:
         return
     for name in event.channels:
         if name.startswith(RESERVED_PREFIX):

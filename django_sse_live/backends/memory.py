@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..conf import is_test_run
-from ..events import ENDS, RESERVED_PREFIX, Event, make_position, position_milliseconds
+from ..events import ENDS, Event, make_position, position_milliseconds
 from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations
@@ -71,7 +71,7 @@ class MemoryBackend(Backend):
         # Ids do not go back with a clock that is set back.
         fresh = milliseconds > position_milliseconds(head)
         event.stamp(self._log.epoch, make_position(milliseconds, 0) if fresh else head + 1)
-        if event.type.startswith(RESERVED_PREFIX):  # existing hubs obey it; later ones need not
+        if event.is_control:  # existing hubs obey it; later ones need not
             self._log.skip_to(event.position)
             if event.type in ENDS:
                 self._revocations.revoke(event.position, event.data)

@@ -23,7 +23,7 @@ from ..backends.base import Backend, HistoryUnavailable
 from ..backends.memory import MemoryBackend
 from ..backends.outage import Outage
 from ..conf import number, option_place, refuse, truth
-from ..events import DISCONNECT, NO_STREAM_ID, NOW_PREFIX, Event
+from ..events import DISCONNECT, NO_STREAM_ID, Event
 from ..hub.hub import Hub
 from ..hub.registry import add_hub, deliver_to_hubs, running_loop
 from ..savepoints import is_in_transaction
@@ -131,7 +131,7 @@ class DatabaseBackend(Backend):
     # Publishing
 
     def enlist(self, event: Event, using: str) -> Callable[[], None] | None:
-        if using != self.alias or self._memory is not None or event.type.startswith(NOW_PREFIX):
+        if using != self.alias or self._memory is not None or event.is_of_now:
             return None
         if event.type == DISCONNECT and self._dialect.gives_positions:
             event.finish = _as_it_is  # pending as well, or its final goodbye would pass by what was saved before it
@@ -237,7 +237,7 @@ class DatabaseBackend(Backend):
 
     def _stays_in_process(self, event: Event) -> bool:
         """SQLite: presence and worker reports reach only the hubs of this process, since each would cost a write."""
-        return not self._dialect.stores_worker_events and event.type.startswith(NOW_PREFIX)
+        return not self._dialect.stores_worker_events and event.is_of_now
 
     # Reading
 

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from ..events import RESERVED_PREFIX, Event
+from ..events import Event
 from .dialects.base import Dialect, Status
 from .reader import Reader
 from .rows import NUMBER_MASK, channel_key
@@ -85,8 +85,4 @@ class History:
         heard = frozenset(channels)
         decode = self._reader.decoder.decode
         events = [event for row in rows if (event := decode(row, epoch)) is not None]
-        return [
-            event
-            for event in events
-            if not event.type.startswith(RESERVED_PREFIX) and not heard.isdisjoint(event.channels)
-        ]
+        return [event for event in events if not event.is_control and not heard.isdisjoint(event.channels)]

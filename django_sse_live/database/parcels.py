@@ -15,7 +15,7 @@ from typing import Final
 
 from django.db import DataError
 
-from ..events import CONTROL_CHANNEL, LOST_EVENTS, RESERVED_PREFIX, Event
+from ..events import CONTROL_CHANNEL, LOST_EVENTS, Event
 from .dialects.base import Dialect
 from .rows import NewRow, encode_row
 from .session import Session
@@ -34,7 +34,7 @@ class _Parcel:
     def __init__(self, event: Event, token: str) -> None:
         self.row: NewRow = encode_row(event, token)
         self.size: int = len(self.row.body)
-        self.is_control: bool = event.type.startswith(RESERVED_PREFIX)
+        self.is_control: bool = event.is_control
         self.future: Future[None] = Future()
 
     def settle(self) -> None:

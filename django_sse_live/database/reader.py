@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from ..conf import live_settings
-from ..events import ENDS, LOST_EVENTS, NOW_PREFIX, RESERVED_PREFIX, Event, format_id, make_position
+from ..events import ENDS, LOST_EVENTS, Event, format_id, make_position
 from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations, kept_milliseconds
@@ -157,7 +157,7 @@ class Reader:
         for hub in hubs:
             log = EventLog(self._epoch, floor, complete=is_complete)
             for event in events:
-                if not event.type.startswith(RESERVED_PREFIX):
+                if not event.is_control:
                     log.append(event)
                 elif event.type == LOST_EVENTS:
                     log.restart(self._epoch, event.position)
@@ -213,7 +213,7 @@ class Reader:
 
 
 def _is_obeyed(event: Event) -> bool:
-    return event.type.startswith(RESERVED_PREFIX) and not event.type.startswith(NOW_PREFIX)
+    return event.is_control and not event.is_of_now
 
 
 def _hand_to(hub: Hub, item: Event | Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from ..backends.unreadable import MALFORMED, Unreadable
-from ..events import CONTROL_CHANNEL, LOST_EVENTS, NOW_PREFIX, Event, make_position, received_event
+from ..events import CONTROL_CHANNEL, LOST_EVENTS, Event, make_position, received_event
 
 NUMBER_MASK: Final = (1 << 63) - 1  # of a position: the database's column; the bits above are the milliseconds
 
@@ -52,7 +52,7 @@ CONTROL_KEY: Final = channel_key(CONTROL_CHANNEL)
 
 def encode_row(event: Event, token: str = "") -> NewRow:
     """``token``: marks this row, where it must be found again after a broken INSERT."""
-    if event.type.startswith(NOW_PREFIX):
+    if event.is_of_now:
         keys = [NOW_KEY]
     elif event.type == LOST_EVENTS:
         keys = [LOST_KEY]

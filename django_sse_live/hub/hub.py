@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.dispatch import Signal
 
 from ..conf import live_settings
-from ..events import DISCONNECT, ENDS, LOST_EVENTS, RESERVED_PREFIX, Event, make_position
+from ..events import DISCONNECT, ENDS, LOST_EVENTS, Event, make_position
 from ..identity import plain_name
 from ..namespaces import use_namespace
 from ..signals import client_connected, client_disconnected, event_broadcast
@@ -111,7 +111,7 @@ class Hub:
         self.settle()
 
     def _receive(self, event: Event) -> Work | None:
-        if event.type.startswith(RESERVED_PREFIX):
+        if event.is_control:
             self.log.skip_to(event.position)
             return self._obey(event)
         if len(event.channels) > SLICE_CHANNELS and event.position > self.log.head:

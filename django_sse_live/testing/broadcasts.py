@@ -13,7 +13,7 @@ from django.db import connections
 from ..backends import get_backend, replace_backend
 from ..backends.base import Backend
 from ..broadcasting import Publication, publication_waits
-from ..events import RESERVED_PREFIX, Event
+from ..events import Event
 from ..hub.hub import Hub
 from ..savepoints import is_in_transaction
 
@@ -38,7 +38,7 @@ class _Capture(Backend):
         self._into = into
 
     def publish(self, event: Event) -> None:
-        if not event.type.startswith(RESERVED_PREFIX):
+        if not event.is_control:
             patch = None if event.patch is None else json.loads(event.patch)
             self._into.append(
                 CapturedBroadcast(

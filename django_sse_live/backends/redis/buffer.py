@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import Final, Literal
 
-from ...events import CONTROL_CHANNEL, LOST_EVENTS, NOW_PREFIX, RESERVED_PREFIX, Event
+from ...events import CONTROL_CHANNEL, LOST_EVENTS, Event
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -33,15 +33,6 @@ class Parcel:
         self.event: Event = event
         self.number: int = 0
         self.is_sent: bool = False
-
-    @property
-    def is_control(self) -> bool:
-        return self.event.type.startswith(RESERVED_PREFIX)
-
-    @property
-    def is_of_now(self) -> bool:
-        """Whether it is a presence or worker report, worthless later."""
-        return self.event.type.startswith(NOW_PREFIX)
 
 
 class Buffer:
@@ -77,7 +68,7 @@ class Buffer:
         """Drop the oldest event. True if nothing more can be dropped."""
         marker = self._pop() if self._parcels[0].event.type == LOST_EVENTS else None
         oldest = self._pop()
-        if oldest.is_control and len(self._kept) < KEPT_CONTROL_EVENTS_MAX:
+        if oldest.event.is_control and len(self._kept) < KEPT_CONTROL_EVENTS_MAX:
             self._kept.append(oldest)
         else:
             self._count_dropped()
@@ -88,7 +79,7 @@ class Buffer:
 
     def _drop_newest(self) -> bool:
         newest = self._pop(at_front=False)
-        if newest.is_control and len(self._parcels) < self._max_events + KEPT_CONTROL_EVENTS_MAX:
+        if newest.event.is_control and len(self._parcels) < self._max_events + KEPT_CONTROL_EVENTS_MAX:
             self._append(newest)
             return True
         self._count_dropped()

@@ -12,7 +12,7 @@ from collections import deque
 from heapq import merge
 from typing import Any, Final
 
-from ...events import LOST_EVENTS, RESERVED_PREFIX, Event
+from ...events import LOST_EVENTS, Event
 from ...hub.hub import Hub
 from ..base import HistoryUnavailable
 from .entries import Decoder, Entry, read_id, write_id
@@ -235,7 +235,7 @@ class History:
         self._file(entry.event, newest=True)
 
     def _file(self, event: Event, *, newest: bool) -> None:
-        if event.type.startswith(RESERVED_PREFIX):
+        if event.is_control:
             return
         for channel in event.channels:
             events = self._channels.setdefault(channel, deque())

@@ -121,7 +121,7 @@ class Outbox:
         client = self._client
         if client is None:
             for parcel in batch:
-                if self._is_away and parcel.is_of_now:
+                if self._is_away and parcel.event.is_of_now:
                     parcel.is_sent = True  # it is worthless once Redis is back
                 else:
                     self._buffer.put(parcel)
@@ -307,9 +307,9 @@ class Outbox:
 
     def _write(self, client: Client) -> None:
         """Send the unanswered events, in order."""
-        if any(parcel.is_of_now for parcel in self._unanswered):
-            now = [parcel for parcel in self._unanswered if parcel.is_of_now]
-            self._unanswered = [parcel for parcel in self._unanswered if not parcel.is_of_now]
+        if any(parcel.event.is_of_now for parcel in self._unanswered):
+            now = [parcel for parcel in self._unanswered if parcel.event.is_of_now]
+            self._unanswered = [parcel for parcel in self._unanswered if not parcel.event.is_of_now]
             for parcel in now:  # never sent twice, whatever happens
                 parcel.is_sent = True
             self._writer.add_now(client, now)

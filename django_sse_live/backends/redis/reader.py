@@ -16,7 +16,7 @@ from typing import Any, Final
 import redis
 
 from ...conf import live_settings
-from ...events import CONTROL_CHANNEL, LOST_EVENTS, RESERVED_PREFIX, Event, format_id
+from ...events import CONTROL_CHANNEL, LOST_EVENTS, Event, format_id
 from ...hub.hub import Hub
 from ...hub.log import EventLog
 from ...hub.recent_ends import Revocations
@@ -266,7 +266,7 @@ class Reader:
             event = entry.event
             if event.type == LOST_EVENTS or what == "gap":
                 log.restart(epoch, event.position)
-            elif not event.type.startswith(RESERVED_PREFIX):
+            elif not event.is_control:
                 log.append(event)
             is_news = event.position > self._position or hub.log.epoch != epoch
             if _is_command(event) and is_news and not is_first and not seen.was_read_before(entry):
@@ -344,4 +344,4 @@ def _first_line(raw: Any) -> bytes:
 
 
 def _is_command(event: Event) -> bool:
-    return event.type.startswith(RESERVED_PREFIX) and event.type != LOST_EVENTS
+    return event.is_control and event.type != LOST_EVENTS

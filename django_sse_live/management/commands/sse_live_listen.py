@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
 from ...backends import get_backend
-from ...events import RESERVED_PREFIX, Event
+from ...events import Event
 from ...hub.hub import Hub
 from ...hub.log import EventLog
 
@@ -23,7 +23,7 @@ class Listener(Hub):
         self._out = out
 
     def deliver(self, item: Any) -> None:
-        if isinstance(item, Event) and not item.type.startswith(RESERVED_PREFIX):
+        if isinstance(item, Event) and not item.is_control:
             if any(fnmatchcase(channel, wanted) for channel in item.names for wanted in self._wanted):
                 whose = f"{item.namespace}: " if item.namespace else ""
                 self._out.write(f"{item.id}  {whose}{', '.join(item.names)}  {item.type}  {item.payload}\n")
