@@ -228,6 +228,11 @@ def position_milliseconds(position: int) -> int:
     return position >> _SEQUENCE_BITS
 
 
+def next_position(head: int, milliseconds: int) -> int:
+    """The position of an event of this time, after ``head``: positions do not go back with a clock that is set back."""
+    return make_position(milliseconds, 0) if milliseconds > position_milliseconds(head) else head + 1
+
+
 def plain_text(text: str) -> str:
     """The text itself of an enum's member, of SafeString, or of any other subclass of str: each may write itself
     differently in an f-string, in JSON, or on a bus."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..conf import is_test_run
-from ..events import ENDS, Event, make_position, position_milliseconds
+from ..events import ENDS, Event, next_position
 from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations
@@ -66,11 +66,7 @@ class MemoryBackend(Backend):
 
     def _publish_first(self) -> None:
         event = self._waiting.popleft()
-        head = self._log.head
-        milliseconds = time.time_ns() // 1_000_000
-        # Ids do not go back with a clock that is set back.
-        fresh = milliseconds > position_milliseconds(head)
-        event.stamp(self._log.epoch, make_position(milliseconds, 0) if fresh else head + 1)
+        event.stamp(self._log.epoch, next_position(self._log.head, time.time_ns() // 1_000_000))
         if event.is_control:  # existing hubs obey it; later ones need not
             self._log.skip_to(event.position)
             if event.type in ENDS:

@@ -18,7 +18,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
-from ...events import Event, make_position, position_milliseconds, received_event
+from ...events import Event, next_position, received_event
 from ...hub.hub import Hub
 from ...hub.log import EventLog
 from ..cancellation import within
@@ -239,9 +239,7 @@ class LayerListener:
             self._deliver(event)
 
     def _deliver(self, event: Event) -> None:
-        milliseconds = time.time_ns() // 1_000_000
-        fresh = milliseconds > position_milliseconds(self._position)
-        self._position = make_position(milliseconds, 0) if fresh else self._position + 1
+        self._position = next_position(self._position, time.time_ns() // 1_000_000)
         event.stamp(self._epoch, self._position)
         self._hub.deliver(event)
 

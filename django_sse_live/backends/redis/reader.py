@@ -16,7 +16,7 @@ from typing import Any, Final
 import redis
 
 from ...conf import live_settings
-from ...events import CONTROL_CHANNEL, LOST_EVENTS, Event, format_id
+from ...events import CONTROL_CHANNEL, LOST_EVENTS, Event, format_id, position_milliseconds
 from ...hub.hub import Hub
 from ...hub.log import EventLog
 from ...hub.recent_ends import Revocations
@@ -319,7 +319,7 @@ class Reader:
         last = read_id(info["last-generated-id"])
         if not self._hub.keeps_history:
             return [], last, last, False
-        oldest = (last >> 64) - int(settings.history_seconds * 1000)
+        oldest = position_milliseconds(last) - int(settings.history_seconds * 1000)
         entries: list[Any] = []  # newest first
         size, end = 0, last
         while True:
@@ -327,7 +327,8 @@ class Reader:
             for raw in chunk:
                 position = read_id(raw[0])
                 size += sum(map(len, raw[1].values()))
-                if len(entries) >= settings.history_events or size > settings.history_bytes or position >> 64 < oldest:
+                is_full = len(entries) >= settings.history_events or size > settings.history_bytes
+                if is_full or position_milliseconds(position) < oldest:
                     return entries[::-1], position, last, False
                 entries.append(raw)
             if len(chunk) < READ_ENTRIES:
