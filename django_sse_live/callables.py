@@ -1,14 +1,20 @@
-"""Whether a function of the project takes what it will be called with.
+"""The project's functions: whether one takes what it will be called with, and how a coroutine calls it.
 
-Asked where the function is given: a mistake is told there and then, not at the first save or message.
+The first is asked where the function is given: a mistake is told there and then, not at the first save or message.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Iterator
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+Result = TypeVar("Result")
 
 _OPTIONS: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
@@ -16,6 +22,10 @@ if sys.version_info >= (3, 14):
 
     # An annotation may name what is imported for type checkers alone, or is defined further below.
     _OPTIONS["annotation_format"] = Format.FORWARDREF
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
@@ -42,7 +52,37 @@ def check_sync(place: str, function: Any, *arguments: str) -> None:
     wanted = f"({', '.join(arguments)})"
     if not callable(function):
         raise TypeError(f"{place} must be a function {wanted}, not {type(function).__name__}.")
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+    if is_async(function):
         raise TypeError(f"{place} must be a sync function {wanted}: a save calls it, and awaits nothing.")
     if not takes(function, *arguments):
         raise TypeError(f"{place} must be a function {wanted}; this one takes {signature_of(function)}.")
+
+
+async def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call code of the project, sync or async. Sync code runs in the request's own thread."""
+    if is_async(function):
+        return await function(*args)
+    result = await sync_to_async(function)(*args)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def call_for_items(function: Callable[..., Any], *args: Any) -> Any:
+    """The same for code that returns several things. A queryset or a generator queries the database while it is
+    iterated, which is as forbidden on the loop as sync code."""
+    items = await call(function, *args)
+    if isinstance(items, AsyncIterable):  # includes querysets
+        return [item async for item in items]
+    return await sync_to_async(lambda: list(items))() if isinstance(items, Iterator) else items
+
+
+async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Run a function in a thread of asyncio's, such as one that asks a cache. The cache may be in a database: the
+    thread's connections are closed."""
+
+    def run() -> Result:
+        try:
+            return function(*arguments)
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(run)

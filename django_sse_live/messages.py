@@ -10,15 +10,13 @@ from collections.abc import Callable, Container
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final, TypeVar
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.http import HttpRequest
 
-from .callables import takes
+from .callables import call, is_async, takes
 from .events import validate_name, validate_type
 
 _WILDCARD: Final = re.compile(r"[*?\[]")
@@ -112,10 +110,7 @@ on_message: Final = MessageHandlers()
 
 async def call_handler(handler: Callable[..., Any], *args: Any) -> Any:
     """Call what is sync in the request's thread, in the transactions that ATOMIC_REQUESTS asks for."""
-    if iscoroutinefunction(handler) or iscoroutinefunction(type(handler).__call__):
-        return await handler(*args)
-    result = await sync_to_async(_call_atomic)(handler, args)
-    return await result if isawaitable(result) else result
+    return await (handler(*args) if is_async(handler) else call(_call_atomic, handler, args))
 
 
 def _call_atomic(handler: Callable[..., Any], args: tuple[Any, ...]) -> Any:

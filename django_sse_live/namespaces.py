@@ -6,13 +6,14 @@ namespace "", and no name changes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 from django.http import HttpRequest
 
+from .callables import call
 from .conf import live_settings
 from .events import RESERVED_PREFIX, Event
 from .identity import scope_name, validate_namespace
@@ -54,8 +55,8 @@ def current_namespace(request: HttpRequest | None = None) -> str:
     return validate_namespace(ask(request))
 
 
-async def request_namespace(request: HttpRequest, call: Callable[..., Awaitable[Any]]) -> str:
-    """current_namespace(request) for a coroutine: ``call`` runs project code that may be sync or async."""
+async def request_namespace(request: HttpRequest) -> str:
+    """current_namespace(request) for a coroutine, where NAMESPACE may be async too."""
     ask = live_settings().namespace
     return "" if ask is None else validate_namespace(await call(ask, request))
 

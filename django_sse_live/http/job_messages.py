@@ -9,8 +9,9 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 
 from ..backends import get_backend
+from ..callables import in_thread
 from ..events import control_event
-from ..jobs.job import Job, in_thread, read_job
+from ..jobs.job import Job, read_job
 from ..jobs.records import ASK, CHANNEL_PREFIX, STATE_MESSAGE, STOP_MESSAGE
 from ..jobs.watching import ask_here
 from ..messages import Message, on_message

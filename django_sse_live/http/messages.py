@@ -20,12 +20,12 @@ from typing import Any, Final, Protocol
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.handlers.asgi import ASGIRequest
-from django.db import connections
 from django.http import Http404, HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from ..answers import RENEW_SECONDS, Answers, CacheAnswers, Found, TableAnswers
 from ..backends import running_hub
+from ..callables import in_thread
 from ..conf import live_settings
 from ..events import RESERVED_PREFIX, validate_name
 from ..hub.failures import is_being_cancelled
@@ -40,7 +40,7 @@ from .message_line import MessageRate
 from .message_tasks import Answer, Messages, in_turn, lend, refusal
 from .refusals import Refused
 from .shutdown import stop_gracefully
-from .subscription import call, check_sender, hide_tokens
+from .subscription import check_sender, hide_tokens
 from .threads import has_request_thread, has_waiting_caller
 
 MESSAGE_MAX_BYTES: Final = 64 * 1024
@@ -115,7 +115,7 @@ async def answer_message(
     try:
         exchange = _Exchange(view, request, data, client_id)
         if namespace is None:
-            namespace = await request_namespace(request, call)
+            namespace = await request_namespace(request)
         with use_namespace(namespace):
             return await exchange.run(namespace)
     except Refused as refused:
@@ -370,15 +370,9 @@ async def _ask(store: Answers, method: Callable[..., Any], *args: Any) -> Any:
 
 
 async def _renew(store: Answers, entry: str) -> None:
-    def renew() -> None:
-        try:
-            store.renew(entry)
-        finally:
-            connections.close_all()  # in a thread of asyncio's own; a cache may be in a database
-
     while True:
         await asyncio.sleep(RENEW_SECONDS)
         try:
-            await asyncio.to_thread(renew)  # the handler may still use the request's thread
+            await in_thread(store.renew, entry)  # the handler may still use the request's thread
         except Exception as error:
             logger.warning("The lease of a running message was not renewed; it is tried again: %r", error)

@@ -5,10 +5,9 @@ Requests, tokens and settings are known here; of hubs, only the ids that clients
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final, Literal
 
 from asgiref.sync import sync_to_async
@@ -18,6 +17,7 @@ from django.utils.functional import LazyObject, SimpleLazyObject
 from django.views.decorators.debug import sensitive_variables
 
 from ..broadcasting import stream_position
+from ..callables import call
 from ..conf import live_settings
 from ..events import CONTROL_CHANNEL, RESERVED_PREFIX, parse_id, validate_name
 from ..identity import USER_PREFIX, auth_marks, user_channel, user_pk
@@ -106,23 +106,6 @@ def put_user(request: HttpRequest, user: Any) -> Any:
     request.user = user
     request.auser = auser
     return _authenticated(user)
-
-
-async def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call code of the project, sync or async. Sync code runs in the request's own thread."""
-    if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
-        return await function(*args)
-    result = await sync_to_async(function)(*args)
-    return await result if isawaitable(result) else result
-
-
-async def call_for_items(function: Callable[..., Any], *args: Any) -> Any:
-    """The same for code that returns several things. A queryset or a generator queries the database while it is
-    iterated, which is as forbidden on the loop as sync code."""
-    items = await call(function, *args)
-    if isinstance(items, AsyncIterable):  # includes querysets
-        return [item async for item in items]
-    return await sync_to_async(lambda: list(items))() if isinstance(items, Iterator) else items
 
 
 @sensitive_variables()

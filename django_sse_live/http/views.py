@@ -23,6 +23,7 @@ from django.views import View
 from django.views.decorators.debug import sensitive_variables
 
 from ..backends import running_hub
+from ..callables import call, call_for_items
 from ..conf import live_settings
 from ..events import parse_id, validate_type
 from ..hub.client_info import ClientInfo
@@ -50,8 +51,6 @@ from .subscription import (
     Subscription,
     authorize_by_setting,
     brought_id,
-    call,
-    call_for_items,
     check_fixed_channels,
     check_query,
     hide_tokens,
@@ -177,7 +176,7 @@ class EventStreamView(OpenView):
             if request.method == "POST":
                 response = await self.post(request)
             else:
-                self._namespace = await request_namespace(request, call)
+                self._namespace = await request_namespace(request)
                 with use_namespace(self._namespace):  # for what hooks broadcast and look up
                     response = await self._answer(request)
         except Refused as refused:

@@ -33,11 +33,11 @@ from typing import Any, Final
 from django.core.exceptions import ImproperlyConfigured
 
 from ..backends import get_backend
-from ..callables import takes
+from ..callables import in_thread, takes
 from ..hub.registry import process_part
 from ..identity import user_pk
 from ..namespaces import current_namespace, use_namespace
-from .job import Job, in_thread
+from .job import Job
 from .records import Found, Record, key_digest
 from .running import Locale, Running
 from .store import JobStore, job_store

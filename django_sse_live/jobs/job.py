@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from django.db import connections
-
+from ..callables import in_thread
 from ..conf import live_settings
 from ..http.tokens import sign_job
 from ..hub.registry import process_part
@@ -22,21 +20,6 @@ from .writers import Writers, publish_frames
 LABEL_MAX_CHARACTERS: Final = 200
 ERROR_MAX_CHARACTERS: Final = 2000
 RESULT_MAX_BYTES: Final = 64 * 1024
-
-Result = TypeVar("Result")
-
-
-async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Run a function that asks the cache in a thread. The cache may be in a database: the thread's connections are
-    closed."""
-
-    def call() -> Result:
-        try:
-            return function(*arguments)
-        finally:
-            connections.close_all()
-
-    return await asyncio.to_thread(call)
 
 
 async def read_job(id: str) -> Found | None:

@@ -21,11 +21,12 @@ from django.db import close_old_connections, connections
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
+from ..callables import in_thread
 from ..hub.failures import is_being_cancelled
 from ..hub.hub import Hub, hub_ended
 from ..hub.registry import open_hubs, process_part, running_loop
 from ..namespaces import use_namespace
-from .job import Job, in_thread
+from .job import Job
 from .writer import Writer
 
 logger: logging.Logger = logging.getLogger("django_sse_live")

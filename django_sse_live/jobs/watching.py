@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from ..backends import get_backend
+from ..callables import in_thread
 from ..hub.clients import Client
 from ..hub.failures import report_failure
 from ..hub.hub import Hub, hub_opened, told_frame
@@ -21,7 +22,6 @@ from ..hub.registry import open_hubs
 from ..identity import plain_name, scope_name
 from ..wire import compact_json
 from .heard import ENDS, Heard
-from .job import in_thread
 from .records import ASK, CHANNEL_PREFIX, DELTAS, FRAME, HUB_MEMBERS, Found, from_unit, job_channel
 from .store import LEASE_SECONDS, job_store
 

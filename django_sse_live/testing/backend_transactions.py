@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from django.db import connections, transaction
 
 from ..backends.base import Backend
+from ..callables import in_thread
 from ..events import Event
 from .backend_stage import BackendStage
 
@@ -37,7 +37,7 @@ class TransactionSuite(BackendStage):
             with transaction.atomic(using=alias):
                 self._enlist(backend, "last")
 
-        await self._in_thread(publish)
+        await in_thread(publish)
         await self.until(lambda: self.heard(hub)[-1:] == ["last"], lambda: self.heard(hub))
         self.assertEqual(self.heard(hub), ["committed", "last"])
 
@@ -49,7 +49,7 @@ class TransactionSuite(BackendStage):
             with transaction.atomic(using=alias):
                 backend.enlist(self.event("orphan"), alias)
 
-        await self._in_thread(publish)
+        await in_thread(publish)
         await self.until(lambda: self.heard(hub) == ["orphan"])
 
     async def test_nobody_hears_an_event_before_the_commit_and_others_do_not_wait_for_it(self) -> None:
@@ -65,7 +65,7 @@ class TransactionSuite(BackendStage):
 
         if connections[alias].vendor == "sqlite":
             self.skipTest("there is one writer")
-        slow = asyncio.ensure_future(self._in_thread(publish))
+        slow = asyncio.ensure_future(in_thread(publish))
         await asyncio.to_thread(is_open.wait, self.within_seconds)
         await backend.apublish(self.event("quick"))
         await self.until(lambda: self.heard(hub) == ["quick"])
@@ -88,7 +88,7 @@ class TransactionSuite(BackendStage):
                 self._enlist(backend, Event(("c",), "t", '"taken back"', finish=lambda event: False))
                 self._enlist(backend, "behind it")
 
-        await self._in_thread(publish)
+        await in_thread(publish)
         await self.until(lambda: self.heard(hub)[-1:] == ["behind it"], lambda: self.heard(hub))
         self.assertEqual(self.heard(hub), ["complete", "behind it"])
 
@@ -101,7 +101,7 @@ class TransactionSuite(BackendStage):
                 backend.enlist(Event(("c",), "t", '"as of the save"', finish=lambda event: True), alias)
                 self._enlist(backend, "behind it")
 
-        await self._in_thread(publish)
+        await in_thread(publish)
         await self.until(lambda: len(self.heard(hub)) == 2, lambda: self.heard(hub))
         self.assertEqual(self.heard(hub), ["as of the save", "behind it"])
 
@@ -118,12 +118,3 @@ class TransactionSuite(BackendStage):
         if after_commit is None:
             raise AssertionError("the backend has no part in the transaction")
         transaction.on_commit(after_commit, using=alias)
-
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        def run() -> None:
-            try:
-                work()
-            finally:
-                connections.close_all()
-
-        await asyncio.to_thread(run)
