@@ -17,7 +17,7 @@ from .open_view import OpenView
 from .refusals import Refused
 from .responses import no_error, refusal_response
 from .shutdown import stop_gracefully
-from .subscription import request_user
+from .users import request_user
 
 HEALTH_SECONDS: Final = 1.0  # an answer waits this long for a worker that has just started
 # Earlier releases of Django 5.2 let the cache of a whole site keep everything that is not private.

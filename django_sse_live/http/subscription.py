@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, TooManyFieldsSent
 from django.http import HttpRequest, QueryDict
-from django.utils.functional import LazyObject, SimpleLazyObject
 from django.views.decorators.debug import sensitive_variables
 
-from ..broadcasting import stream_position
 from ..callables import call
 from ..conf import live_settings
 from ..events import CONTROL_CHANNEL, RESERVED_PREFIX, parse_id, validate_name
@@ -51,61 +48,6 @@ class Subscription:
     auth: str  # auth_marks() of the user; "" without one
     claims: str  # digest of what the tokens grant; "" without any
     is_authorized: bool  # authorize() alone has granted some channel
-
-
-def page_position(request: HttpRequest) -> str:
-    """Where a page's stream begins: the position that live_application took when the request began, else the current
-    one."""
-    return getattr(handoff_of(request), "position", None) or stream_position()
-
-
-def is_lookup_of_django(user: Any) -> bool:
-    """Whether this is the lazy object of Django's AuthenticationMiddleware, for which auser() needs no thread."""
-    # vars(), since any other attribute access would make the lookup.
-    return isinstance(user, SimpleLazyObject) and (
-        getattr(vars(user).get("_setupfunc"), "__module__", None) == "django.contrib.auth.middleware"
-    )
-
-
-async def request_user(request: HttpRequest) -> Any:
-    """``request.user`` if it is authenticated, else None. A later middleware may have replaced it, for example while a
-    second factor is missing. Afterwards ``request.user`` is no longer lazy, so async code may use it."""
-    known = request.__dict__
-    if "user" not in known and hasattr(request, "auser"):
-        request.user = await request.auser()
-        return _authenticated(request.user)
-    user = getattr(request, "user", None)
-    if is_lookup_of_django(user):
-        request.user = known["_cached_user"] if "_cached_user" in known else await request.auser()
-        return _authenticated(request.user)
-    if isinstance(user, LazyObject):
-        return await sync_to_async(_authenticated)(user)
-    return _authenticated(user)
-
-
-def _authenticated(user: Any) -> Any:
-    return user if getattr(user, "is_authenticated", False) else None
-
-
-def was_looked_at(request: HttpRequest) -> bool:
-    """Whether code before the view may have looked the user up."""
-    user = request.__dict__.get("user")
-    session = getattr(request, "session", None)
-    return "_session_cache" in getattr(session, "__dict__", {}) or not (user is None or is_lookup_of_django(user))
-
-
-def put_user(request: HttpRequest, user: Any) -> Any:
-    """Set the request's user, for the hooks after get_user(). Returns it if it is authenticated, else None."""
-    from django.contrib.auth.models import AnonymousUser  # a model's module: only after all apps are loaded
-
-    async def auser() -> Any:
-        return user
-
-    if user is None:
-        user = AnonymousUser()
-    request.user = user
-    request.auser = auser
-    return _authenticated(user)
 
 
 @sensitive_variables()

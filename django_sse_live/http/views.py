@@ -56,12 +56,10 @@ from .subscription import (
     hide_tokens,
     is_final_id,
     parse_subscription,
-    put_user,
-    request_user,
-    was_looked_at,
 )
 from .threads import release_waiting_thread, renew_request_thread
 from .tickets import Ticket, target_of, ticket_for, write
+from .users import put_user, request_user, was_looked_at
 
 # Without live_application the start of the request is unknown: middleware may have looked the user up this long before
 # the view. A client that connects within this time after a disconnect_clients() is sent back in vain.

@@ -19,7 +19,7 @@ from django.utils.html import conditional_escape, escape
 from django.utils.safestring import SafeString, mark_safe
 
 from ..broadcasting import stream_position
-from ..http.subscription import page_position
+from ..http.handoff import handoff_of
 from ..http.tokens import sign_channels, sign_page
 from ..http.views import EventStreamView
 from ..identity import scope_name, user_pk
@@ -85,7 +85,7 @@ def sse_live(
         if value is not None and value not in choices:
             raise ValueError(f"{{% sse_live {name}={value!r} %}}: it can be one of {', '.join(choices)}.")
     if since is None:
-        since = stream_position() if request is None else page_position(request)
+        since = _position(request)
     is_first = _is_first_of_page(context)
     group = _group_of(request) if share else None
     page: dict[Any, Any] = context.render_context.dicts[0]
@@ -150,7 +150,7 @@ def sse_live_job(
         "src": src or reverse("sse_live:events"),
         "token": job.token if is_owner and may_stop else job.sign(may_stop=may_stop),
         # The same position as for the page's other elements: they may share one stream, which must not go back.
-        "since": stream_position() if request is None else page_position(request),
+        "since": _position(request),
         "channels": job.channel,
         "group": context.render_context.dicts[0].get(SHARED_GROUP),
         "send_token": get_token(request) if may_stop and request is not None else None,
@@ -191,6 +191,13 @@ def _has_channels(url: str) -> bool:
         return True
     has_own = view.get_channels is not EventStreamView.get_channels or view.get_user is not EventStreamView.get_user
     return has_own or bool(match.kwargs.get("channels"))
+
+
+def _position(request: HttpRequest | None) -> str:
+    """Where a page's stream begins: the position that live_application took when the request began, else the current
+    one."""
+    handoff = None if request is None else handoff_of(request)
+    return (handoff and handoff.position) or stream_position()
 
 
 def _token(channels: tuple[str, ...], request: HttpRequest | None, src: str | None) -> str | None:

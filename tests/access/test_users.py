@@ -61,7 +61,8 @@ async def test_django_s_own_user_is_looked_up_without_a_thread(
         calls.append(function)
         raise AssertionError
 
-    monkeypatch.setattr("django_sse_live.http.subscription.sync_to_async", in_a_thread)
+    for module in ("http.users", "callables"):
+        monkeypatch.setattr(f"django_sse_live.{module}.sync_to_async", in_a_thread)
     assert await channels(visitor) == [f"user:{user.pk}"]
     add_middleware(settings, "ReadsUser")
     assert await channels(visitor) == [f"user:{user.pk}"]

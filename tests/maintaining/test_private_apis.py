@@ -264,13 +264,13 @@ async def test_django_lazy_user() -> None:
     from django.contrib.sessions.backends.cache import SessionStore
     from django.test import AsyncRequestFactory
 
-    from django_sse_live.http.subscription import is_lookup_of_django
+    from django_sse_live.http.users import is_lookup_of_django
 
     request: Any = AsyncRequestFactory().get("/")
     request.session = SessionStore()
     AuthenticationMiddleware(lambda request: None).process_request(request)
     assert is_lookup_of_django(request.user), (
-        "The user of AuthenticationMiddleware is another lazy object: http/subscription.py asks each user in a thread."
+        "The user of AuthenticationMiddleware is another lazy object: http/users.py asks each user in a thread."
     )
     assert await request.auser() == AnonymousUser() and "_acached_user" in vars(request), (
         "auser() keeps its user somewhere else: http/socket_messages.py carries it on to the messages of a WebSocket."
