@@ -155,7 +155,7 @@ class _Exchange:
         self.namespace = namespace
         address = line_address(scope_of(self.request))
         if not isinstance(self.request, ASGIRequest):  # WSGI: the server bounds their number and their time
-            return await self._handle(await self._check(namespace, address))
+            return await self._handle(await self._check(address))
         hub = running_hub()
         stop_gracefully(hub)
         if hub.is_closing:
@@ -167,7 +167,7 @@ class _Exchange:
         if self.is_on_socket:
             sender = address, f"client:{self.client_id}"
         else:
-            key = await self._check(namespace, address)
+            key = await self._check(address)
             sender = address, key
             entry, digest = self._entry(key)
             for sent in (entry, self._earlier):
@@ -184,7 +184,7 @@ class _Exchange:
 
         async def work() -> Answer:
             async with lend(parts.threads) if needs_thread else nullcontext():
-                return await self._handle(await self._check(namespace, address) if key is None else key)
+                return await self._handle(await self._check(address) if key is None else key)
 
         when_done = partial(parts.posted.pop, entry, None)
         return await in_turn(hub, parts, sender, work, when_done, in_request_thread=in_request_thread)
@@ -200,15 +200,15 @@ class _Exchange:
         """Its key if it was sent before the sender had a session: another page may have begun one since."""
         return self._entry("")[0] if self.has_session else None
 
-    async def _check(self, namespace: str, address: str) -> str:
+    async def _check(self, address: str) -> str:
         """Check that the sender may send this. Returns the sender's key."""
         user, fixed = await self.view.identify(self.request)
         pk = None if user is None else user_pk(user)
-        if self.sent_as is not None and self.sent_as != as_digest(pk, namespace):
+        if self.sent_as is not None and self.sent_as != as_digest(pk, self.namespace):
             raise Refused(
                 409, "other_user", "Another user wrote this message than is logged in now: it was not handled."
             )
-        await check_sender(self.request, user, fixed, self.view.authorize, self.channel, namespace=namespace)
+        await check_sender(self.request, user, fixed, self.view.authorize, self.channel, namespace=self.namespace)
         if (self.view._is_default("receive") or self.is_reserved) and on_message.find(self.type, self.channel) is None:
             where = "" if self.channel is None else f" on {self.channel!r}"
             raise Refused(
@@ -220,7 +220,7 @@ class _Exchange:
             session = await _session_key(self.request)
             self.has_session = session is not None
             key = f"session:{session}" if session else ""
-        key = scope_name(namespace, key) if key else ""
+        key = scope_name(self.namespace, key) if key else ""
         process_part(MessageRate).take(key or f"address:{address}")
         return key
 

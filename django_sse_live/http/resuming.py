@@ -64,15 +64,15 @@ async def resume(scope: Scope) -> tuple[Client | None, Headers]:
         resumed = _admit(request, stream, hub), _headers(request)
     except BadTicket as bad:
         reason = str(bad)
-        count(lambda counts: counts.tickets_refused.update((reason,)))
-        return NOT_RESUMED
     # of the project's urlconf or settings, or of a malformed request: Django raises it again
     except Exception as error:
         logger.debug("A ticket could not be checked: %r", error)
-        count(lambda counts: counts.tickets_refused.update(("unclear",)))
-        return NOT_RESUMED
-    hub.counts.tickets += 1
-    return resumed
+        reason = "unclear"
+    else:
+        hub.counts.tickets += 1
+        return resumed
+    count(lambda counts: counts.tickets_refused.update((reason,)))
+    return NOT_RESUMED
 
 
 def _request(scope: Scope) -> ASGIRequest:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from importlib import import_module
 from io import BytesIO
 from typing import Any, Final, Protocol
 
+from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
@@ -100,10 +102,6 @@ class SocketMessages:
             store, key = self._session
             request.session = store(key)
         elif self._has_lookup:
-            from importlib import import_module
-
-            from django.conf import settings
-
             request.session = import_module(settings.SESSION_ENGINE).SessionStore()
         if self._has_lookup:
             from django.contrib.auth.middleware import AuthenticationMiddleware

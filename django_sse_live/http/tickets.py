@@ -136,10 +136,8 @@ def read(text: str) -> Brought:
 
 def _is_ours(signed: str, signature: str) -> bool:
     given = signature.encode()
-    for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-        if compare_digest(_signature(signed, secret).encode(), given):
-            return True
-    return False
+    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return any(compare_digest(_signature(signed, secret).encode(), given) for secret in secrets)
 
 
 def _signature(signed: str, secret: str | bytes) -> str:

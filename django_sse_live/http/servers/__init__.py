@@ -66,7 +66,7 @@ def flow_of(send: Any) -> Flow | None:
     if socket is not None:
         return daphne.SocketFlow(socket.transport)
     stream, protocol = hypercorn.h2_of(send)
-    return None if stream is None else hypercorn.H2Flow(stream, protocol, UNSENT_MAX_BYTES)
+    return None if stream is None else hypercorn.H2Flow(stream, protocol)
 
 
 def paced(send: Send, server_send: Any = None) -> Send:

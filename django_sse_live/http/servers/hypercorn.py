@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import Any, Final
 
+from .chunks import UNSENT_MAX_BYTES
+
 BUFFER_POLL_SECONDS: Final = 0.02
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -44,17 +46,16 @@ class H2Flow:
     """Waits for an HTTP/2 stream's buffer, which is unbounded here: its push() waits for an event that is always
     set."""
 
-    __slots__ = ("_max_bytes", "_protocol", "_stream")
+    __slots__ = ("_protocol", "_stream")
 
-    def __init__(self, stream: Any, protocol: Any, max_bytes: int) -> None:
+    def __init__(self, stream: Any, protocol: Any) -> None:
         self._stream = stream
         self._protocol = protocol
-        self._max_bytes = max_bytes
 
     async def ready(self) -> None:
         while not self._stream.closed:
             buffer = self._protocol.stream_buffers.get(self._stream.stream_id)
-            if buffer is None or len(buffer.buffer) <= self._max_bytes:
+            if buffer is None or len(buffer.buffer) <= UNSENT_MAX_BYTES:
                 break
             await asyncio.sleep(BUFFER_POLL_SECONDS)
 
