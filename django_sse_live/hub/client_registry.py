@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..conf import live_settings
 from ..identity import address_group
@@ -66,6 +67,12 @@ def _of_address(info: ClientInfo) -> str:
 
 def _what_limits_count(info: ClientInfo) -> tuple[str | None, str | None, str]:
     return _of_user(info), _of_session(info), _of_address(info)
+
+
+def _count_down(counter: Counter[Any], key: str | None) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 class ClientRegistry:
@@ -139,16 +146,11 @@ class ClientRegistry:
         if other is not None:
             del self._pairs[other]  # the other keeps their place
             for key in _what_limits_count(info):
-                self._doubled[key] -= 1
-                if not self._doubled[key]:
-                    del self._doubled[key]
+                _count_down(self._doubled, key)
         self._by_user.remove(info.user_key, client)
         self._by_session.remove(info.session, client)
         if info.address:
-            group = address_group(info.address)
-            self._per_address[group] -= 1
-            if not self._per_address[group]:
-                del self._per_address[group]
+            _count_down(self._per_address, address_group(info.address))
 
     def _predecessor(self, info: ClientInfo) -> Client | None:
         """The open client that this newcomer renews. Both must have the same user, session and address. At most two

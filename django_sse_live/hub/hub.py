@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from random import random
 from typing import Any, Final
 
@@ -381,7 +381,7 @@ class Hub:
             self.deliver(lambda: self._say_goodbye(clients))  # after the events that have come in
             self._say_if_ended()
 
-    def _say_goodbye(self, clients: list[Client]) -> Iterator[None]:
+    def _say_goodbye(self, clients: list[Client]) -> Work:
         for client in clients:
             guarded(client.end, "shutdown", retry_ms=self.retry_ms())
             yield

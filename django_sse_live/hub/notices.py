@@ -57,12 +57,12 @@ class Notices:
         self._unread = _Kind("SSE clients whose missed events were not read")
 
     def connected(self, client: Subject) -> None:
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._connected):
+        if self._may_write(self._connected):
             extra = _of(client.info)
             logger.info("SSE client connected (ID: %s). Total clients: %d", client.info.id, self._total, extra=extra)
 
     def disconnected(self, client: Subject) -> None:
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._disconnected):
+        if self._may_write(self._disconnected):
             extra = {
                 **_of(client.info),
                 "reason": client.close_reason,
@@ -72,7 +72,7 @@ class Notices:
             logger.info("SSE client disconnected (ID: %s). Total clients: %d", client.info.id, self._total, extra=extra)
 
     def broadcast(self, event: Event, count: int) -> None:
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._broadcast):
+        if self._may_write(self._broadcast):
             extra = {"event_id": event.id, "event_type": event.type, "channels": event.names, "client_count": count}
             if event.namespace:
                 extra["namespace"] = event.namespace
@@ -84,14 +84,14 @@ class Notices:
             logger.exception("The stream of SSE client %s failed.", client.info.id, extra=_of(client.info))
 
     def cut_off(self, client: Subject) -> None:
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._cut_off):
+        if self._may_write(self._cut_off):
             message = "SSE client %s has not read for %g s: its stream ends here."
             extra = {**_of(client.info), "reason": "send_timeout"}
             logger.info(message, client.info.id, live_settings().send_timeout_seconds, extra=extra)
 
     def unread(self, client: Subject, seconds: float) -> None:
         """The bus has not told in time what the client has missed."""
-        if logger.isEnabledFor(logging.INFO) and self._may_write(self._unread):
+        if self._may_write(self._unread):
             message = "What SSE client %s missed was not read in %g s."
             logger.info(message, client.info.id, seconds, extra=_of(client.info))
 
@@ -100,6 +100,8 @@ class Notices:
         return len(self._clients)
 
     def _may_write(self, kind: _Kind) -> bool:
+        if not logger.isEnabledFor(kind.level):
+            return False
         now = self._loop.time()
         if now - kind.since >= WINDOW_SECONDS:
             kind.since, kind.written = now, 0
