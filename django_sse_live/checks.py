@@ -13,6 +13,9 @@ from django.conf import settings
 from django.core import checks
 from django.core.cache import caches
 from django.core.cache.backends.db import DatabaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 
 from .backends import get_backend
@@ -126,11 +129,6 @@ def _memory_does_not_reach(because: str) -> list[checks.CheckMessage]:
     ]
 
 
-# What keeps nothing, or has no atomic add(): it asks, and then writes.
-_UNFIT_CACHES = ("django.core.cache.backends.dummy.", "django.core.cache.backends.filebased.")
-_LOCAL_CACHE = "django.core.cache.backends.locmem."
-
-
 def check_messages_cache(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
     """Whether MESSAGES_CACHE can keep a message from running twice."""
     unfit = "a cache that cannot keep a message from running twice"
@@ -158,11 +156,11 @@ def _check_cache(
     if alias is None:
         return []
     cache = caches[alias]
-    path = " ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in type(cache).__mro__)
     hint = "Use Redis, memcached or a database cache with MAX_ENTRIES raised, or None with one process."
-    if any(name in path for name in _UNFIT_CACHES):
+    # One keeps nothing; the other has no atomic add(): it asks, and then writes.
+    if isinstance(cache, (DummyCache, FileBasedCache)):
         return [checks.Error(f'SSE_LIVE["{key}"] is {alias!r}, {unfit[1]}.', hint=hint, id=f"sse_live.{unfit[0]}")]
-    if _LOCAL_CACHE in path and reaches_others:
+    if isinstance(cache, LocMemCache) and reaches_others:
         problem = f'SSE_LIVE["{key}"] is {alias!r}, a cache of one process, beside a bus for several: {local[1]}.'
         return [checks.Error(problem, hint=hint, id=f"sse_live.{local[0]}")]
     entries = int(settings.CACHES[alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))

@@ -37,7 +37,7 @@ def validate_namespace(namespace: object) -> str:
             f'SSE_LIVE["NAMESPACE"] must return a str, not {type(namespace).__name__}: {namespace!r}. '
             "Where no tenant is known, return a namespace that is nobody's, or raise LookupError."
         )
-    if len(namespace) > NAMESPACE_MAX_LENGTH or not (namespace.isprintable()):
+    if len(namespace) > NAMESPACE_MAX_LENGTH or not namespace.isprintable():
         raise ValueError(
             f"A namespace has at most {NAMESPACE_MAX_LENGTH} characters, all of them printable: {namespace[:80]!r}."
         )

@@ -28,8 +28,7 @@ def presence(channel: str) -> set[str]:
 
     ValueError for a channel that no pattern in PRESENCE_CHANNELS matches.
     """
-    _check(channel)
-    (scoped,) = scope_channels((channel,))
+    scoped = _scoped(channel)
     part = _of_this_process()
     if part is None:
         return _on_a_loop_of_its_own(scoped)
@@ -44,8 +43,7 @@ def presence(channel: str) -> set[str]:
 
 async def apresence(channel: str) -> set[str]:
     """presence() from a coroutine."""
-    _check(channel)
-    (scoped,) = scope_channels((channel,))
+    scoped = _scoped(channel)
     hub = find_hub(asyncio.get_running_loop())
     part = _of_this_process() if hub is None else hub.parts.get(Presence)
     if part is None and hub is not None:  # the setting was changed after this hub was made: in a test
@@ -91,12 +89,15 @@ async def _ask(channel: str) -> set[str]:
     return set().union(*here.values())
 
 
-def _check(channel: str) -> None:
+def _scoped(channel: str) -> str:
+    """The channel with its namespace. ValueError for one whose users are not known."""
     if not is_watched(validate_name("channel", channel)):
         raise ValueError(
             f'Who hears {channel!r} is not known: no pattern of SSE_LIVE["PRESENCE_CHANNELS"] matches it. '
             f'For example: "PRESENCE_CHANNELS": [{channel!r}].'
         )
+    (scoped,) = scope_channels((channel,))
+    return scoped
 
 
 def _add_to_hub(*, hub: Hub, **_: Any) -> None:

@@ -35,14 +35,10 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 SAVED_BY_A_LOGIN: Final = frozenset({"last_login"})
 
 
-def _revocation(**conditions: str) -> Event:
-    """Conditions as ClientInfo.matches() has them."""
-    return control_event(REVOKE, conditions)
-
-
 def _user_revocation(pk: str, **conditions: str) -> Event:
     """Of that user in the running code's namespace. Where NAMESPACE does not know it, in all of them: their streams
-    come back, while a revocation that is not made would leave one open."""
+    come back, while a revocation that is not made would leave one open. ``conditions``: further ones, as
+    ClientInfo.matches() has them."""
     try:
         namespace = namespace_condition(by_user=True)
     except Exception as error:  # of project code, which must not make the save fail
@@ -53,7 +49,7 @@ def _user_revocation(pk: str, **conditions: str) -> Event:
             error,
         )
         namespace = {}
-    return _revocation(user_pk=pk, **conditions, **namespace)
+    return control_event(REVOKE, {"user_pk": pk, **conditions, **namespace})
 
 
 # Users
@@ -167,7 +163,7 @@ class _End:
     def revocation(self) -> Event:
         assert self.key is not None
         if self.user is None:
-            return _revocation(session=session_digest(self.key))
+            return control_event(REVOKE, {"session": session_digest(self.key)})
         from django.contrib.auth import get_user_model
 
         return _user_revocation(user_pk(get_user_model()._meta.pk.to_python(self.user)))

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_sse_live.backends import get_backend, running_hub
-from django_sse_live.workers import REPORTED_STREAMS_MAX, Report, totals, worker_of
+from ...backends import get_backend, running_hub
+from ...workers import REPORTED_STREAMS_MAX, Report, totals, worker_of
 
 
 class Command(BaseCommand):
     help = "Asks every worker how many streams it serves, and how it is. Needs a backend that reaches other processes."
     requires_system_checks: list[str] = ["sse_live"]
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="Everything that the workers report, as JSON.")
         parser.add_argument(
             "--streams",
