@@ -23,7 +23,7 @@ class Outage:
     def is_on(self) -> bool:
         return bool(self._without)
 
-    def fails(self, part: object, error: BaseException | str) -> bool:
+    def fails(self, part: object, error: BaseException) -> bool:
         """Note that a part cannot reach the bus. True if it could until now."""
         with self._lock:
             is_news, was_well = not self._without, part not in self._without
@@ -35,7 +35,7 @@ class Outage:
             logger.warning(
                 "SSE bus lost (%s): %s. Streams stay open; what is broadcast meanwhile is sent when it is back.",
                 self._bus,
-                error or type(error).__name__,
+                str(error) or type(error).__name__,
             )
         return was_well
 

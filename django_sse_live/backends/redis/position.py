@@ -38,7 +38,8 @@ class Position:
                     self._last_known = self._client.run(self._ask)
                 except UNAVAILABLE as error:
                     if not self._ask_again_at:
-                        logger.warning("Redis does not say where the SSE stream is: %s.", error or type(error).__name__)
+                        said = str(error) or type(error).__name__
+                        logger.warning("Redis does not say where the SSE stream is: %s.", said)
                     self._ask_again_at = time.monotonic() + PAUSE_SECONDS
                 else:
                     if self._ask_again_at:
