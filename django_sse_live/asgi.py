@@ -44,7 +44,7 @@ LOGGED_HEADER_MAX_BYTES: Final = 512
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
 
-class Loop:
+class _LoopState:
     """What live_application keeps for each loop. Touched on it alone."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Loop:
 
 def live_application(application: ASGIApplication) -> ASGIApplication:
     """Put around Django's ASGI app, or around whatever routes to it (Channels' ProtocolTypeRouter, static files)."""
-    loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Loop] = WeakKeyDictionary()
+    loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = WeakKeyDictionary()
 
     is_plain = is_plain_django(application)
 
@@ -140,7 +140,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         """Django's part. Gives the client to be served after it, if there is one and it is still there."""
         loop = asyncio.get_running_loop()
         if loop not in loops:
-            loops[loop] = Loop()
+            loops[loop] = _LoopState()
         of_loop = loops[loop]
         line = of_loop.line(scope)
         position = get_backend().known_position()

@@ -106,11 +106,11 @@ def connect() -> None:
     if find_spec("prometheus_client") is None:
         return
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
-        mirror = Mirror()
-        hub_opened.connect(mirror.begin, weak=False, dispatch_uid="django_sse_live.metrics")
-        hub_ended.connect(mirror.hub_ended, weak=False, dispatch_uid="django_sse_live.metrics")
-        when_published(mirror.count)
-        atexit.register(mirror.end)
+        metrics = MultiprocessMetrics()
+        hub_opened.connect(metrics.begin, weak=False, dispatch_uid="django_sse_live.metrics")
+        hub_ended.connect(metrics.hub_ended, weak=False, dispatch_uid="django_sse_live.metrics")
+        when_published(metrics.count)
+        atexit.register(metrics.end)
     else:
         from prometheus_client import REGISTRY
 
@@ -179,7 +179,7 @@ class _Written:
         self.is_stale = False  # that thread was interrupted by something that counted
 
 
-class Mirror:
+class MultiprocessMetrics:
     """The same as metrics of prometheus-client's own, which keep the files of the multiprocess mode.
 
     Called on the loops of hubs and on the way of each broadcast, in any thread. Nothing is raised from here: that a

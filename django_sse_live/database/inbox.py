@@ -19,7 +19,7 @@ ANSWER_SECONDS: Final = 0.02  # spent on questions before events are read again
 Result = TypeVar("Result")
 
 
-class Errands(NamedTuple):
+class Taken(NamedTuple):
     """What take() took out."""
 
     is_poked: bool
@@ -70,19 +70,19 @@ class Inbox:
 
     # In the bus thread
 
-    def take(self) -> Errands:
+    def take(self) -> Taken:
         with self._lock:
             is_poked, self.is_poked = self.is_poked, False
             completions, self._completions = self._completions, deque()
             hubs, self._hubs = self._hubs, deque()
-        return Errands(is_poked, completions, hubs)
+        return Taken(is_poked, completions, hubs)
 
-    def give_back(self, errands: Errands) -> None:
+    def give_back(self, taken: Taken) -> None:
         """Put back what a broken connection left undone."""
         with self._lock:
-            self._completions.extendleft(reversed(errands.completions))
-            self._hubs.extendleft(reversed(errands.hubs))
-            self.is_poked = self.is_poked or errands.is_poked
+            self._completions.extendleft(reversed(taken.completions))
+            self._hubs.extendleft(reversed(taken.hubs))
+            self.is_poked = self.is_poked or taken.is_poked
 
     def cancel_questions(self) -> None:
         with self._lock:

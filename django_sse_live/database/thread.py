@@ -33,7 +33,7 @@ from .deltas import Deltas
 from .dialects.base import Dialect, Status
 from .dialects.sqlite import SQLite
 from .history import History
-from .inbox import Errands, Inbox, Result
+from .inbox import Inbox, Result, Taken
 from .listener import FileWatch, Listener
 from .parcels import Parcels
 from .positions import Positions
@@ -308,8 +308,7 @@ class BusThread:
         """One round of work. True if events without a position were searched for."""
         self._is_working = True
         again = time.monotonic() >= self._positions.again_at
-        errands = self._inbox.take()
-        poked, completions, new_hubs = errands
+        poked, completions, new_hubs = self._inbox.take()
         try:
             while completions:  # first: what was published after a commit must not pass by what was saved in it
                 with session.cursor() as cursor:
@@ -327,7 +326,7 @@ class BusThread:
                 self._listener.tell_deltas(session)
         except BaseException:
             unfilled = deque(hub for hub in new_hubs if hub not in self.reader.hubs)
-            self._inbox.give_back(Errands(poked, completions, unfilled))
+            self._inbox.give_back(Taken(poked, completions, unfilled))
             raise
         self._inbox.answer(session, self._positions.status)
         self.history.forget()

@@ -12,7 +12,7 @@ from typing import Final
 from .site import Finding, Site, Stream
 
 RELOAD_SECONDS: Final = 60  # that a reload may take
-KNOCK_SECONDS: Final = 0.02
+REQUEST_PAUSE_SECONDS: Final = 0.02
 
 
 def examine_reload(site: Site, command: str) -> Iterator[Finding]:
@@ -22,8 +22,8 @@ def examine_reload(site: Site, command: str) -> Iterator[Finding]:
     failed: list[str] = []
     is_over = threading.Event()
 
-    def knock() -> None:
-        while not is_over.wait(KNOCK_SECONDS):
+    def request_regularly() -> None:
+        while not is_over.wait(REQUEST_PAUSE_SECONDS):
             try:
                 status = site.head("/").status
                 if status >= 500:
@@ -31,8 +31,8 @@ def examine_reload(site: Site, command: str) -> Iterator[Finding]:
             except (OSError, HTTPException) as error:
                 failed.append(type(error).__name__)
 
-    knocking = threading.Thread(target=knock, daemon=True)
-    knocking.start()
+    requesting = threading.Thread(target=request_regularly, daemon=True)
+    requesting.start()
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     if done.returncode:
         is_over.set()
@@ -51,7 +51,7 @@ def examine_reload(site: Site, command: str) -> Iterator[Finding]:
     except TimeoutError:
         comes_back = True  # it is still the old one
     is_over.set()
-    knocking.join()
+    requesting.join()
     if goodbye is not None:
         yield Finding("good", "The open stream is told goodbye.")
     elif is_cut:
@@ -85,5 +85,5 @@ def _opens_again(site: Site, last_id: str) -> bool:
                 return True
         except (OSError, HTTPException):
             pass
-        time.sleep(KNOCK_SECONDS)
+        time.sleep(REQUEST_PAUSE_SECONDS)
     return False

@@ -28,19 +28,19 @@ def stop_gracefully(hub: Hub) -> None:
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         before = signal.getsignal(number)
-        if isinstance(before, Goodbye) and before.pid == os.getpid():
+        if isinstance(before, StopHandler) and before.pid == os.getpid():
             continue
         if before is not None and before != signal.SIG_IGN:  # None: set by C code, and not callable from Python
-            signal.signal(number, Goodbye(hub.loop, before))
+            signal.signal(number, StopHandler(hub.loop, before))
 
 
-class Goodbye:
+class StopHandler:
     """A signal handler: ends the streams, then calls the one it replaced."""
 
     def __init__(self, loop: AbstractEventLoop, before: Any) -> None:
         self.pid: int = os.getpid()
         # The handler before it: the server's.
-        self.before: Any = before.before if isinstance(before, Goodbye) else before
+        self.before: Any = before.before if isinstance(before, StopHandler) else before
         self._loop = loop
         self._is_under_way = False
 

@@ -41,10 +41,12 @@ _ID = re.compile(r'"id"\s*:\s*"([0-9A-Za-z_-]{1,64})"')
 _ID_SEARCHED_CHARACTERS: Final = 1024  # searched characters of a message
 
 
-# Answers a message, given parsed and raw. Returns the members of the answer; None if the stream must end, since the
-# session that opened it is gone.
-class Answer(Protocol):
-    def __call__(self, message: Mapping[str, Any], raw: bytes) -> Awaitable[dict[str, Any] | None]: ...
+class MessageAnswerer(Protocol):
+    """What answers the messages of a WebSocket: SocketMessages."""
+
+    def __call__(self, message: Mapping[str, Any], raw: bytes) -> Awaitable[dict[str, Any] | None]:
+        """Answer a message, given parsed and raw. Returns the members of the answer; None if the stream must end, since
+        the session that opened it is gone."""
 
     def end_handshake(self) -> None: ...
 
@@ -66,7 +68,7 @@ class Socket:
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self.client: Client | None = None
-        self.answer: Answer | None = None
+        self.answer: MessageAnswerer | None = None
         self.handshake: Handshake | None = Handshake()
         self._receive = receive
         self._send = send

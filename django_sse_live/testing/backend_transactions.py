@@ -11,10 +11,10 @@ from django.db import connections, transaction
 from ..backends.base import Backend
 from ..callables import in_thread
 from ..events import Event
-from .backend_stage import BackendStage
+from .backend_processes import BackendProcesses
 
 
-class TransactionSuite(BackendStage):
+class TransactionSuite(BackendProcesses):
     """A part of BackendSuite; skipped where ``database`` is None."""
 
     async def test_an_event_is_committed_with_its_transaction_or_not_at_all(self) -> None:

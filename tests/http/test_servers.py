@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_sse_live.http.servers import uvicorn
-from django_sse_live.http.shutdown import Goodbye
+from django_sse_live.http.shutdown import StopHandler
 
 
 class Server:
@@ -27,7 +27,7 @@ class Server:
 def test_a_uvicorn_that_ends_is_noticed_by_its_flag_and_by_its_listeners(stands_before: bool) -> None:
     server = Server()
     handler: Any = server.handle_exit
-    before = signal.signal(signal.SIGTERM, Goodbye(None, handler) if stands_before else handler)
+    before = signal.signal(signal.SIGTERM, StopHandler(None, handler) if stands_before else handler)
     try:
         assert not uvicorn.is_ending()
         server.should_exit = True

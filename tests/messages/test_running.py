@@ -22,7 +22,7 @@ from django_sse_live.http.line import Place
 from django_sse_live.http.message_line import RATE_BURST, WAITING_PER_SENDER_MAX, MessageLine, MessageRate
 from django_sse_live.http.message_tasks import Messages
 from django_sse_live.http.refusals import Refused
-from django_sse_live.http.shutdown import Goodbye
+from django_sse_live.http.shutdown import StopHandler
 from django_sse_live.hub.registry import process_counts
 from django_sse_live.testing import MessageRefused, StreamClient
 from tests.live.harness import until
@@ -361,7 +361,7 @@ async def test_a_stop_knows_of_handlers_that_run(sender: Sender, handle: Any) ->
 async def test_a_stop_waits_for_them(rooms: None) -> None:
     hub, passed_on = running_hub(), asyncio.Event()
     hub.busy = 1
-    Goodbye(hub.loop, lambda number, frame: passed_on.set())(15, None)
+    StopHandler(hub.loop, lambda number, frame: passed_on.set())(15, None)
     assert not passed_on.is_set()
     hub.busy = 0
     await asyncio.wait_for(passed_on.wait(), 10)

@@ -53,9 +53,9 @@ class LayerListener:
         self._probe = ""  # sent and not heard yet
         self._lost_at = float("-inf")  # loop time of the last reset
         self._losing: asyncio.TimerHandle | None = None  # the next reset
-        self._crowd_began = 0.0  # loop time
-        self._crowd = 0  # events heard within a second from then
-        self._crowd_min = 0  # this many may have filled the channel
+        self._burst_began = 0.0  # loop time
+        self._burst_events = 0  # events heard within a second from then
+        self._burst_min = 0  # this many may have filled the channel
         self._unsettled: dict[str, float] = {}  # publisher → loop time when its mark is due
         self.unreadable: int = 0  # messages that were skipped
         # In a context of its own, so that the request being handled does not live as long.
@@ -157,7 +157,7 @@ class LayerListener:
             self._lose()
 
     def _begin(self, layer: Any) -> None:
-        self._crowd_min = getattr(layer, "capacity", 100) // 2
+        self._burst_min = getattr(layer, "capacity", 100) // 2
         is_first = not self._listening_since
         self._listening_since = time.monotonic()
         if is_first:
@@ -188,10 +188,10 @@ class LayerListener:
 
     def _expect_mark(self, publisher: str) -> None:
         now = self.loop.time()
-        if now - self._crowd_began > 1:
-            self._crowd_began, self._crowd = now, 0
-        self._crowd += 1
-        if self._crowd >= self._crowd_min or publisher in self._unsettled:
+        if now - self._burst_began > 1:
+            self._burst_began, self._burst_events = now, 0
+        self._burst_events += 1
+        if self._burst_events >= self._burst_min or publisher in self._unsettled:
             if not self._unsettled:
                 self.loop.call_later(SETTLE_SECONDS, self._settle, context=Context())
             self._unsettled[publisher] = now + SETTLE_SECONDS

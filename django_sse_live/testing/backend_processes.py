@@ -1,4 +1,4 @@
-"""The stage on which a backend is tested: processes on one bus, their hubs, and clients of these."""
+"""BackendProcesses: what the tests of a backend work with: processes on one bus, their hubs, and clients of these."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..hub.log import EventLog
 from ..hub.registry import forget_hubs
 
 
-class BackendStage:
-    """What BackendSuite plays on; see there what is to be overridden."""
+class BackendProcesses:
+    """The base of BackendSuite, which says what is to be overridden."""
 
     within_seconds: float = 20.0  # how long the bus may take for anything
     # How long publish() may take while the bus is away: 50 ms here, and what a busy machine adds.
@@ -31,7 +31,7 @@ class BackendStage:
     skipTest: Callable[..., NoReturn]
 
     def make_backend(self) -> Backend:
-        """A backend on the bus of this test; another for each process that is played."""
+        """A backend on the bus of this test; another for each process that it stands for."""
         raise NotImplementedError
 
     async def take_bus_away(self) -> None:
