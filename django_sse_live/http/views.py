@@ -162,6 +162,8 @@ class EventStreamView(OpenView):
         if self._is_default("get_user"):
             user = await request_user(request)
         else:
+            if iscoroutinefunction(self.get_user):
+                await request_user(request)  # so that it may use request.user, which is lazy until then
             user = put_user(request, await call(self.get_user, request))
         if self._is_default("get_channels"):
             fixed = self.get_channels(request)

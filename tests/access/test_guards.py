@@ -67,6 +67,11 @@ class AsyncHooks(EventStreamView):
         return [("hello", request.user.get_username())]
 
 
+class AsyncUser(EventStreamView):
+    async def get_user(self, request: HttpRequest) -> Any:
+        return request.user if request.user.is_authenticated else None
+
+
 class Querysets(EventStreamView):
     def get_channels(self, request: HttpRequest) -> Iterable[str]:
         return User.objects.values_list("username", flat=True)
@@ -120,6 +125,7 @@ urlpatterns = [
     path("sets-up/", SetsUp.as_view(), NEWS),
     path("own-dispatch/", OwnDispatch.as_view(), NEWS),
     path("hooks/", AsyncHooks.as_view()),
+    path("async-user/", AsyncUser.as_view(), NEWS),
 ]
 LOGIN_NEEDED = [
     "/members/",
@@ -186,6 +192,11 @@ async def test_async_hooks_may_ask_for_the_user(ada: User) -> None:
         connected, hello = await stream.take(2)
     assert connected.json["channels"] == ["staff", "of.ada", f"user:{ada.pk}"]
     assert hello.json == "ada"
+
+
+async def test_so_may_an_async_get_user(ada: User) -> None:
+    assert await channels(await logged_in(ada, "/async-user/")) == ["news", f"user:{ada.pk}"]
+    assert await channels(Visitor("/async-user/")) == ["news"]
 
 
 @pytest.mark.parametrize("url", ["/querysets/", "/generators/", "/async-querysets/", "/async-generators/"])
