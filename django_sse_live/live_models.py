@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from json import JSONEncoder
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Model, QuerySet
+from django.db.models import BinaryField, Model, QuerySet
 from django.db.models.fields.files import FieldFile
 
 from .callables import check_sync
@@ -148,15 +149,19 @@ class LiveModel:
         """The data as JSON text."""
         if self.is_second:
             return NULL
-        value: Any
         with undone_if_it_fails():
+            encoder = live_settings().json_encoder
             if self.payload is not None:
-                value = self.payload(instance, action)
-            elif self.fields is not None:
-                value = {name: _field_value(instance, name) for name in self.fields}
-            else:
+                return encode_json(self.payload(instance, action), encoder)
+            if self.fields is None:
                 return self.plain_data(instance, action)
-            return encode_json(value, live_settings().json_encoder)
+            values = {name: _field_value(instance, name) for name in self.fields}
+            try:
+                return encode_json(values, encoder)
+            except TypeError:
+                return encode_json(
+                    {name: _as_serialized(instance, name, value, encoder) for name, value in values.items()}, encoder
+                )
 
     def plain_data(self, instance: Model, action: Action) -> str:
         """The data where nothing else is said."""
@@ -281,3 +286,15 @@ def _field_value(instance: Model, name: str) -> Any:
         return value() if callable(value) else value
     value = getattr(instance, getattr(field, "attname", name))
     return value.name if isinstance(value, FieldFile) else value
+
+
+def _as_serialized(instance: Model, name: str, value: Any, encoder: type[JSONEncoder]) -> Any:
+    """The text that Django's serializers have for a field's value that is not JSON-able, such as a range."""
+    try:
+        encode_json(value, encoder)
+    except TypeError:
+        field: Any = next((field for field in instance._meta.concrete_fields if name == field.name), None)
+        if field is None or isinstance(field, BinaryField):
+            raise
+        return field.value_to_string(instance)
+    return value

@@ -64,9 +64,10 @@ class _LiveModels:
         whose channels change with a save is ``deleted`` where it was and ``created`` where it comes.
         ``created``, ``updated``, ``deleted``: event types, by default ``new_<model_name>``, ``<model_name>_updated``
         and ``<model_name>_deleted``; None is silence.
-        ``fields``: names of fields, attributes or methods to send. ``payload``: a callable ``(instance, action)`` for
-        the data. Without either the data is ``{"id": …, "model": "app.model", "action": "created"}``, of the model that
-        was registered, for its proxies and children too.
+        ``fields``: names of fields, attributes or methods to send; of a field whose value no JSON encoder knows, such
+        as a range, the text that fixtures have. ``payload``: a callable ``(instance, action)`` for the data. Without
+        either the data is ``{"id": …, "model": "app.model", "action": "created"}``, of the model that was registered,
+        for its proxies and children too.
         ``template``: draws one element, with the id ``{{ <model_name>|live_id }}``, for every page that hears the
         channel: a page shows what is created, changed and deleted without a script. It is rendered once, for everybody.
         ``target``: the id of the element that new ones are inserted into, or a callable of the instance; None is

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from django_sse_live import live_model
 from django_sse_live.testing import CapturedBroadcast, capture_broadcasts
-from tests.testapp.models import Article, Section, Shelf, Swapped, Tag
+from tests.testapp.models import Article, Section, Shelf, Span, Swapped, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -168,6 +168,26 @@ class TestValuesThatTheDatabaseHasInAnotherForm:
         with capture_broadcasts() as broadcasts, timezone.override(EAST), pytest.warns(RuntimeWarning, match="naive"):
             Shelf.objects.create(opened=datetime.datetime(2030, 1, 1, 5))
         assert told(broadcasts) == [("at.11", "new_shelf")]  # in TIME_ZONE, six hours behind
+
+
+class TestValuesThatNoEncoderKnows:
+    def test_are_sent_as_a_fixture_has_them(self, register: Register, caplog: pytest.LogCaptureFixture) -> None:
+        register(Shelf, "shelves", fields=["code", "span"])
+        with capture_broadcasts() as broadcasts:
+            Shelf.objects.create(code="a", span=Span("1-2"))
+            Shelf.objects.create(code="b")
+        assert [b.data for b in broadcasts] == [{"code": "a", "span": "1-2"}, {"code": "b", "span": None}]
+        assert caplog.records == []
+
+    def test_of_methods_and_payloads_are_not(
+        self, register: Register, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(Shelf, "spans", lambda self: [Span("1-2")], raising=False)
+        register(Shelf, "shelves", fields=["code", "spans"])
+        register(Shelf, "shelves", payload=lambda shelf, action: shelf.span)
+        with capture_broadcasts() as broadcasts:
+            Shelf.objects.create(span=Span("1-2"))
+        assert broadcasts == [] and len(caplog.records) == 2
 
 
 class TestSavesInSaves:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
@@ -141,13 +143,32 @@ class Keyed(models.Model):
     article = models.ForeignKey(Article, null=True, on_delete=models.CASCADE)
 
 
+class Span:
+    """What no JSON encoder knows, as the ranges of PostgreSQL and the points of a map."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class SpanField(models.CharField):  # type: ignore[type-arg]  # Django's own takes none
+    def from_db_value(self, value: str | None, *_: object) -> Span | None:
+        return None if value is None else Span(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value.text if isinstance(value, Span) else value
+
+    def value_to_string(self, instance: models.Model) -> str:
+        return str(self.value_from_object(instance).text)
+
+
 class Shelf(models.Model):
-    """Its table of relations refers to its code, not to its key; one of its values is an enumeration's."""
+    """Its table of relations refers to its code, not to its key."""
 
     code = models.CharField(max_length=20, unique=True)
     tags = models.ManyToManyField(Tag, through="Placing")
     day = models.DateField(null=True)
     opened = models.DateTimeField(null=True)
+    span = SpanField(max_length=20, null=True)
 
 
 class Placing(models.Model):
