@@ -108,7 +108,7 @@ def disconnect_clients(
     ``user``: a saved user or a primary key.
     ``on_commit``: False ends them now, even inside a transaction.
     ``using``: the database whose commit is awaited.
-    ValueError if no condition is given: that would end everything.
+    ValueError if no condition is given: that would end everything. TypeError or ValueError for a bad one.
     """
     send_event(_disconnect_event(user, channel, client_id, session_key), on_commit, using)
 
@@ -254,6 +254,9 @@ def _disconnect_event(user: Any, channel: str | None, client_id: str | None, ses
         conditions["user_pk"] = user_pk(user)
     if channel is not None:
         conditions["channel"] = scope_name(current_namespace(), validate_name("channel", channel))
+    for name, value in (("client_id", client_id), ("session_key", session_key)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"disconnect_clients() needs {name} as a str, not {type(value).__name__}.")
     if client_id is not None:
         conditions["client_id"] = client_id
     if session_key is not None:

@@ -5,6 +5,7 @@ Pure functions; nothing here looks anything up.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address
@@ -19,6 +20,9 @@ def user_pk(user: Any) -> str:
     """The primary key of a saved user (or a key itself), as text. ValueError for an anonymous or unsaved one."""
     is_user = hasattr(user, "is_authenticated")
     pk = getattr(user, "pk", None) if hasattr(user, "pk") or is_user else user
+    if isinstance(pk, Iterable) and not isinstance(pk, (str, bytes, tuple)):
+        # A queryset, a list, a request. The repr() of a queryset would ask the database.
+        raise ValueError(f"A saved user or a primary key is needed, not a {type(pk).__name__}.")
     # An instance of another model, such as a profile, has a key that is another user's.
     if pk is None or pk == "" or isinstance(pk, bool) or (hasattr(user, "_meta") and not is_user):
         raise ValueError(f"A saved user or a primary key is needed, not {user!r}.")

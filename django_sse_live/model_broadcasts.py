@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final, TypeVar
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.db.models import Model, QuerySet
 
@@ -32,6 +34,7 @@ from .rows import QuerySource, Rows
 ModelClass = TypeVar("ModelClass", bound=type[Model])
 
 INSTANCES_RENDERED_MAX: Final = 100  # by one live_model.broadcast(): of more, pages fetch their regions anew
+APP: Final = "django_sse_live"
 _DEFAULT = "\0default"  # no event type can be this
 
 
@@ -119,6 +122,8 @@ class _LiveModels:
         queryset: QuerySource | QuerySet[Any] | None = None,
     ) -> None:
         """The same for a model that one does not own; best called in ``AppConfig.ready()``."""
+        if apps.apps_ready and not apps.is_installed(APP):
+            raise ImproperlyConfigured(f'@live_model needs "{APP}" in INSTALLED_APPS. Without it no save is heard.')
         if not (isinstance(model, type) and issubclass(model, Model)):
             raise TypeError(f"@live_model goes on a model class, not on {model!r}. Write @live_model(channel=…).")
         if model._meta.abstract:

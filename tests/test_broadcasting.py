@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import DatabaseError, connection, connections, transaction
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 
 from django_sse_live import (
     abroadcast,
@@ -316,6 +316,16 @@ class TestUsers:
     def test_nobody_is_an_error(self, user: object) -> None:
         with pytest.raises(ValueError, match="saved user"):
             send_to_user(user, "t")
+
+    @pytest.mark.parametrize("users", [[1, 2], {1}, {"id": 1}, User.objects.all(), RequestFactory().get("/")])
+    def test_what_is_no_key_is_an_error(self, users: object) -> None:
+        with pytest.raises(ValueError, match="saved user"):
+            send_to_user(users, "t")
+
+    def test_a_condition_of_a_disconnect_that_is_no_text_is_an_error(self) -> None:
+        for condition in ({"client_id": 7}, {"session_key": object()}):
+            with pytest.raises(TypeError, match=f"needs {next(iter(condition))} as a str"):
+                disconnect_clients(**condition)  # type: ignore[arg-type]
 
     def test_what_only_has_the_key_of_a_user_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="saved user"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core import serializers
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.db import models, transaction
 from django.db.models.deletion import Collector
@@ -357,6 +358,11 @@ class TestRegistration:
     def test_a_decorator_without_a_channel_says_what_to_write(self) -> None:
         with pytest.raises(TypeError, match=r'on Topic needs a channel: write @live_model\(channel="comments"\)'):
             live_model(Topic)
+
+    def test_a_model_is_refused_where_the_app_is_not_installed(self) -> None:
+        with override_settings(INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"]):
+            with pytest.raises(ImproperlyConfigured, match='"django_sse_live" in INSTALLED_APPS'):
+                live_model("a")(Unheard)
 
     def test_an_abstract_model_is_refused(self) -> None:
         with pytest.raises(TypeError, match="Timestamped is abstract"):

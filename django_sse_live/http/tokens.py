@@ -99,7 +99,9 @@ def _claims(names: list[str], namespace: str, max_age: float | None) -> dict[str
 def _lasting(names: list[str], namespace: str, max_age: float | None) -> dict[str, Any]:
     if max_age is None:
         max_age = live_settings().token_max_age_seconds
-    if max_age <= 0:
+    if isinstance(max_age, bool) or not isinstance(max_age, (int, float)):
+        raise TypeError(f"max_age is {max_age!r}; it must be a number of seconds, such as 3600.")
+    if not max_age > 0:
         raise ValueError(f"max_age is {max_age!r}; it must be a positive number of seconds.")
     claims: dict[str, Any] = {"c": names, "a": max_age}
     if namespace:

@@ -41,7 +41,7 @@ from .csrf import CSRF, check_csrf, give_token
 from .handoff import handoff_of, let_go_of_thread
 from .messages import MESSAGE_MAX_BYTES, answer_message, parse_message
 from .open_view import OpenView
-from .refusals import Refused
+from .refusals import Refused, asgi_required
 from .responses import EventStreamResponse, no_error, refusal_response, stream_headers
 from .shutdown import stop_gracefully
 from .socket_messages import SocketMessages
@@ -200,13 +200,7 @@ class EventStreamView(OpenView):
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         check_query(request)
         if not isinstance(request, ASGIRequest):
-            raise Refused(
-                501,
-                "asgi_required",
-                "Event streams need an ASGI server (Daphne, Uvicorn, Hypercorn, Granian): a WSGI worker would be "
-                "blocked by each of them. Serve your project's asgi.py; see "
-                "https://docs.djangoproject.com/en/stable/howto/deployment/asgi/.",
-            )
+            raise asgi_required()
         handler = getattr(self, str(request.method).lower(), None)
         if handler is None or request.method not in ("GET", "HEAD", "OPTIONS"):
             raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": ALLOW})

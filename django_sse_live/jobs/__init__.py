@@ -168,8 +168,8 @@ def _owner_pk(owner: Any) -> str | None:
         return user_pk(owner)
     except ValueError:
         raise ValueError(
-            f"The owner of a job is a saved user or a primary key, not {owner!r}. Of a visitor who is not logged in it "
-            "is None: only who has its token, job.sign(), may watch it then."
+            f"The owner of a job is a saved user or a primary key, not a {type(owner).__name__}. Of a visitor who is "
+            "not logged in it is None: only who has its token, job.sign(), may watch it then."
         ) from None
 
 

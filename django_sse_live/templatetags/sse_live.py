@@ -13,12 +13,13 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.template.context import Context
-from django.urls import Resolver404, get_script_prefix, resolve, reverse
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
 from django.utils.crypto import salted_hmac
 from django.utils.html import conditional_escape, escape
 from django.utils.safestring import SafeString, mark_safe
 
 from ..broadcasting import stream_position
+from ..events import validate_name
 from ..http.handoff import handoff_of
 from ..http.tokens import sign_channels, sign_page
 from ..http.views import EventStreamView
@@ -29,6 +30,7 @@ from ..namespaces import current_namespace
 
 TRANSPORTS: Final = ("sse", "websocket", "auto")
 QUEUES: Final = ("none", "memory", "storage")
+STORES: Final = ("local", "session")
 SHARED_GROUP: Final = f"{__name__} group"
 
 register: template.Library = template.Library()
@@ -76,12 +78,15 @@ def sse_live(
         log_events: log each event in the browser's console. Without it, events have the level "debug".
     """
     request: HttpRequest | None = context.get("request")
-    url = src or reverse("sse_live:events")
+    url = src or _stream_url()
+    for channel in channels:
+        _check_channel(channel)
     if not channels and _is_anonymous(request) and not _has_channels(url):
         return {"is_drawn": False}
     if reset not in (None, "reload"):
         raise ValueError(f'{{% sse_live reset={reset!r} %}}: it can be "reload", or is left out.')
-    for name, value, choices in (("transport", transport, TRANSPORTS), ("queue", queue, QUEUES)):
+    choices_of = (("transport", transport, TRANSPORTS), ("queue", queue, QUEUES), ("persist", persist or None, STORES))
+    for name, value, choices in choices_of:
         if value is not None and value not in choices:
             raise ValueError(f"{{% sse_live {name}={value!r} %}}: it can be one of {', '.join(choices)}.")
     if since is None:
@@ -129,6 +134,8 @@ def sse_live_job(
     """
     if not job:  # None, or "" for an undefined variable
         return {"job_id": None}
+    if not isinstance(job, Job):
+        raise TypeError(f"{{% sse_live_job %}} draws what start_job() or find_job() gives, not {job!r}.")
     request: HttpRequest | None = context.get("request")
     user = getattr(request, "user", None)
     is_owner = job.owner is not None and user is not None and user.is_authenticated and user_pk(user) == job.owner
@@ -147,7 +154,7 @@ def sse_live_job(
         "label": job.label,
         "error": job.error,
         "is_drawn": is_heard,  # the <sse-live> element inside
-        "src": src or reverse("sse_live:events"),
+        "src": src or _stream_url(),
         "token": job.token if is_owner and may_stop else job.sign(may_stop=may_stop),
         # The same position as for the page's other elements: they may share one stream, which must not go back.
         "since": _position(request),
@@ -171,6 +178,28 @@ def live_id(instance: Any, element_id: str | None = None) -> SafeString:
     if not isinstance(instance, Model):
         raise TypeError(f"live_id is for an instance of a model, not for {instance!r}. Is the variable's name right?")
     return conditional_escape(live_model.id_of(instance, element_id))
+
+
+def _stream_url() -> str:
+    try:
+        return reverse("sse_live:events")
+    except NoReverseMatch as error:
+        raise NoReverseMatch(
+            'The urls of the streams are not found. Write path("events/", include("django_sse_live.urls")) into the '
+            f'urlpatterns, or give the tag the url of a stream: src="…". ({error})'
+        ) from error
+
+
+def _check_channel(channel: object) -> None:
+    if isinstance(channel, str) and channel:
+        validate_name("channel", channel)
+        return
+    # Without the value: the repr() of a queryset would ask the database.
+    kind, what = (ValueError, "empty") if channel == "" else (TypeError, f"of the type {type(channel).__name__}")
+    raise kind(
+        f"A channel of {{% sse_live %}} is {what}. A name without quotes is a variable: write "
+        '{% sse_live "comments" %}, or look whether the view sets the variable. Each channel is one text.'
+    )
 
 
 def _is_anonymous(request: HttpRequest | None) -> bool:

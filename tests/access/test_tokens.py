@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -66,6 +67,11 @@ class TestSigning:
     @pytest.mark.parametrize("max_age", [0, -1])
     def test_for_no_time(self, max_age: float) -> None:
         with pytest.raises(ValueError, match="max_age"):
+            sign_channels("a", max_age=max_age)
+
+    @pytest.mark.parametrize("max_age", ["1h", timedelta(hours=1), True])
+    def test_for_what_is_no_number_of_seconds(self, max_age: Any) -> None:
+        with pytest.raises(TypeError, match="number of seconds, such as 3600"):
             sign_channels("a", max_age=max_age)
 
     def test_for_a_user_who_is_not_saved(self) -> None:

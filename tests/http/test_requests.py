@@ -8,6 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 
+from django_sse_live.http.refusals import _warn_of_wsgi
 from tests.visitors import Visitor
 
 
@@ -105,10 +106,14 @@ async def test_options_says_what_is_possible_and_checks_nothing(visitor: Visitor
     assert (response.status_code, response["Allow"], response.content) == (204, "GET, HEAD, OPTIONS, POST", b"")
 
 
-def test_under_wsgi_it_is_explained_and_no_worker_hangs() -> None:
-    response = Client().get("/events/?channel=news")
-    assert error(response) == "501 asgi_required"
-    assert "asgi.py" in response.json()["detail"]
+def test_under_wsgi_it_is_explained_and_no_worker_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_wsgi.cache_clear()  # of other tests
+    for _ in range(2):
+        response = Client().get("/events/?channel=news")
+        assert error(response) == "501 asgi_required"
+        assert "asgi.py" in response.json()["detail"]
+    (logged,) = [record.getMessage() for record in caplog.records if record.name == "django_sse_live"]
+    assert "this server speaks WSGI" in logged and "uvicorn_worker.UvicornWorker" in logged
 
 
 async def test_fixed_channels_that_are_one_string(visitor: Visitor) -> None:

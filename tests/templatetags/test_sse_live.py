@@ -13,7 +13,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
 from django.template import Context, RequestContext, Template
 from django.test import RequestFactory, override_settings
-from django.urls import clear_script_prefix, set_script_prefix
+from django.urls import NoReverseMatch, clear_script_prefix, set_script_prefix
 from django.utils import translation
 
 from django_sse_live import stream_position
@@ -255,6 +255,26 @@ def test_messages_have_a_carrier_a_queue_of_these_channels_and_the_file(user: Us
 
 def test_the_position_is_kept_in_the_browser_if_asked() -> None:
     assert element('{% sse_live "comments" persist="local" %}')["persist"] == "local"
+    assert "persist" not in element('{% sse_live "comments" persist=nothing %}')
+    with pytest.raises(ValueError, match=r"persist=True.*local, session"):
+        element('{% sse_live "comments" persist=True %}')
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [("", "is empty"), (["a", "b"], "of the type list"), (User.objects.all(), "QuerySet")]
+)
+def test_a_name_without_quotes_is_told_from_a_channel(given: Any, what: str) -> None:
+    """The database is not asked: the test has none."""
+    with pytest.raises((TypeError, ValueError), match=rf'{what}.*without quotes is a variable.*sse_live "comments"'):
+        element("{% sse_live comments %}", comments=given)
+
+
+@pytest.mark.urls("django.contrib.auth.urls")
+@pytest.mark.parametrize("tag", ['{% sse_live "comments" %}', "{% sse_live %}"])
+def test_without_the_streams_urls_it_says_which_line_is_missing(tag: str) -> None:
+    with pytest.raises(NoReverseMatch, match=r'path\("events/", include\("django_sse_live.urls"\)\)'):
+        element(tag)
+    assert element('{% sse_live "comments" src="https://example.com/events/" %}')["src"].startswith("https:")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

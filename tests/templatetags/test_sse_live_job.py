@@ -68,6 +68,12 @@ def test_nothing_is_drawn_for_no_job() -> None:
     assert draw("{% sse_live_job job %}", job=None).html == ""
 
 
+@pytest.mark.parametrize("job", ["1" * 32, 7, User()])
+def test_what_is_no_job_is_told_where_jobs_come_from(job: Any) -> None:
+    with pytest.raises(TypeError, match=r"draws what start_job\(\) or find_job\(\) gives, not"):
+        draw("{% sse_live_job job %}", job=job)
+
+
 def test_the_text_is_drawn_as_text_and_to_the_letter(jobs: list[Any]) -> None:
     job = begin(jobs)
     job.write("\n<b>1</b>\r\n\x00\ud800é")

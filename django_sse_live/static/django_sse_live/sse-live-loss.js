@@ -32,7 +32,7 @@ export async function refusal(url, withCredentials) {
 /** Texts for the developer. @type {Record<string, string>} */
 const HINTS = {
   buffered: "No word from the stream yet: is it buffered? docs/deploy/proxies.md",
-  cached: "Reloaded, and still too old: is this page cached?",
+  cached: "Reloaded, and still too old: is this page cached? Or do several workers run without a bus? docs/howto/scale.md",
   streams: "Five streams over HTTP/1.1: six stop the site. Let tabs share one: share=True",
 };
 /** The hints given for each stream. @type {WeakMap<object, Set<string>>} */
