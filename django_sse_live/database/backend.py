@@ -23,7 +23,7 @@ from ..backends.base import Backend, HistoryUnavailable
 from ..backends.memory import MemoryBackend
 from ..backends.outage import Outage
 from ..conf import number, option_place, refuse, truth
-from ..events import DISCONNECT, NO_STREAM_ID, Event
+from ..events import DISCONNECT, NO_STREAM_ID, Event, make_position
 from ..hub.hub import Hub
 from ..hub.registry import add_hub, deliver_to_hubs, running_loop
 from ..savepoints import is_in_transaction
@@ -275,7 +275,9 @@ class DatabaseBackend(Backend):
         def reached(session: Session, status: Status) -> bool:
             # On SQLite other workers may be past an event that this one, which has just begun, still waits for.
             last = status.head if gives else max(status.head, status.last_id)
-            return thread.reader.epoch_of(status) == epoch and position & NUMBER_MASK <= last
+            positions = [row.position for row in self._dialect.after(session, last - 1, last)]
+            newest = max([make_position(status.milliseconds, status.head), *positions])
+            return thread.reader.epoch_of(status) == epoch and position <= newest
 
         return bool(await _answer(thread.ask(reached)))
 

@@ -185,6 +185,15 @@ async def test_a_read_that_found_nothing_is_no_outage_and_no_reset(server: Serve
     assert [record for record in caplog.records if record.name == "django_sse_live" and record.levelno > 20] == []
 
 
+async def test_an_id_that_was_never_given_is_not_waited_for(server: Server) -> None:
+    async with processes(publishing=1) as (worker, publisher):
+        await publisher.apublish(event(1))
+        await worker.hears(1)
+        head = worker.hub.log.head
+        assert await worker.backend.has_reached(worker.hub, head)
+        assert not await worker.backend.has_reached(worker.hub, head + 1)
+
+
 async def test_what_was_lost_in_an_outage_is_told_by_the_numbers(server: Server, quick: None) -> None:
     async with processes(publishing=1) as (worker, publisher):
         await publisher.apublish(event(1))

@@ -20,9 +20,9 @@ from django.test import override_settings
 
 from django_sse_live.database import DatabaseBackend, history, listener
 from django_sse_live.database.listener import Listener
-from django_sse_live.database.rows import encode_row
+from django_sse_live.database.rows import NUMBER_MASK, encode_row
 from django_sse_live.database.session import Session
-from django_sse_live.events import CONTROL_CHANNEL, Event, parse_id
+from django_sse_live.events import CONTROL_CHANNEL, Event, parse_id, position_milliseconds
 from django_sse_live.jobs.records import DELTAS
 from django_sse_live.workers import REPORT
 from tests.database.conftest import Make, data_in, data_of, event, hub_of, open_client, read
@@ -268,6 +268,18 @@ async def test_a_database_that_was_taken_back_is_another_stream(bus: str, make: 
     await backend.apublish(event("after"))
     await until(lambda: data_of(hub)[-1:] == ["after"] and data_of(fresh)[-1:] == ["after"])
     assert hub.log.head_id == fresh.log.head_id
+
+
+async def test_an_id_that_was_never_given_is_unknown_however_near_it_is(bus: str, make: Make) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    await backend.apublish(event(1))
+    await until(lambda: len(hub.log) == 1)
+    epoch, position = parse_id(hub.log.head_id)  # type: ignore[misc]
+    milliseconds, number = position_milliseconds(position), position & NUMBER_MASK
+    for ahead in (f"{milliseconds + 1}-{number}", f"{milliseconds}-{number + 1}", f"{milliseconds + 1}-0"):
+        text = read(await open_client(backend, hub, f"{epoch}:{ahead}"))
+        assert '"reason":"unknown_id"' in text and '"resumed":true' not in text, ahead
 
 
 async def test_who_missed_events_that_somebody_deleted_is_told(bus: str, make: Make, kind: str) -> None:
