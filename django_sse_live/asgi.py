@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .backends import get_backend, running_hub
 from .conf import live_settings
-from .http.handoff import HANDOFF, Handoff
+from .http.handoff import HANDOFF, SERVER_SEND, Handoff, server_send_of, with_extensions
 from .http.handshake import as_get, is_plain_django, may_ask
 from .http.line import PLACE_SECONDS, Line
 from .http.messages import MESSAGE_MAX_BYTES
@@ -62,7 +62,8 @@ class _LoopState:
 
 
 def live_application(application: ASGIApplication) -> ASGIApplication:
-    """Put around Django's ASGI app, or around whatever routes to it (Channels' ProtocolTypeRouter, static files)."""
+    """Put around Django's ASGI app, or around whatever routes to it (Channels' ProtocolTypeRouter, static files);
+    around both, where Django is mounted below a path of another application."""
     loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = WeakKeyDictionary()
 
     is_plain = is_plain_django(application)
@@ -70,20 +71,25 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
     async def live(scope: Scope, receive: Receive, send: Send) -> None:
         # This frame lives as long as the stream: it holds nothing that the server does not hold anyway.
         if scope["type"] == "http":
+            server_send = server_send_of(scope, send)
             client, headers = await resume(scope)
             if client is not None:
                 start = {"type": "http.response.start", "status": 200, "headers": headers}
-                client = await begin(client, scope, send, partial(send, start), send)
+                client = await begin(client, scope, send, partial(send, start), server_send)
                 del headers, start
             else:
-                client = await handle(scope, receive, send, send, None)
+                client = await handle(scope, receive, send, server_send, None)
             if client is not None:
                 _let_go_of_headers(scope)
-                await serve(client, receive, paced(send))
-        elif scope["type"] == "websocket" and (is_plain or _leads_to_stream(as_get(scope, send))):
-            socket = await open_socket(scope, receive, send)
-            if socket is not None and socket.client is not None:
-                await serve_watched(socket.client, socket.reader, paced(socket.send, send))
+                await serve(client, receive, paced(send, server_send))
+        elif scope["type"] == "websocket":
+            server_send = server_send_of(scope, send)
+            if is_plain or _leads_to_stream(as_get(scope, server_send)):
+                socket = await open_socket(scope, receive, send, server_send)
+                if socket is not None and socket.client is not None:
+                    await serve_watched(socket.client, socket.reader, paced(socket.send, server_send))
+            else:
+                await application(with_extensions(scope, **{SERVER_SEND: server_send}), receive, send)
         else:
             await application(scope, receive, send)
 
@@ -103,10 +109,10 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         client.abort = partial(abort_connection, scope.get("client"), server_send)
         return client
 
-    async def open_socket(scope: Scope, receive: Receive, send: Send) -> Socket | None:
+    async def open_socket(scope: Scope, receive: Receive, send: Send, server_send: Send) -> Socket | None:
         """The handshake. Gives the socket with the client to be served, if there is one and it is still there."""
-        request = as_get(scope, send)
-        socket = Socket(receive, send)
+        request = as_get(scope, server_send)
+        socket = Socket(receive, send, server_send)
         if not may_ask(request):
             count_refused("foreign_origin")
             await socket.refuse(None)
@@ -114,7 +120,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         handshake = socket.handshake
         assert handshake is not None
         try:
-            client = await handle(request, handshake.receive, handshake.send, send, socket)
+            client = await handle(request, handshake.receive, handshake.send, server_send, socket)
         except BaseException:
             socket.reader.cancel()
             raise
@@ -145,7 +151,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         line = of_loop.line(scope)
         position = get_backend().known_position()
         handoff = Handoff(scope, receive, send, line, position, server_send=server_send, socket=socket)
-        inner_scope = {**scope, "extensions": {**(scope.get("extensions") or {}), HANDOFF: handoff}}
+        inner_scope = with_extensions(scope, **{HANDOFF: handoff, SERVER_SEND: server_send})
         try:
             if (_is_for_stream(scope) and not await handoff.has_body()) or (
                 _is_message(scope) and await handoff.has_come(MESSAGE_MAX_BYTES)

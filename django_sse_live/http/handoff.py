@@ -19,6 +19,7 @@ from .threads import release_waiting_thread
 from .types import Message, Receive, Scope, Send
 
 HANDOFF: Final = "django_sse_live"  # its key in scope["extensions"]
+SERVER_SEND: Final = "django_sse_live.send"  # the same, of the server's own send
 
 
 class SocketRequest(Protocol):
@@ -132,6 +133,17 @@ class Handoff:
                 # In lower case, as ASGI asks for, so that middleware around live_application finds them.
                 start["headers"] = [(name.lower(), value) for name, value in start["headers"]]
             await self._send(start)
+
+
+def server_send_of(scope: Scope, send: Send) -> Send:
+    """The server's own send. It is this one, unless a router with another live_application around it lies between."""
+    server_send: Send = (scope.get("extensions") or {}).get(SERVER_SEND, send)
+    return server_send
+
+
+def with_extensions(scope: Scope, **more: Any) -> dict[str, Any]:
+    """A copy of the scope, for the application inside."""
+    return {**scope, "extensions": {**(scope.get("extensions") or {}), **more}}
 
 
 def handoff_of(request: HttpRequest) -> Handoff | None:

@@ -62,16 +62,17 @@ class Socket:
     """
 
     __slots__ = (
-        "client", "answer", "handshake", "reader", "_receive", "_send", "_code", "_waiting", "_answering", "_late",
-        "_is_gone",
+        "client", "answer", "handshake", "reader", "_receive", "_send", "_server_send", "_code", "_waiting",
+        "_answering", "_late", "_is_gone",
     )  # fmt: skip
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, server_send: Send) -> None:
         self.client: Client | None = None
         self.answer: MessageAnswerer | None = None
         self.handshake: Handshake | None = Handshake()
         self._receive = receive
         self._send = send
+        self._server_send = server_send
         self._code = 0  # close code, if the client has broken a rule
         self._waiting: deque[bytes] | None = None  # raw messages: parsed ones may take much more memory
         self._answering: asyncio.Future[None] | None = None  # done when no handler runs
@@ -85,7 +86,7 @@ class Socket:
         """Accept the handshake. False if the client has left."""
         if self._is_gone:  # some servers' send() would not say so
             return False
-        without_compression(self._send)
+        without_compression(self._server_send)
         return await self._try_send({"type": "websocket.accept", "headers": headers})
 
     async def refuse(self, said: dict[str, Any] | None) -> None:

@@ -7,13 +7,16 @@ import base64
 import hashlib
 import json
 import os
+from urllib.parse import urlencode
 
 import pytest
 
 from tests.live.conftest import StartServer
 from tests.live.harness import FOUR, Crowd, Server, until
+from tests.live.harness.sockets import Socket
 
 ROUTED = "tests.live.project.routed_asgi:application"
+MOUNTED = "tests.live.project.mounted_asgi:application"
 EVENT_STREAM = {"Accept": "text/event-stream"}
 
 
@@ -103,6 +106,27 @@ async def test_around_a_router_with_websockets_and_static_files(start_server: St
     assert all(client.goodbyes for client in crowd)
     if name != "daphne":  # which has no lifespan
         assert server.count("lifespan.startup") == server.count("lifespan.shutdown") == 1
+    assert server.noise() == []
+
+
+@pytest.mark.parametrize("name", ["daphne", "uvicorn", "hypercorn"])
+async def test_below_a_router_that_hides_the_server(start_server: StartServer, name: str) -> None:
+    server = await start_server(name, app=MOUNTED)
+    crowd = await Crowd.open(server, 3, "/site/ticks/?format=envelope", keep=True)
+    connected = json.loads(crowd[0].body.partition("data: ")[2].partition("\n")[0])
+    socket = await Socket.open(server, "/site/ticks/")  # refuses frames that are compressed
+    await socket.next("connected")
+    await server.get("/site/publish/?count=2")
+    assert [(await socket.next("tick"))["data"]["n"] for _ in range(2)] == [1, 2]
+    assert (await socket.ask("echo", "x"))["data"] == "x"
+    await crowd.all(lambda client: list(client.numbers) == [1, 2])
+    brought = urlencode({"ticket": connected["ticket"], "last_event_id": crowd[0].last_id})
+    again = await Crowd.open(server, 1, f"/site/ticks/?format=envelope&{brought}")
+    state = json.loads(await server.get("/site/state/"))
+    assert (state["tickets"], state["tickets_refused"]) == (1, {})
+    await server.stop()
+    assert all(client.goodbyes for client in [*crowd, *again])
+    assert (await socket.next("goodbye"))["reason"] == "shutdown"
     assert server.noise() == []
 
 
