@@ -20,7 +20,7 @@ from ..wire import refusal_line
 from .handshake import Handshake
 from .messages import MESSAGE_MAX_BYTES, parse_message
 from .refusals import Refused
-from .servers import without_compression
+from .servers import bound_messages, without_compression
 from .types import Message, Receive, Send
 
 WAITING_MESSAGES_MAX: Final = 40
@@ -87,6 +87,7 @@ class Socket:
         if self._is_gone:  # some servers' send() would not say so
             return False
         without_compression(self._server_send)
+        bound_messages(self._server_send)
         return await self._try_send({"type": "websocket.accept", "headers": headers})
 
     async def refuse(self, said: dict[str, Any] | None) -> None:

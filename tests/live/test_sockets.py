@@ -73,6 +73,27 @@ async def test_compression_is_not_agreed_on_nor_used(start_server: StartServer, 
     await socket.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"), [*SERVERS[:-1], pytest.param("uvicorn", "--ws websockets", id="uvicorn-websockets-legacy")]
+)
+async def test_a_message_that_never_ends_is_not_gathered_beyond_a_mebibyte(
+    start_server: StartServer, name: str, arguments: str
+) -> None:
+    server = await start_server(name, arguments=arguments)
+    socket = await Socket.open(server)
+    id = "0" * 32
+    await socket.send(json.dumps({"id": id, "type": "echo", "data": "x" * 500_000}))
+    assert (await socket.next("answer") or {})["status"] == 413, "what is only too long is answered"
+    await socket.send_frames(encode(b"x" * 400_000, fin=False))
+    try:
+        for _ in range(4):
+            await socket.send_frames(encode(b"x" * 400_000, 0, fin=False))
+    except OSError:
+        pass
+    assert await socket.next("never") is None
+    await until_empty(server)
+
+
 def invented_origin(server: Server, generator: random.Random) -> str | None:
     own = f"http://127.0.0.1:{server.port}"
     return generator.choice(

@@ -370,6 +370,26 @@ def test_uvicorn_websocket_protocols() -> None:
     assert "self.transport" in sansio and "self.transport" in wsproto
 
 
+@pytest.mark.filterwarnings("ignore:websockets.legacy:DeprecationWarning", "ignore:The `websockets`")
+def test_where_websockets_messages_are_bounded() -> None:
+    from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
+    from uvicorn.protocols.websockets.websockets_impl import WebSocketProtocol
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    from uvicorn.protocols.websockets.wsproto_impl import WebsocketBuffer as UvicornBuffer
+    from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+    from websockets.legacy.protocol import WebSocketCommonProtocol
+    from websockets.protocol import Protocol
+
+    told = "bound_messages() sets this attribute, and is of no use any more."
+    assert issubclass(WebSocketProtocol, WebSocketCommonProtocol), told
+    assert "max_size = self.max_size" in inspect.getsource(WebSocketCommonProtocol.read_message), told
+    assert "self.conn = ServerProtocol(" in inspect.getsource(WebSocketsSansIOProtocol.__init__), told
+    assert "max_size = self.max_message_size" in inspect.getsource(Protocol.parse), told
+    for protocol, buffer in ((WSProtocol, UvicornBuffer), (WSStream, WebsocketBuffer)):
+        assert "self.buffer = WebsocketBuffer(" in inspect.getsource(protocol.__init__), told
+        assert "self.length > self.max_length" in inspect.getsource(buffer.extend), told
+
+
 def test_hypercorn_websocket_handshake() -> None:
     from hypercorn.protocol.ws_stream import Handshake
 

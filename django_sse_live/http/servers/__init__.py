@@ -20,6 +20,8 @@ from .daphne import is_tls as is_tls
 from .uvicorn import say_it_is_gone as say_it_is_gone
 
 BREATHING_TURNS: Final = 5  # turns of the loop
+# Of one that the server gathers before it hands it on: as much as Daphne takes, for our client sends 64 KiB at most.
+SOCKET_MESSAGE_MAX_BYTES: Final = 1024 * 1024
 
 
 # Ends without a signal
@@ -120,6 +122,13 @@ def without_compression(send: Any) -> None:
     broadcast twice the CPU: a body that is encoded once for all would be compressed for each."""
     uvicorn.without_compression(send)
     hypercorn.without_compression(send)
+
+
+def bound_messages(send: Any) -> None:
+    """Before websocket.accept: have the server close this WebSocket at a message beyond SOCKET_MESSAGE_MAX_BYTES, of
+    which it would else keep 16 MiB for as long as the client likes to leave it unfinished."""
+    uvicorn.bound_messages(send, SOCKET_MESSAGE_MAX_BYTES)
+    hypercorn.bound_messages(send, SOCKET_MESSAGE_MAX_BYTES)
 
 
 # Connections

@@ -42,6 +42,12 @@ def without_compression(send: Any) -> None:
         handshake.extensions = None
 
 
+def bound_messages(send: Any, max_bytes: int) -> None:
+    buffer: Any = getattr(getattr(send, "__self__", None), "buffer", None)
+    if hasattr(getattr(send, "__self__", None), "handshake") and hasattr(buffer, "max_length"):
+        buffer.max_length = min(buffer.max_length, max_bytes)
+
+
 class H2Flow:
     """Waits for an HTTP/2 stream's buffer, which is unbounded here: its push() waits for an event that is always
     set."""

@@ -34,6 +34,18 @@ def without_compression(send: Any) -> None:
         protocol.config.ws_per_message_deflate = False
 
 
+def bound_messages(send: Any, max_bytes: int) -> None:
+    if not is_socket(send):
+        return
+    protocol: Any = send.__self__
+    if hasattr(protocol, "max_size"):  # websockets
+        protocol.max_size = min(protocol.max_size or max_bytes, max_bytes)
+    elif hasattr(getattr(protocol, "conn", None), "max_message_size"):  # websockets-sansio
+        protocol.conn.max_message_size = min(protocol.conn.max_message_size or max_bytes, max_bytes)
+    elif hasattr(getattr(protocol, "buffer", None), "max_length"):  # wsproto
+        protocol.buffer.max_length = min(protocol.buffer.max_length, max_bytes)
+
+
 def transport_of(send: Any) -> Any:
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     return transport if hasattr(transport, "abort") else None
