@@ -17,7 +17,7 @@ from .refusals import Refused
 RATE_PER_SECOND: Final = 20
 RATE_BURST: Final = 40
 WAITING_PER_SENDER_MAX: Final = 40
-WAITING_MAX: Final = 1024  # of all senders together; each has at most 64 KiB
+WAITING_MAX: Final = 1024  # of all senders together, half of it of one address; each has at most 64 KiB
 
 
 def _too_many(detail: str) -> Refused:
@@ -34,7 +34,12 @@ class MessageLine(Line):
         """Wait for a place, behind earlier messages of the same sender. Raises Refused."""
         if not self.is_free(address, sender):
             of_sender = len(self._waiting.get((address, sender), ()))
-            if of_sender >= WAITING_PER_SENDER_MAX or sum(map(len, self._waiting.values())) >= WAITING_MAX:
+            of_address = sum(len(turns) for (other, _), turns in self._waiting.items() if other == address)
+            if (
+                of_sender >= WAITING_PER_SENDER_MAX
+                or of_address >= WAITING_MAX // 2
+                or sum(map(len, self._waiting.values())) >= WAITING_MAX
+            ):
                 raise _too_many("Too many messages wait to be handled. Send fewer at once, or try again later.")
         return await super().enter(address, sender)
 

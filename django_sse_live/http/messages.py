@@ -28,9 +28,11 @@ from ..backends import running_hub
 from ..callables import in_thread
 from ..conf import live_settings
 from ..events import RESERVED_PREFIX, validate_name
+from ..hub.client_info import ClientInfo
 from ..hub.failures import is_being_cancelled
+from ..hub.hub import Hub
 from ..hub.registry import count, process_part
-from ..identity import as_digest, scope_name, session_digest, user_pk
+from ..identity import as_digest, auth_marks, scope_name, session_digest, user_pk
 from ..messages import Message, call_handler, on_message
 from ..namespaces import request_namespace, use_namespace
 from ..wire import encode_json
@@ -150,6 +152,7 @@ class _Exchange:
         self.sent_as: Any = data.get("as")
         self.namespace = ""
         self.has_session = False  # the sender is nobody, with a session
+        self.user: Any = None  # its sender, once checked; None for nobody
 
     async def run(self, namespace: str) -> Answer:
         self.namespace = namespace
@@ -163,17 +166,18 @@ class _Exchange:
         parts: Messages = hub.parts.setdefault(Messages, Messages())
         key: str | None = None
         needs_thread, in_request_thread = True, False
-        entry = ""  # its key among the POSTs
+        checked_at, entry = 0.0, ""  # of a POST: before its check (loop time), and its key among the POSTs
         if self.is_on_socket:
             sender = address, f"client:{self.client_id}"
         else:
+            handoff = handoff_of(self.request)
+            checked_at = hub.loop.time() if handoff is None else handoff.began_at
             key = await self._check(address)
             sender = address, key
             entry, digest = self._entry(key)
             for sent in (entry, self._earlier):
                 if sent in parts.posted:  # it must not wait in line behind itself
                     return self._known(Found(parts.posted[sent], is_running=True), digest)
-            handoff = handoff_of(self.request)
             has_tenants = live_settings().namespace is not None  # the thread is kept: release_waiting_thread()
             if has_tenants or (handoff is not None and handoff.is_in_line and parts.line.is_free(*sender)):
                 needs_thread, in_request_thread = False, True
@@ -184,7 +188,10 @@ class _Exchange:
 
         async def work() -> Answer:
             async with lend(parts.threads) if needs_thread else nullcontext():
-                return await self._handle(await self._check(address) if key is None else key)
+                if key is None:
+                    return await self._handle(await self._check(address))
+                self._check_again(hub, checked_at)
+                return await self._handle(key)
 
         when_done = partial(parts.posted.pop, entry, None)
         return await in_turn(hub, parts, sender, work, when_done, in_request_thread=in_request_thread)
@@ -203,7 +210,7 @@ class _Exchange:
     async def _check(self, address: str) -> str:
         """Check that the sender may send this. Returns the sender's key."""
         user, fixed = await self.view.identify(self.request)
-        pk = None if user is None else user_pk(user)
+        self.user, pk = user, None if user is None else user_pk(user)
         if self.sent_as is not None and self.sent_as != as_digest(pk, self.namespace):
             raise Refused(
                 409, "other_user", "Another user wrote this message than is logged in now: it was not handled."
@@ -223,6 +230,19 @@ class _Exchange:
         key = scope_name(self.namespace, key) if key else ""
         process_part(MessageRate).take(key or f"address:{address}")
         return key
+
+    def _check_again(self, hub: Hub, since: float) -> None:
+        """It may have waited for minutes. Raises Refused if the sender's access may have been revoked meanwhile."""
+        session = getattr(getattr(self.request, "session", None), "session_key", None)
+        sender = ClientInfo(
+            () if self.channel is None else (scope_name(self.namespace, self.channel),),
+            namespace=self.namespace,
+            user_pk=None if self.user is None else user_pk(self.user),
+            auth="" if self.user is None else auth_marks(self.user),
+            session=session_digest(session) if session else None,
+        )
+        if hub.was_ended(sender, since):
+            raise Refused(503, "revoked", "Your access changed while the message waited. Try again.", _RETRY_SOON)
 
     async def _handle(self, key: str) -> Answer:
         """Run the handler, unless this message has run before."""

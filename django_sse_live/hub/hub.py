@@ -277,13 +277,17 @@ class Hub:
             return "shutdown"
         if self._filling is not None:
             return "not_ready"
-        if client.checked_at and self._recent_ends.concern(client.info, client.checked_at):
+        if client.checked_at and self.was_ended(client.info, client.checked_at):
             return "revoked"  # its access was checked earlier, and may have been revoked since
         if client.admission is not None and self.is_revoked(client.info, client.admission):
             return "revoked"
         if not self.clients.has_room_for(client.info):
             return "too_many_clients"
         return None
+
+    def was_ended(self, info: ClientInfo, since: float) -> bool:
+        """Whether a client like this may have been ended since that loop time."""
+        return self._recent_ends.concern(info, since)
 
     def is_revoked(self, info: ClientInfo, admission: Admission) -> bool:
         """Whether a revocation after these checks may concern the client."""

@@ -15,7 +15,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connection, connections, transaction
 from django.test import AsyncRequestFactory, Client
 
-from django_sse_live import Message, broadcast
+from django_sse_live import Message, broadcast, disconnect_clients
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
 from django_sse_live.http.line import Place
@@ -169,6 +169,49 @@ async def test_messages_of_one_sender_run_one_at_a_time_and_in_order(sender: Sen
     assert ran == list(range(20))
 
 
+@pytest.mark.parametrize("change", ["logout", "password", "deactivated", "disconnect", "name"])
+async def test_who_was_checked_and_lost_access_in_line_is_checked_again(
+    handle: Any, transactional_db: None, change: str
+) -> None:
+    running, may_end = asyncio.Event(), asyncio.Event()
+    ran = []
+
+    @handle("slow")
+    async def slow(message: Message) -> None:
+        ran.append(message.data)
+        running.set()
+        await may_end.wait()
+
+    ada = await User.objects.acreate_user("ada", password="secret")
+    senders = Sender(), Sender()
+    for sender in senders:
+        await sender.aforce_login(ada)
+    first = asyncio.ensure_future(senders[0].send("slow", 1))
+    await running.wait()
+    second = asyncio.ensure_future(senders[1].send("slow", 2, id="2" * 32))
+    line = running_hub().parts[Messages].line
+    await until(lambda: bool(line._waiting))
+    if change == "logout":
+        await senders[1].alogout()
+    elif change == "disconnect":
+        disconnect_clients(user=ada)
+    else:
+        ada.is_active = change != "deactivated"
+        ada.first_name = "Ada"
+        if change == "password":
+            ada.set_password("another")
+        await ada.asave()
+    may_end.set()
+    assert (await first)[0] == 200
+    status, answer = await second
+    if change == "name":
+        assert (status, ran) == (200, [1, 2])
+        return
+    assert (status, answer["error"], ran) == (503, "revoked", [1])
+    await senders[1].send("slow", 2, id="2" * 32)  # as the browser does; it is judged as any other
+    assert len(ran) == 2
+
+
 # The line
 
 
@@ -228,6 +271,21 @@ async def test_the_line_has_a_bound_for_all_senders_together(settings: Any, monk
     (await turns[0]).leave()
     last = await turns[1]
     assert list(line._inside) == [last] and not line._waiting
+
+
+async def test_one_address_has_half_of_the_line(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.SSE_LIVE = {**settings.SSE_LIVE, "MAX_RUNNING_MESSAGES": 1}
+    monkeypatch.setattr("django_sse_live.http.message_line.WAITING_MAX", 6)
+    line = MessageLine()
+    first = await line.enter("1", "a")
+    flood = await _in_line(line, *((f"flood{number}", "2") for number in range(3)))
+    with pytest.raises(Refused, match="Too many messages"):
+        await line.enter("2", "another of them")
+    (visitor,) = await _in_line(line, ("visitor", "3"))
+    for turn in flood:
+        turn.cancel()
+    first.leave()
+    (await visitor).leave()
 
 
 async def test_who_was_given_a_place_as_they_left_gives_it_back() -> None:
