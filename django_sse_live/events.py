@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal
 
 from .identity import namespace_of, plain_name
-from .wire import compact_json, event_field, frame, line
+from .wire import Form, compact_json, event_field, frame, line
 
 ENVELOPES_MAX: Final = 8  # of an event on several channels, kept: one for each choice of them that somebody hears …
 ENVELOPES_BYTES_MAX: Final = 2048  # … as far as they fit in here; one is kept however long it is
@@ -191,14 +191,25 @@ class Event:
         patch = "" if self.patch is None else f',"patch":{self.patch}'
         if self.spread_ms:
             patch += f',"spread":{self.spread_ms}'
-        type = compact_json(self.type)
-        names = [plain_name(channel) for channel in channels]
-        return f'"type":{type},"channels":{compact_json(names)},"data":{data}{patch}'
+        return f"{_members(channels, self.type, data)}{patch}"
 
 
 def control_event(type: str, said: Mapping[str, Any]) -> Event:
     """What workers tell each other."""
     return Event((CONTROL_CHANNEL,), type, compact_json(said))
+
+
+def frame_without_id(form: Form, channels: Iterable[str], type: str, data: str) -> bytes:
+    """The frame of what is told as an event is, and stands in no log. ``data``: JSON."""
+    if form == "named":
+        return frame(data, event=event_field(type))
+    text = f"{{{_members(channels, type, data)}}}"
+    return line(text) if form == "lines" else frame(text)
+
+
+def _members(channels: Iterable[str], type: str, data: str) -> str:
+    names = [plain_name(channel) for channel in channels]
+    return f'"type":{compact_json(type)},"channels":{compact_json(names)},"data":{data}'
 
 
 def format_id(epoch: str, position: int) -> str:

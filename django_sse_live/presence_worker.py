@@ -21,9 +21,9 @@ from typing import Any, Final
 
 from .backends import get_backend
 from .conf import live_settings
-from .events import NOW_PREFIX, control_event
+from .events import NOW_PREFIX, control_event, frame_without_id
 from .hub.clients import Client
-from .hub.hub import Hub, told_frame
+from .hub.hub import Hub
 from .identity import namespace_of, plain_name
 from .presence_changes import Change, RecentChanges
 from .signals import presence_joined, presence_left
@@ -295,5 +295,5 @@ class Presence:
                 client.lose()
                 return
             for change in changes:
-                frame = told_frame(client.form, channel, change.type, json.dumps({"user": change.user_pk}))
+                frame = frame_without_id(client.form, (channel,), change.type, json.dumps({"user": change.user_pk}))
                 client.tell(frame, is_needed=True)

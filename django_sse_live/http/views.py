@@ -25,7 +25,7 @@ from django.views.decorators.debug import sensitive_variables
 from ..backends import running_hub
 from ..callables import call, call_for_items
 from ..conf import live_settings
-from ..events import parse_id, validate_type
+from ..events import frame_without_id, parse_id, validate_type
 from ..hub.client_info import ClientInfo
 from ..hub.clients import Client
 from ..hub.hub import Hub
@@ -33,7 +33,7 @@ from ..hub.registry import count_message_refused, count_refused
 from ..identity import scope_name, session_digest
 from ..messages import Message, call_handler, on_message
 from ..namespaces import request_namespace, use_namespace
-from ..wire import encode_json, event_field, frame, line
+from ..wire import encode_json
 from .accept import accepts_event_stream, names_event_stream
 from .addresses import client_address
 from .cors import is_foreign_subresource, share_with_origin
@@ -425,12 +425,7 @@ def _full(refusal: str, hub: Hub) -> Refused:
 
 def _encode_initial(events: Iterable[tuple[str, Any]], client: Client) -> list[bytes]:
     encoder = live_settings().json_encoder
-    frames = []
-    for type, data in events:
-        type = validate_type(type)
-        if client.form == "named":
-            frames.append(frame(encode_json(data, encoder), event=event_field(type)))
-        else:
-            text = encode_json({"type": type, "channels": list(client.names), "data": data}, encoder)
-            frames.append(line(text) if client.form == "lines" else frame(text))
-    return frames
+    return [
+        frame_without_id(client.form, client.names, validate_type(type), encode_json(data, encoder))
+        for type, data in events
+    ]

@@ -17,11 +17,9 @@ from typing import Any, Final
 from django.dispatch import Signal
 
 from ..conf import live_settings
-from ..events import DISCONNECT, ENDS, LOST_EVENTS, Event, make_position
-from ..identity import plain_name
+from ..events import DISCONNECT, ENDS, LOST_EVENTS, Event, frame_without_id, make_position
 from ..namespaces import use_namespace
 from ..signals import client_connected, client_disconnected, event_broadcast
-from ..wire import Form, frame, line
 from .audience import Audience, SharedBodies
 from .client_info import Admission, ClientInfo
 from .client_registry import ClientRegistry
@@ -46,14 +44,6 @@ CHECK_AGAIN_SECONDS: Final = 60.0  # access is checked anew within this time whe
 
 hub_opened: Final = Signal()  # internal; argument ``hub``; sent on its loop, before the backend feeds it
 hub_ended: Final = Signal()  # internal; argument ``hub``; sent on its loop, once it is closing and has no clients
-
-
-def told_frame(form: Form, channel: str, type: str, data: str) -> bytes:
-    """The frame of Hub.tell(): an event without an id."""
-    if form == "named":
-        return frame(data, event=type)
-    text = f'{{"type":{json.dumps(type)},"channels":{json.dumps([plain_name(channel)])},"data":{data}}}'
-    return frame(text) if form == "envelope" else line(text)
 
 
 class Hub:
@@ -183,7 +173,7 @@ class Hub:
         """Send this worker's clients of a channel a frame that is no event: no log has it, and it has no id. ``data``:
         JSON. ``is_needed``: a client that misses it because it does not read gets a reset."""
         for audience in self.fan_out.audiences(channel):
-            body = told_frame(audience.form, channel, type, data)
+            body = frame_without_id(audience.form, (channel,), type, data)
             for client in audience.clients:
                 client.tell(body, is_needed=is_needed)
 

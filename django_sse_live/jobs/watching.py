@@ -15,9 +15,10 @@ from typing import Any, Final, TypeVar
 
 from ..backends import get_backend
 from ..callables import in_thread
+from ..events import frame_without_id
 from ..hub.clients import Client
 from ..hub.failures import report_failure
-from ..hub.hub import Hub, hub_opened, told_frame
+from ..hub.hub import Hub, hub_opened
 from ..hub.registry import open_hubs
 from ..identity import plain_name, scope_name
 from ..wire import compact_json
@@ -148,7 +149,7 @@ class Watching:
         ask for it."""
         data = compact_json(frame)
         for audience in self.hub.fan_out.audiences(job.channel):
-            body = told_frame(audience.form, job.channel, FRAME, data)
+            body = frame_without_id(audience.form, (job.channel,), FRAME, data)
             for client in audience.clients:
                 if client in job.asking:
                     continue
@@ -219,7 +220,8 @@ class Watching:
         if job.asking:
             job.read_at = now + RETRY_SECONDS
         data = compact_json(frame)
-        bodies = {form: told_frame(form, job.channel, FRAME, data) for form in {client.form for client in clients}}
+        forms = {client.form for client in clients}
+        bodies = {form: frame_without_id(form, (job.channel,), FRAME, data) for form in forms}
         woken += [client for client in clients if client.put(bodies[client.form])]
 
     # Silent jobs
