@@ -15,7 +15,7 @@ from typing import Final
 
 from django.db import DataError
 
-from ..events import CONTROL_CHANNEL, LOST_EVENTS, Event
+from ..events import LOST_EVENTS, Event, control_event
 from .dialects.base import Dialect
 from .rows import NewRow, encode_row
 from .session import Session
@@ -115,7 +115,7 @@ class Parcels:
             self._bytes -= size
             if batch and self._has_dropped:
                 self._has_dropped = False
-                batch.insert(0, _Parcel(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}"), secrets.token_hex(8)))
+                batch.insert(0, _Parcel(control_event(LOST_EVENTS, {}), secrets.token_hex(8)))
         return batch
 
     def _fits(self, parcel: _Parcel) -> bool:

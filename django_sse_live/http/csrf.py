@@ -16,6 +16,7 @@ from django.middleware.csrf import CsrfViewMiddleware, get_token
 from django.utils.http import is_same_domain
 
 from ..conf import live_settings
+from .cors import own_origin
 from .refusals import Refused
 
 CSRF: Final = "csrf"  # the Refused.error whose answer brings a fresh token
@@ -24,7 +25,7 @@ CSRF: Final = "csrf"  # the Refused.error whose answer brings a fresh token
 def may_write(request: HttpRequest, origin: str) -> bool:
     """Whether pages of this origin may write with a visitor's cookies, if they have the visitor's token: pages of this
     site, and of CSRF_TRUSTED_ORIGINS."""
-    if origin == f"{request.scheme}://{request.get_host()}" or origin in settings.CSRF_TRUSTED_ORIGINS:
+    if origin == own_origin(request) or origin in settings.CSRF_TRUSTED_ORIGINS:
         return True
     try:
         parts = urlsplit(origin)

@@ -15,6 +15,7 @@ from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 
 from ..conf import live_settings
 from .accept import EVENT_STREAM
+from .cors import own_origin
 from .servers import is_tls
 from .types import Message, Scope, Send
 
@@ -63,8 +64,7 @@ def may_ask(scope: Scope) -> bool:
     if origin in live_settings().allowed_origins:
         return True
     try:
-        request = ASGIRequest(scope, BytesIO())
-        return bool(origin == f"{request.scheme}://{request.get_host()}")
+        return bool(origin == own_origin(ASGIRequest(scope, BytesIO())))
     except (DisallowedHost, UnicodeDecodeError):
         return False
 

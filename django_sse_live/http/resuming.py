@@ -27,7 +27,7 @@ from ..hub.registry import count
 from ..identity import address_group, scope_name
 from .accept import names_event_stream
 from .addresses import client_address
-from .cors import is_foreign_subresource, share_with_origin
+from .cors import is_foreign_subresource, own_origin, share_with_origin
 from .refusals import Refused
 from .resolve import StreamUrl, stream_of
 from .responses import HEADERS, HEADERS_1
@@ -158,7 +158,7 @@ def _check_request(request: ASGIRequest, stream: StreamUrl, ticket: Ticket) -> N
     if "HTTP_AUTHORIZATION" in request.META or (settings.SECURE_SSL_REDIRECT and not request.is_secure()):
         raise BadTicket("unclear")
     origin = request.META.get("HTTP_ORIGIN")
-    if origin is not None and origin != f"{request.scheme}://{request.get_host()}":
+    if origin is not None and origin != own_origin(request):
         if origin not in live_settings().allowed_origins:
             raise BadTicket("other_origin")
     if target_of(request, stream.view_class, stream.args, stream.kwargs, stream.initkwargs) != ticket.target:

@@ -7,7 +7,6 @@ no code of the project except what answers a message.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections import deque
@@ -16,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from ..hub.clients import Client
 from ..hub.registry import count_message_refused
-from ..wire import refusal_line
+from ..wire import compact_json, line, refusal_line
 from .handshake import Handshake
 from .messages import MESSAGE_MAX_BYTES, parse_message
 from .refusals import Refused
@@ -221,4 +220,4 @@ class Socket:
 
 
 def answer_line(answer: dict[str, Any]) -> bytes:
-    return f"{json.dumps({'type': 'answer', **answer}, separators=(',', ':'))}\n".encode()
+    return line(compact_json({"type": "answer", **answer}))

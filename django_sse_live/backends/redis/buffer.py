@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import Final, Literal
 
-from ...events import CONTROL_CHANNEL, LOST_EVENTS, Event
+from ...events import LOST_EVENTS, Event, control_event
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -109,7 +109,7 @@ class Buffer:
 
 
 def _marker() -> Parcel:
-    return Parcel(Event((CONTROL_CHANNEL,), LOST_EVENTS, "{}"))
+    return Parcel(control_event(LOST_EVENTS, {}))
 
 
 class Recent:

@@ -89,15 +89,12 @@ def _table(reports: list[Report]) -> list[str]:
 def _stream_line(report: Report, stream: dict[str, Any]) -> str:
     user = f"user {stream['user']}" if stream["user"] is not None else "anonymous"
     whose = f"{stream['namespace']}: " if stream.get("namespace") else ""
-    channels = (
-        whose
-        + ", ".join(stream["channels"])
-        + (f" and {stream['more_channels']} more" if stream["more_channels"] else "")
-    )
+    more = f" and {stream['more_channels']} more" if stream["more_channels"] else ""
     lag = f", {stream['lag']} behind" if stream["lag"] else ""
     return (
         f"{report['id']} {stream['id']} {user} {stream['address']} since {_age(stream['connected_at'])}, "
-        f"{stream['events']} events, {_size(stream['bytes'])}{lag}: {channels}"
+        f"{stream['events']} events, {_size(stream['bytes'])}{lag}: "
+        f"{whose}{', '.join(stream['channels'])}{more}"
     )
 
 
