@@ -4,17 +4,18 @@ the cache raises."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS, caches
-from django.core.cache.backends.db import BaseDatabaseCache
+from django.core.cache.backends.db import BaseDatabaseCache, DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections, router
+from django.utils import timezone
 
 from ..conf import live_settings
 from ..savepoints import is_in_transaction
@@ -91,6 +92,8 @@ class JobStore:
 
     def current(self, name: str) -> str | None:
         """The id of the newest job of a key."""
+        if isinstance(self._cache, DatabaseCache) and not _has_entry(self._cache, name_key(name)):
+            return None  # not asked by get(): see _has_entry()
         id: str | None = self._cache.get(name_key(name))
         while id is not None and (successor := self._cache.get(next_key(id))) is not None:
             id = successor
@@ -110,6 +113,8 @@ class JobStore:
             return lease
         entry = name_key(record.name) if before is None else next_key(before)
         try:
+            if isinstance(self._cache, DatabaseCache):
+                _delete_expired(self._cache, entry)
             # A client library that gets no answer may send it again, and take its own entry for another's.
             is_first = self._cache.add(entry, record.id, ttl) or self._cache.get(entry) == record.id
             if is_first and before is not None:
@@ -197,3 +202,29 @@ class JobStore:
         """Note that somebody watches the job, or did until now. Called every third of that time; the note lasts for
         half of it."""
         self._cache.set(watched_key(id), 1, alone_seconds / 2)
+
+
+# Of Django's database cache, which is atomic only for a key that has no expired entry
+
+
+def _has_entry(cache: Any, key: str) -> bool:
+    """Whether there is an entry that has not expired. A get() deletes an expired one by its key, although another
+    process may have added it anew meanwhile."""
+    with _table_of(cache) as (cursor, table, where, now):
+        cursor.execute(f"SELECT 1 FROM {table} WHERE {where} >= %s", [cache.make_key(key), now])
+        return cursor.fetchone() is not None
+
+
+def _delete_expired(cache: Any, key: str) -> None:
+    """An add() overwrites an expired entry for each of several processes that ask at one moment."""
+    with _table_of(cache) as (cursor, table, where, now):
+        cursor.execute(f"DELETE FROM {table} WHERE {where} < %s", [cache.make_key(key), now])
+
+
+@contextmanager
+def _table_of(cache: Any) -> Iterator[tuple[Any, str, str, Any]]:
+    model = cache.cache_model_class
+    database = connections[router.db_for_write(model)]
+    table, name, expires = map(database.ops.quote_name, (model._meta.db_table, "cache_key", "expires"))
+    with database.cursor() as cursor:
+        yield cursor, table, f"{name} = %s AND {expires}", database.ops.adapt_datetimefield_value(timezone.now())

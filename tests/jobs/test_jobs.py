@@ -24,7 +24,7 @@ from django_sse_live.backends.memory import MemoryBackend
 from django_sse_live.checks import check_jobs_cache
 from django_sse_live.hub.registry import process_part
 from django_sse_live.jobs import running, writers
-from django_sse_live.jobs.records import Record, from_unit, units
+from django_sse_live.jobs.records import Record, from_unit, name_key, units
 from django_sse_live.jobs.store import JobStore
 from django_sse_live.jobs.writers import Writers
 from tests.jobs.conftest import until
@@ -196,6 +196,43 @@ def test_a_job_does_not_begin_in_a_transaction_of_the_database_that_has_its_cach
     assert found is not None and found.state == "running"
     with transaction.atomic(), pytest.raises(RuntimeError, match="on_commit"):
         found.take()
+
+
+def test_of_two_who_start_a_key_whose_last_job_has_expired_one_runs(settings: Any, transactional_db: None) -> None:
+    """Wherever the second comes between two queries of the first: Django's database cache deletes what it finds
+    expired by its key alone, though another process has added it anew meanwhile."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "job_cache"}}
+    call_command("createcachetable", verbosity=0)
+    store = JobStore("default")
+
+    def begin(id: str) -> bool:
+        before = store.current("name")
+        return before is None and store.claim(Record(id * 32, "", "7", 60, None, "name"), None) is not None
+
+    for moment in range(100):
+        cache.clear()
+        cache.set(name_key("name"), "c" * 32)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE job_cache SET expires = %s", ["2000-01-01 00:00:00"])
+        second: list[bool] = []
+        queries = 0
+
+        def interrupt(execute: Any, *query: Any, moment: int = moment, second: list[bool] = second) -> Any:
+            nonlocal queries
+            result = execute(*query)
+            queries += 1
+            if queries > moment and not second and not connection.in_atomic_block:
+                second.append(False)
+                second[0] = begin("b")
+            return result
+
+        with connection.execute_wrapper(interrupt):
+            first = begin("a")
+        if not second:
+            break
+        assert [first, *second].count(True) == 1, moment
+        assert store.current("name") == ("a" if first else "b") * 32
+    assert moment > 5
 
 
 # The text
