@@ -195,7 +195,8 @@ class Hub:
         return not self.is_closing and self._filling is None
 
     async def filled(self, seconds: float = FILL_SECONDS) -> None:
-        """Wait at most ``seconds`` for the first adopt(). Afterwards refusal() tells whether it came."""
+        """Wait at most ``seconds`` for the first adopt(), or for a stop. Afterwards refusal() tells whether it
+        came."""
         if self._filling is not None:
             await asyncio.wait([self._filling], timeout=seconds)
 
@@ -371,6 +372,8 @@ class Hub:
         off soon after the last was said."""
         if not self.is_closing:
             self.is_closing = True
+            if self._filling is not None and not self._filling.done():
+                self._filling.set_result(None)  # the server waits for the requests that wait for it
             clients = list(self.clients)
             self.deliver(lambda: self._say_goodbye(clients))  # after the events that have come in
             self._say_if_ended()

@@ -144,6 +144,19 @@ class TestBeginnings:
         assert "event: reset" not in text and "id: e:0-7\n" in text
         client.leave()
 
+    async def test_a_stop_lets_go_of_who_waits_for_the_log(self) -> None:
+        hub = Hub(asyncio.get_running_loop(), EventLog("0"))
+        hub.begin_filling()
+        client = make_client(hub)
+        waiting = asyncio.ensure_future(hub.filled(60))
+        await asyncio.sleep(0)
+        hub.shut_down()
+        await asyncio.wait_for(waiting, 30)
+        await asyncio.wait_for(hub.filled(60), 30)
+        assert hub.refusal(client) == "shutdown"
+        hub.adopt(EventLog("e", 7))  # in spite of it
+        assert hub.refusal(client) == "shutdown"
+
     async def test_one_with_a_snapshot_is_told_that_it_may_be_old(self) -> None:
         hub = Hub(asyncio.get_running_loop(), EventLog("0"))
         client = make_client(hub)
