@@ -118,7 +118,7 @@ class LiveModel:
             channel = self.channel(instance)
             if channel is None:
                 return ()
-            if not isinstance(channel, str):
+            if not isinstance(channel, str) and isinstance(channel, Iterable):
                 channel = tuple(channel)
         return validate_channels(channel) if channel != () else ()
 

@@ -281,6 +281,13 @@ class TestRelations:
             (("tag.two",), "article_deleted"),
         ]  # fmt: skip
 
+    def test_the_log_says_what_a_channel_function_should_have_given(
+        self, register: Register, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        register(channel=lambda article: article.pk)
+        Article.objects.create()
+        assert "The channel must be a str or an iterable of str, not int." in caplog.text
+
 
 class TestRowsThatMove:
     def test_a_row_is_deleted_where_it_was_and_created_where_it_comes(self, register: Register) -> None:

@@ -48,7 +48,8 @@ def was_looked_at(request: HttpRequest) -> bool:
 
 
 def put_user(request: HttpRequest, user: Any) -> Any:
-    """Set the request's user, for the hooks after get_user(). Returns it if it is authenticated, else None."""
+    """Set the request's user, for the hooks after get_user(). Returns it if it is authenticated, else None. TypeError
+    for what is no user, such as a name: nobody would be let in, in silence."""
     from django.contrib.auth.models import AnonymousUser  # a model's module: only after all apps are loaded
 
     async def auser() -> Any:
@@ -56,6 +57,8 @@ def put_user(request: HttpRequest, user: Any) -> Any:
 
     if user is None:
         user = AnonymousUser()
+    if not hasattr(user, "is_authenticated"):
+        raise TypeError(f"get_user() returned a {type(user).__name__}; it must return a user, or None.")
     request.user = user
     request.auser = auser
     return _authenticated(user)

@@ -425,7 +425,10 @@ def _full(refusal: str, hub: Hub) -> Refused:
 
 def _encode_initial(events: Iterable[tuple[str, Any]], client: Client) -> list[bytes]:
     encoder = live_settings().json_encoder
-    return [
-        frame_without_id(client.form, client.names, validate_type(type), encode_json(data, encoder))
-        for type, data in events
-    ]
+    frames = []
+    for event in events:
+        if not isinstance(event, (tuple, list)) or len(event) != 2:
+            raise TypeError(f"get_initial_events() gave {event!r}; each event is a pair (type, data).")
+        type, data = event
+        frames.append(frame_without_id(client.form, client.names, validate_type(type), encode_json(data, encoder)))
+    return frames

@@ -137,6 +137,18 @@ async def test_an_initial_event_of_a_reserved_type(visitor: Visitor) -> None:
         await Visitor("/snapshot-reserved/").ask()
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/snapshot-wrong/", r"get_initial_events\(\) gave 'snapshot'; each event is a pair"),
+        ("/named-user/", r"get_user\(\) returned a str; it must return a user, or None"),
+    ],
+)
+async def test_a_hook_that_returns_something_else_is_told_what_is_wanted(path: str, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        await Visitor(path).ask("channel=news")
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 @pytest.mark.parametrize(("mode", "destination"), [("no-cors", "image"), ("no-cors", "empty"), ("navigate", "iframe")])
 async def test_an_image_or_a_frame_of_another_origin_opens_no_stream(

@@ -36,6 +36,16 @@ class ReservedSnapshot(EventStreamView):
         return [("goodbye", {})]
 
 
+class WrongSnapshot(EventStreamView):
+    def get_initial_events(self, request: HttpRequest, channels: tuple[str, ...]) -> Any:
+        return ["snapshot"]
+
+
+class NamedUser(EventStreamView):
+    def get_user(self, request: HttpRequest) -> Any:
+        return "otter"
+
+
 class Names:
     regex = "[^/]+"
 
@@ -59,5 +69,7 @@ urlpatterns = [
     path("async/", FixedAsync.as_view()),
     path("snapshot/", Snapshot.as_view(), {"channels": ["news"]}),
     path("snapshot-sync/", SnapshotSync.as_view(), {"channels": ["news"]}),
+    path("snapshot-wrong/", WrongSnapshot.as_view(), {"channels": ["news"]}),
+    path("named-user/", NamedUser.as_view()),
     path("snapshot-reserved/", ReservedSnapshot.as_view(), {"channels": ["news"]}),
 ]
