@@ -1,7 +1,7 @@
 // Tabs that share one stream, in a world where tabs open, close, crash and hang, and connections break, at random. The real
 // client runs in each; whatever happens, every tab hears every event of its channels once, in order.
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { afterEach, beforeEach, describe, test } from "node:test";
 
 import { Tab, World } from "./world.mjs";
 
@@ -303,6 +303,39 @@ describe("tabs that ask for more channels than a stream may have", () => {
     const { requests } = await come(world, rest);
     assert.equal(requests, 0);
     for (const tab of rest) assert.deepEqual(tab.heard, due(world, tab));
+  });
+});
+
+describe("a page whose own code throws", () => {
+  let reported;
+  const onEvent = (data, { type }) => { throw new Error(type); };
+
+  beforeEach(() => {
+    reported = [];
+    globalThis.reportError = ({ message }) => reported.push(message);
+  });
+  afterEach(() => { delete globalThis.reportError; });
+
+  test("gets what it missed, whole, and its errors are reported", async () => {
+    const world = new World(1);
+    const position = world.head;
+    const first = await opened(world, [["a"]]);
+    for (let number = 0; number < 3; number++) world.broadcast("a");
+    await world.run(1_000);
+    const [late] = await opened(world, [["a"], { position, from: 0, onEvent }]);
+    assert.deepEqual([first[0].heard, late.heard], [[1, 2, 3], [1, 2, 3]]);
+    assert.deepEqual(reported.filter((type) => type === "tick").length, 3);
+  });
+
+  test("and that leads keeps no other tab from the stream", async () => {
+    const world = new World(1);
+    const [first, next, other] = await opened(world, [["a"]], [["a"], { onEvent }], [["a"]]);
+    first.close();
+    await world.run(3_000);
+    assert.deepEqual([lead(world), other.live.state], [next, "connected"]);
+    world.broadcast("a");
+    await world.run(1_000);
+    assert.deepEqual(other.heard, [1]);
   });
 });
 

@@ -470,6 +470,17 @@ describe("the WebSocket", () => {
     assert.deepEqual([seen, live.state, live.lastEventId, live.clientId], [[1, 2, 3, 4], "connected", "a:5-0", "w1"]);
   });
 
+  test("brings every frame to a page whose own code throws at one, and reports that", async () => {
+    const reported = [];
+    define("reportError", ({ message }) => reported.push(message));
+    const live = await open({ transport: "websocket", onEvent(data, { type }) { if (data === 1) throw new Error(type); } });
+    const seen = events(live);
+    socket().connected();
+    socket().say(...[1, 2, 3].map((data) => ({ type: "tick", channels: [], data, id: `a:${data + 1}-0` })));
+    delete globalThis.reportError;
+    assert.deepEqual([seen, reported], [[1, 2, 3], ["tick"]]);
+  });
+
   test("takes a message only when the one by POST is answered, and then as they come", async () => {
     const live = await open({ transport: "auto" });
     send(live, "a");

@@ -211,6 +211,7 @@ export class Tab {
    * @param {boolean} [page.isSigned] whether it brings a token, instead of naming its channels
    * @param {string[]} [page.tokens] these, and no names of channels
    * @param {string | undefined} [page.position] where its page begins
+   * @param {(data: any, event: any) => void} [page.onEvent] what the page does with every frame
    */
   constructor(world, name, channels, { isSigned = false, tokens = [], ...page } = {}) {
     Object.assign(this, { world, name, channels, position: world.head, from: world.log.length, ...page });
@@ -253,7 +254,7 @@ export class Tab {
     for (const token of tokens) url.searchParams.append("token", token);
     if (!tokens.length) for (const channel of channels) url.searchParams.append("channel", channel);
     this.live = new SSELive(url.href, {
-      lastEventId: this.position, logger: null,
+      lastEventId: this.position, logger: null, onEvent: this.onEvent,
       EventSource: shared(SSELive, { group: "g", channels: isSigned ? channels : [] }),
     });
     this.live.on("tick", (number) => this.heard.push(number)).on("reset", () => this.heard.push("reset"));

@@ -262,9 +262,14 @@ class SharedEventSource {
     }
   }
 
-  /** @param {any} frame @param {string} id */
+  /**
+   * As from an EventSource of the browser, an error of the page's own code costs no other frame, and no other tab.
+   * @param {any} frame @param {string} id
+   */
   #emit(frame, id) {
-    this.onmessage?.({ data: JSON.stringify(frame), lastEventId: id });
+    try {
+      this.onmessage?.({ data: JSON.stringify(frame), lastEventId: id });
+    } catch (error) { reportError(error); }
   }
 
   /** @param {number} readyState @param {string} [reason] why the leader's stream was lost */

@@ -447,7 +447,9 @@ class SocketSource {
     if (frame.type === "answer") return this.#sender.answer(this, frame);
     this.#lastEventId = frame.id ?? this.#lastEventId;
     if (frame.type === "connected" && this.onmessage) this.#sender.opened(this, frame);
-    this.onmessage?.({ data: line, lastEventId: this.#lastEventId });
+    try {
+      this.onmessage?.({ data: line, lastEventId: this.#lastEventId });
+    } catch (error) { reportError(error); }  // of the page's own code, which costs no other frame
   }
 
   /** @param {string} text */
