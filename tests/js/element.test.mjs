@@ -6,7 +6,11 @@ import { FakeEventSource, FakePage, FakeStorage, giveDOM, pass, resetFakes } fro
 
 const MODULE = "../../django_sse_live/static/django_sse_live/sse-live.js";
 const defined = giveDOM();
-const { SSELiveElement } = await import(MODULE);
+const { SSELiveElement: First } = await import(MODULE);
+/** Of a page of its own: the files that one has loaded stay in it. */
+let SSELiveElement = First;
+let pages = 0;
+const freshPage = async () => { ({ SSELiveElement } = await import(`${MODULE}?page=${++pages}`)); };
 
 const server = () => FakeEventSource.last;
 const connections = () => FakeEventSource.made.length;
@@ -44,6 +48,7 @@ beforeEach(async () => {
   present.clear();
   await settle();
   resetFakes();
+  await freshPage();
   page = new FakePage();
   mock.method(console, "info", () => {});
   mock.method(console, "warn", () => {});
@@ -95,6 +100,7 @@ describe("the element", () => {
     it.removeAttribute("hidden");
     await until(() => it.shadowRoot);
     assert.equal(it.shadowRoot.text, "Live");
+    await freshPage();
     const other = await put({ src: "/events/", "light-src": "file:///nowhere/sse-live-light.js" });
     server().connected();
     assert.deepEqual([other.shadowRoot, other.getAttribute("state")], [null, "connected"]);
@@ -102,7 +108,7 @@ describe("the element", () => {
 
   test("is there once, though its file is loaded by two names", async () => {
     await import(`${MODULE}?v=2`);
-    assert.equal(defined.get("sse-live"), SSELiveElement);
+    assert.equal(defined.get("sse-live"), First);
   });
 
   test("within a job opens no stream before that is there to hear it; and opens one where its file cannot be had", async () => {
@@ -111,6 +117,7 @@ describe("the element", () => {
     await until(() => it.live);
     assert.equal(defined.mock.calls[0].arguments[0], "sse-live-job");
     const said = mock.method(console, "error", () => {});
+    await freshPage();
     const other = await put({ src: "/events/?other", "job-src": "file:///nowhere/sse-live-job.js" });
     for (let waits = 0; waits < 40; waits += 1) {
       await settle();
@@ -314,6 +321,18 @@ describe("an event that brings a patch", () => {
     }
     assert.deepEqual(heard, ["patched two a:1002-0", "two a:1002-0", "patched three a:1003-0", "three a:1003-0"]);
     assert.equal(globalThis.runs, 2);
+  });
+
+  test("is applied by the file that is there, though a later page names another: what it knows of the page is in it", async () => {
+    const { it, heard } = await putPatched("same");
+    patched("two", "a:1002-0");
+    await until(() => heard.length === 2);
+    it.leave();
+    await putPatched("other");
+    globalThis.same = [];
+    patched("two", "a:1003-0");
+    for (let turn = 0; turn < 2000 && !globalThis.same.length; turn++) await settle();
+    assert.deepEqual(globalThis.same, ["patched two a:1003-0"]);
   });
 
   test("is a reset too, on a page with regions, and on no other", async () => {

@@ -236,6 +236,24 @@ describe("a navigation that does not leave the page, such as a download", () => 
     assert.deepEqual([live.state, states, FakeEventSource.made[0].readyState], ["connected", [], FakeEventSource.CLOSED]);
   });
 
+  test("is followed by another while the first one opens, too: it may have ended as well, and nothing would show it", () => {
+    const live = open();
+    page.fire("beforeunload");
+    pass(2000);
+    assert.deepEqual([connections(), FakeEventSource.made[0].readyState], [2, FakeEventSource.CLOSED]);
+    server().connected();
+    pass(29_000);
+    assert.deepEqual([connections(), live.state], [2, "connected"]);
+  });
+
+  test("cuts no wait short", () => {
+    openConnected();
+    server().send({ type: "goodbye", reason: "full", reconnect: true, retry: 9000 });
+    page.fire("beforeunload");
+    pass(8999);
+    assert.equal(connections(), 1);
+  });
+
   test("and one that does by none", () => {
     openConnected();
     page.fire("beforeunload");
@@ -708,27 +726,26 @@ describe("statistics", () => {
 
 describe("a reset", () => {
   let resets;
-  let origin;
 
-  /** A page that is loaded, and what its first connection brings. */
-  function load({ isAnew = true } = {}) {
+  /** A page that is loaded, or put in place by a script such as Turbo, and what the first connection of each of its streams brings. */
+  function load(...streams) {
     FakeEventSource.forget();
-    if (isAnew) origin = Date.now();
-    const live = open({ lastEventId: "old:1-0" });
-    live.on("reset", () => resets.push("reset")).on("stale", () => resets.push("stale"));
-    pass(100);
-    server().connected({ resumed: false });
-    server().send({ type: "reset", reason: "unknown_id" }, "a:1000-0");
-    live.close();
+    const opened = (streams.length ? streams : [{}]).map((options) => open({ lastEventId: "old:1-0", ...options }));
+    for (const live of opened) live.on("reset", () => resets.push("reset")).on("stale", () => resets.push("stale"));
+    for (const server of FakeEventSource.made) {
+      pass(100);
+      server.connected({ resumed: false });
+      server.send({ type: "reset", reason: "unknown_id" }, "a:1000-0");
+    }
+    for (const live of opened) live.close();
   }
 
   beforeEach(() => {
     resets = [];
-    mock.getter(performance, "timeOrigin", () => origin);
     Object.defineProperty(globalThis, "sessionStorage", { value: new FakeStorage(), configurable: true });
   });
 
-  test("that a reload does not mend is told once, and not again and again", () => {
+  test("that neither a reload mends nor a visit by a script, such as Turbo's, is told once, and not again and again", () => {
     for (let loads = 0; loads < 2; loads++) {
       load();
       pass(500);
@@ -743,22 +760,35 @@ describe("a reset", () => {
     assert.deepEqual(resets, ["reset", "reset"]);
   });
 
-  test("is told to each stream of one page, and to another page that was opened then", () => {
-    load();
-    load({ isAnew: false });
+  test("is told to each stream of one page, to one for other channels, and to another page that was opened then", () => {
+    load({}, {}, { channels: ["b"] });
+    load({ channels: ["c"] });
     Object.defineProperty(globalThis, "location", { value: { href: "http://localhost/other/" }, configurable: true });
     load();
     delete globalThis.location;
-    assert.deepEqual(resets, ["reset", "reset", "reset"]);
+    assert.deepEqual(resets, ["reset", "reset", "reset", "reset", "reset"]);
   });
 
   test("is told to a page that has been there, however soon after another", () => {
-    origin = Date.now();
-    pass(1);
     const live = openConnected();
+    const first = server();
+    pass(1);
+    load();
+    resets = [];
     live.on("reset", () => resets.push("reset"));
-    for (let number = 0; number < 3; number++) server().send({ type: "reset", reason: "history_expired" }, `a:200${number}-0`);
+    for (let number = 0; number < 3; number++) first.send({ type: "reset", reason: "history_expired" }, `a:200${number}-0`);
     assert.deepEqual(resets, ["reset", "reset", "reset"]);
+  });
+
+  test("that comes long after the reload for another one is told", () => {
+    load();
+    const live = openConnected();
+    live.on("reset", () => resets.push("reset")).on("stale", () => resets.push("stale"));
+    pass(20_000);
+    server().heartbeat("a:1001-0");
+    pass(20_000);
+    server().send({ type: "reset", reason: "history_expired" }, "a:2000-0");
+    assert.deepEqual(resets, ["reset", "reset"]);
   });
 
   test("does without a storage where there is none", () => {

@@ -32,8 +32,8 @@ const STAYED_MS = 2_000;
 const BUFFERED_MS = 20_000;
 /** This many streams of one browser cause a hint too: with six, HTTP/1.1 has no connection left. */
 const MANY = 5;
-/** A page that begins to load within this time after a reset, in ms, was loaded because of it. */
-const RELOAD_MS = 15_000;
+/** A stream that is made again after its reset, and gets another one within this time, in ms, is that of a page drawn anew because of it. */
+const RELOAD_MS = 30_000;
 
 /** The types of frames about the stream itself. Their data is the whole frame; an event's is what was broadcast. */
 const CONTROL = /^(connected|heartbeat|reset|goodbye|sse\..*)$/;
@@ -84,7 +84,7 @@ const FILES = {
   socket: () => new URL("./sse-live-socket.js", import.meta.url),
   job: () => new URL("./sse-live-job.js", import.meta.url),
 };
-/** The loaded files, by url. @type {Record<string, any>} */
+/** The loaded files, by name: a later page, perhaps of another release, uses the same ones. @type {Record<string, any>} */
 const loaded = {};
 
 /**
@@ -98,7 +98,7 @@ async function load(name, source, [waitMs, ...waitsMs] = [1_000, 5_000, 25_000],
   source ??= globalThis.document?.querySelector(`sse-live[${name}-src]`)?.getAttribute(`${name}-src`);
   const { href } = source ? new URL(source, document.baseURI) : FILES[name]();
   try {
-    return loaded[href] ??= await import(/* webpackIgnore: true */ /* @vite-ignore */ href + hash);
+    return loaded[name] ??= await import(/* webpackIgnore: true */ /* @vite-ignore */ href + hash);
   } catch (error) {
     if (waitMs === undefined) throw error;
     await new Promise((resolve) => setTimeout(resolve, waitMs));
@@ -209,6 +209,7 @@ export class SSELive extends EventTarget {
   /** Aborted when the stream ends: removes the listeners on the page. */ #ended = new AbortController();
   #stats = { connects: 0, events: 0, missedHeartbeats: 0, connectedMs: 0, lastRecoveryMs: 0, longestRecoveryMs: 0,
     reconnects: /** @type {Record<string, number>} */ ({}) };
+  #madeAt = Date.now();
   /** When the current state began (never, if the page sleeps in it). The next two: its reason, and when the last loss was. */ #since = this.#now();
   #reason = "";
   #lostAt = 0;
@@ -481,7 +482,7 @@ export class SSELive extends EventTarget {
   }
 
   /** @param {{client_id: string, heartbeat?: number, retry?: number, token?: string | null, tokens?: string[], ends?: number, streams?: number, as?: string, ticket?: string}} frame */
-  #connected({ client_id, heartbeat = HEARTBEAT_MS / 1000, retry = RETRY_MS, token, tokens = token ? [token] : [], ends, streams = 1, as = "", ticket = "" }) {
+  #connected({ client_id, heartbeat = HEARTBEAT_MS / 1000, retry = RETRY_MS, token, tokens = token ? [token] : [], ends, streams, as = "", ticket = "" }) {
     this.#clientId = client_id;
     this.#ticket = ticket;
     this.#sendsAs = as;
@@ -499,7 +500,7 @@ export class SSELive extends EventTarget {
     clearTimeout(this.#renewTimer);
     this.startHeartbeatMonitoring();
     if (ends) this.#renewIn(ends * 1000 - Math.min(RENEW_MS, ends * 250));
-    if (streams >= MANY) this.#hint("streams");
+    if (/** @type {any} */ (streams) >= MANY) this.#hint("streams");
     this.#online();
   }
 
@@ -509,7 +510,7 @@ export class SSELive extends EventTarget {
   /** @param {number} waitMs */
   #renewIn(waitMs) {
     clearTimeout(this.#renewTimer);
-    if (!this.#source || this.isShared) return;  // it renews by itself
+    if (!this.#source && !this.#next || this.isShared) return;  // it renews by itself
     this.#renewTimer = this.#openIn(waitMs);
   }
 
@@ -522,7 +523,7 @@ export class SSELive extends EventTarget {
   #deliver(frame, lastEventId) {
     // A listener closed the stream just now.
     if (!this.#source && !this.#next) return;
-    const { logger, logEvents, onEvent } = this.#options;
+    const { logger, logEvents, onEvent, persistKey } = this.#options;
     let { type, data } = frame;
     if (CONTROL.test(type)) data = frame;
     else {
@@ -530,10 +531,10 @@ export class SSELive extends EventTarget {
       logger?.[logEvents || !logger.debug ? "info" : "debug"]?.(`Real-time event received: ${type}`);
     }
     if (type === "reset") {
-      const key = `sse-live:reset ${globalThis.location?.href}`;
-      const sinceMs = performance.timeOrigin - /** @type {any} */ (attempt(() => sessionStorage.getItem(key)));
-      if (this.#stats.connects < 2 && sinceMs >= 0 && sinceMs < RELOAD_MS) {
-        // The page was reloaded because of a reset, and is as old as before: from a cache, or drawn with an old position.
+      const key = `sse-live:reset ${globalThis.location?.href} ${persistKey}`;
+      const resetAt = /** @type {any} */ (attempt(() => sessionStorage.getItem(key)));
+      if (this.#stats.connects < 2 && this.#madeAt >= resetAt && Date.now() - resetAt < RELOAD_MS) {
+        // The page was drawn anew because of a reset, and is as old as before: from a cache, or with an old position.
         this.#hint("cached");
         type = "stale";
       } else attempt(() => sessionStorage.setItem(key, String(Date.now())));
@@ -823,7 +824,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     const EventSource = several && await this.#import("share", [])
       .then(({ join }) => join(SSELive, this, () => this.#import("page", [])))
       .catch(console.warn);
-    if (!this.isConnected || this.live) return;
+    if (this.live || !this.isConnected) return;
     const [src = "", channels] = this.#said = SAID.map((name) => this.#attribute(name));
     const live = this.live = new SSELive(src, {
       token: this.#attribute("token"),
