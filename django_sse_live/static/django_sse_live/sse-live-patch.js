@@ -91,7 +91,7 @@ function isChanged(control) {
 
 /** Whether the visitor is using an element: focused, typed, chosen, opened, scrolled or selected; or the page says to keep it. @param {Element} element */
 function isHeld(element) {
-  const selection = /** @type {Selection} */ (getSelection());
+  /** @type {any} */ const selection = getSelection();
   return element === document.activeElement || element.matches(HELD) || (element.matches(CONTROL) ? isChanged(element)
     : element.scrollTop || element.scrollLeft || !selection.isCollapsed && selection.containsNode(element, true));
 }
@@ -171,7 +171,7 @@ function fill(parent, nodes) {
   }
   for (const each of parent.querySelectorAll(`[${EMPTY}]`)) each.toggleAttribute("hidden", !!rowsOf(each.parentNode).length);
   for (const node of fresh.filter((each) => each.matches && document.contains(each))) {
-    /** @type {any} */ (window).htmx?.process(node);
+    /** @type {any} */ (window).htmx?.process?.(node);  // an element with that id is a property of the window too
     node.toggleAttribute(NEW, added.includes(node));
     setTimeout(() => node.removeAttribute(NEW), NEW_MS);
   }

@@ -278,6 +278,12 @@ test("htmx is told of new elements", async () => {
   equal(told, ["b", "a"]);
 });
 
+test("an element whose id is htmx is not taken for htmx", async () => {
+  const list = show(`<ol id="htmx"><li id="a">a</li></ol>`);
+  put("append", "htmx", `<li id="b">b</li>`);
+  equal(list.textContent, "ab");
+});
+
 test("autofocus takes the focus from nobody; forms get the page's own token", async () => {
   show(`<ol id="l"></ol>`);
   put("append", "l", `<li id="a"><form><input type="hidden" name="csrfmiddlewaretoken" value=""><input id="i" autofocus></form></li>`);
