@@ -93,6 +93,30 @@ async def test_in_forced_colours_buttons_and_figures_have_borders() -> None:
             assert border[0] == "solid" and border[1] not in ("transparent", "rgba(0, 0, 0, 0)"), (selector, border)
 
 
+@pytest.mark.parametrize("width", [320, 768, 1024, 1280])
+async def test_beside_the_sidebar_too_nothing_is_cut_and_no_word_is_broken(width: int, tmp_path: Path) -> None:
+    async with opened() as (here, open_page):
+        await here.open(2)
+        page = await open_page(viewport={"width": width, "height": 900})
+        await rows(page, 2)
+        await page.screenshot(path=tmp_path / f"{width}.png", full_page=True, animations="disabled")
+        wrong = await page.evaluate(
+            """() => {
+              const lines = (node) => {
+                const range = document.createRange();
+                while (node.firstElementChild) node = node.firstElementChild;
+                range.selectNodeContents(node.firstChild);
+                return range.getClientRects().length;
+              };
+              const all = (selector) => [...document.querySelectorAll(`#sse-live ${selector}`)];
+              const cut = all(".module").filter((each) => each.scrollWidth > each.clientWidth);
+              const broken = all("td[data-cell=channels] span, th[data-cell=user]").filter((each) => lines(each) > 1);
+              return [...cut, ...broken].map((each) => each.textContent.replace(/\\s+/g, " "));
+            }"""
+        )
+        assert wrong == []
+
+
 async def test_a_row_that_is_pointed_at_stays_where_it_is() -> None:
     async with opened() as (here, open_page):
         await here.open(3)

@@ -5,7 +5,7 @@ const REPORT_MS = 2000;  // how often the workers report
 const GONE_MS = 3.5 * REPORT_MS;  // a worker that is silent for this long is gone
 const SAMPLES = 60;
 const QUERY_MAX_LENGTH = 2000;  // of a url's query, which servers and proxies bound
-const LINE_SAMPLES = 5;  // fewer draw no line
+const LINE_SAMPLES = 15;  // fewer draw no line
 
 const root = /** @type {HTMLElement} */ (document.getElementById("sse-live"));
 const words = /** @type {Record<string, string>} */ (root.dataset);
