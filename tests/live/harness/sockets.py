@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 from typing import Any
 
@@ -55,6 +56,7 @@ class Socket:
         headers: dict[str, str] | None = None,
         receive_buffer: int | None = None,
         port: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Socket:
         """``origin``: "own" is the server's. Compression is offered, as browsers do. Raises Denied."""
         sock = socket.socket()
@@ -62,8 +64,11 @@ class Socket:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port or server.port))
-        reader, writer = await asyncio.open_connection(sock=sock, limit=64 * 1024)
         host = f"127.0.0.1:{port or server.port}"
+        reader, writer = await asyncio.open_connection(
+            sock=sock, limit=64 * 1024, ssl=tls, server_hostname=None if tls is None else host
+        )
+        own = f"http{'' if tls is None else 's'}://{host}"
         lines = {
             "Host": host,
             "Connection": "Upgrade",
@@ -71,7 +76,7 @@ class Socket:
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
             "Sec-WebSocket-Extensions": DEFLATE,
-            **({} if origin is None else {"Origin": f"http://{host}" if origin == "own" else origin}),
+            **({} if origin is None else {"Origin": own if origin == "own" else origin}),
             **(headers or {}),
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
