@@ -187,25 +187,25 @@ class Session:
         return number
 
 
-class Bell:
-    """Wakes the bus thread. ring() may be called from any thread, and from a signal handler."""
+class Waker:
+    """Wakes the bus thread. wake() may be called from any thread, and from a signal handler."""
 
     def __init__(self) -> None:
         self._inner, self._outer = socket.socketpair()
         self._inner.setblocking(False)
         self._outer.setblocking(False)
-        self._is_rung = False
+        self._is_called = False
 
-    def ring(self) -> None:
-        if not self._is_rung:
-            self._is_rung = True
+    def wake(self) -> None:
+        if not self._is_called:
+            self._is_called = True
             try:
                 self._outer.send(b"!")
             except OSError:
-                pass  # closed, or already full of rings
+                pass  # closed, or already full of calls
 
     def wait(self, seconds: float, session: Session | None = None) -> None:
-        """Wait until it rings, the session gets a notification, or the time is over."""
+        """Wait until wake() is called, the session gets a notification, or the time is over."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._inner, selectors.EVENT_READ)
             if session is not None:
@@ -216,7 +216,7 @@ class Bell:
                 pass
         except OSError:
             pass
-        self._is_rung = False  # after the read: else a ring whose byte was just read would silence the next
+        self._is_called = False  # after the read: else a call whose byte was just read would silence the next
 
 
 class ForkLock:

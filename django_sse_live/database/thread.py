@@ -1,7 +1,7 @@
 """BusThread: the one thread of a process, with one connection, that does all database work of the bus outside the
 project's own transactions.
 
-It runs while the process has hubs, and LINGER_SECONDS after its last work. Other threads queue work and ring its bell;
+It runs while the process has hubs, and LINGER_SECONDS after its last work. Other threads queue work and wake it;
 how long they wait for it is bounded where they do.
 
 What it holds if it is stopped at any point (kill -9, SIGSTOP, a database that is away):
@@ -39,7 +39,7 @@ from .parcels import Parcels
 from .positions import Positions
 from .problems import explained
 from .reader import Reader
-from .session import UNAVAILABLE, Bell, ForkLock, Session
+from .session import UNAVAILABLE, ForkLock, Session, Waker
 from .trimming import Trimming
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
@@ -67,7 +67,7 @@ class BusThread:
         self._alias = alias
         self._dialect = dialect
         self._outage = outage
-        self._bell = Bell()
+        self._waker = Waker()
         self._must_stop = False
         self._is_working = False
         self._exit = ExitWork(self.stop, lambda: self._is_working or self._has_work)
@@ -138,7 +138,7 @@ class BusThread:
     def stop(self, seconds: float = EXIT_SECONDS) -> None:
         """Stop once the queued work is done, or after ``seconds``. Lost events are logged."""
         self._must_stop = True
-        self._bell.ring()
+        self._waker.wake()
         thread = self._thread
         if thread is None and self._has_work:  # none could be started
             self._run()
@@ -168,7 +168,7 @@ class BusThread:
                     self._thread = thread
         if failed is not None:
             self._fails(failed)  # the next call tries again
-        self._bell.ring()
+        self._waker.wake()
 
     # The thread
 
@@ -247,10 +247,10 @@ class BusThread:
         return self._outage.fails(self, error)
 
     def _pause(self, seconds: float) -> None:
-        """Wait, even if the bell rings: the work could not be done anyway."""
+        """Wait, even if it is woken: the work could not be done anyway."""
         until = time.monotonic() + seconds
         while (rest := until - time.monotonic()) > 0 and not self._must_stop:
-            self._bell.wait(rest)
+            self._waker.wait(rest)
             time.sleep(min(rest, GATHER_SECONDS))
 
     def _begin(self, session: Session) -> None:
@@ -280,7 +280,7 @@ class BusThread:
                 if self._inbox.is_poked:
                     until = min(until, self._positions.leaves_until)
                 seconds = min(until, self._positions.again_at) - now
-                self._bell.wait(seconds, session if self._listener.listens else None)
+                self._waker.wait(seconds, session if self._listener.listens else None)
             has_news = self._listener.hear(session, self.reader)
             if self._has_work:
                 idle_since = time.monotonic()

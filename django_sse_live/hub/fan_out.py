@@ -59,7 +59,7 @@ class FanOut(Generic[ListenerT]):
         self._waking: deque[tuple[_Channel[ListenerT] | None, list[ListenerT], int, int]] = deque()
         self._woken = 0  # clients already woken of the first fan-out
         self._slice_is_due = False
-        self._rest: asyncio.TimerHandle | None = None  # rings when the first channel with news has paused
+        self._rest: asyncio.TimerHandle | None = None  # fires when the first channel with news has paused
 
     # Which clients hear a channel
 

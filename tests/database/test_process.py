@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from django_sse_live.database.session import Bell
+from django_sse_live.database.session import Waker
 
 ROOT = Path(__file__).parents[2]
 SET_UP = """
@@ -161,24 +161,24 @@ def test_a_fork_waits_until_the_bus_thread_holds_no_lock(run: Any, bus: str) -> 
     assert types(bus) == ["child"]
 
 
-def test_a_ring_during_the_emptying_of_the_bell_silences_none_after_it() -> None:
-    bell = Bell()
-    inner: Any = bell._inner
+def test_a_call_while_the_one_before_is_read_silences_none_after_it() -> None:
+    waker = Waker()
+    inner: Any = waker._inner
 
-    class RungWhileRead:
+    class CalledWhileRead:
         def recv(self, size: int) -> bytes:
-            bell.ring()
+            waker.wake()
             return bytes(inner.recv(size))
 
         def fileno(self) -> int:
             return int(inner.fileno())
 
-    bell._inner = RungWhileRead()
-    bell.wait(0)
-    bell._inner = inner
-    bell.ring()
+    waker._inner = CalledWhileRead()
+    waker.wait(0)
+    waker._inner = inner
+    waker.wake()
     began = time.monotonic()
-    bell.wait(60)
+    waker.wait(60)
     assert time.monotonic() < began + 30
 
 

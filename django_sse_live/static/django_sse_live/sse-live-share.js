@@ -180,11 +180,11 @@ class SharedEventSource {
     // Later than every leader this tab knows, and than the clock.
     const term = Math.max(Date.now(), this.#term) + Math.random();
     this.#leader = new Leader(this.#SSELive, this, term, this.#url, this.#withCredentials);
-    this.#say({ type: "leader", term });
+    this.say({ type: "leader", term });
   }
 
   /** To every tab, this one included. @param {any} message */
-  #say(message) {
+  say(message) {
     if (this.#isClosed) return;
     this.bus.postMessage(message);
     this.#hear(message);
@@ -201,7 +201,7 @@ class SharedEventSource {
     const parameters = [...this.#url.searchParams].filter(([name]) => name === "channel" || name === "token");
     const member = { id: this.#id, position: this.#position, channels: this.#channels, parameters,
       isHidden: document.hidden };
-    this.#say({ type: "hello", member });
+    this.say({ type: "hello", member });
   }
 
   /** @param {any} message */
@@ -291,9 +291,6 @@ class SharedEventSource {
     this.#endLead();
     this.#resign();
   }
-
-  /** @param {any} message */
-  say(message) { this.#say(message); }
 }
 
 /** Equal for tabs whose tokens grant the same channels: one of their tokens is enough. @param {string[]} channels */
