@@ -172,10 +172,12 @@ class Hub:
     def tell(self, channel: str, type: str, data: str, *, is_needed: bool = False) -> None:
         """Send this worker's clients of a channel a frame that is no event: no log has it, and it has no id. ``data``:
         JSON. ``is_needed``: a client that misses it because it does not read gets a reset."""
+        clients: list[Client] = []
         for audience in self.fan_out.audiences(channel):
             body = frame_without_id(audience.form, (channel,), type, data)
-            for client in audience.clients:
-                client.tell(body, is_needed=is_needed)
+            clients += [client for client in audience.clients if client.put_or_lose(body, is_needed=is_needed)]
+        if clients:
+            self.fan_out.wake(clients)
 
     @property
     def lagging(self) -> int:

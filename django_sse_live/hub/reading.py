@@ -276,10 +276,17 @@ class Reading:
     def tell(self, body: bytes, *, is_needed: bool = False) -> None:
         """Queue a control frame; dropped if QUEUED_FRAMES_MAX wait already. With ``is_needed`` up to NEEDED_FRAMES_MAX
         may wait, and if it is dropped the client gets a reset."""
-        if self.put(body, NEEDED_FRAMES_MAX if is_needed else QUEUED_FRAMES_MAX):
+        if self.put_or_lose(body, is_needed=is_needed):
             self.wake()
-        elif is_needed and self.is_open:
-            self.lose()
+
+    def put_or_lose(self, body: bytes, *, is_needed: bool) -> bool:
+        """tell(), without waking the client. Whether it is to be woken."""
+        if self.put(body, NEEDED_FRAMES_MAX if is_needed else QUEUED_FRAMES_MAX):
+            return True
+        if is_needed and self.is_open:
+            self.cursor = LOST
+            return True
+        return False
 
     def put(self, body: bytes, most: int = QUEUED_FRAMES_MAX) -> bool:
         """tell(), without waking the client. False if the frame was dropped."""

@@ -137,6 +137,14 @@ class TestSlices:
         assert max(served) <= WAKE_SLICE
         assert all("heartbeat" in reader.types() for reader in readers)
 
+    async def test_what_is_no_event_is_sliced_too(self, hub: Hub, connect: Connect) -> None:
+        readers = await many(connect, 6 * WAKE_SLICE)
+        hub.tell("a", "presence_joined", '{"user":"7"}', is_needed=True)
+        served = await self.served_per_iteration(readers)
+        assert sum(served) == len(readers)
+        assert max(served) <= WAKE_SLICE
+        assert all("presence_joined" in reader.types() for reader in readers)
+
     async def test_a_sweep_of_all_clients_at_once_misses_none(
         self, hub: Hub, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
