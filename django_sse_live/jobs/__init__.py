@@ -189,6 +189,11 @@ def _start(store: JobStore, record: Record) -> Job:
             f'{store.problem}: no other process knows of a job. Set SSE_LIVE["JOBS_CACHE"] to a cache of Redis, '
             "memcached or a database."
         )
+    if store.may_add_twice:
+        process_part(Writers).warn(
+            f"The cache {store.alias!r} is in files: two who begin a job of one key at one moment may both run it. Set "
+            'SSE_LIVE["JOBS_CACHE"] to a cache of Redis, memcached or a database.'
+        )
     for _ in range(CLAIMS_MAX):
         before = None if record.name is None else store.current(record.name)
         found: Found | None = None if before is None else store.read([before]).get(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -146,6 +147,17 @@ def test_a_cache_that_cannot_hold_jobs_says_so(settings: Any, caplog: pytest.Log
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
     with pytest.raises(ImproperlyConfigured, match="JOBS_CACHE"):
         start_job()
+
+
+def test_a_cache_that_cannot_keep_a_key_from_running_twice_says_so(
+    settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(process_part(Writers), "_has_warned", False)  # by another test
+    path = "django.core.cache.backends.filebased.FileBasedCache"
+    settings.CACHES = {"default": {"BACKEND": path, "LOCATION": str(tmp_path)}}
+    for _ in range(2):
+        start_job().finish()
+    assert caplog.text.count("'default' is in files") == 1
 
 
 def test_a_cache_with_little_room_says_so_before_jobs_push_each_other_out(
