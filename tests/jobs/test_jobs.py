@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -135,12 +137,23 @@ def test_bad_arguments_begin_nothing(arguments: dict[str, Any], error: str) -> N
         start_job(run="f")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a function of the job"):
         start_job(run=lambda: None)  # type: ignore[arg-type,misc]
+    for generator in (yields, ayields):
+        with pytest.raises(TypeError, match=r"a generator.*job\.write\(\)"):
+            start_job(run=generator)
     with pytest.raises(TypeError, match="key"):
         start_job(key=7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="an id, or a key"):
         find_job()
     with pytest.raises(TypeError, match=r"such as job\.id, not UUID"):
         find_job(uuid4())  # type: ignore[arg-type]
+
+
+def yields(job: Job) -> Iterator[str]:
+    yield "x"
+
+
+async def ayields(job: Job) -> AsyncIterator[str]:
+    yield "x"
 
 
 def test_a_cache_that_cannot_hold_jobs_says_so(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -561,6 +574,21 @@ def test_a_function_that_exits_its_thread_has_failed_too(
     for job in jobs:
         until(lambda job=job: job.state == "failed")  # type: ignore[misc]
         assert stored(job).text == "x" and job.id in caplog.text
+
+
+class Writes:
+    async def __call__(self, job: Job, text: str = "x") -> str:
+        await job.awrite(text)
+        return "done"
+
+
+@pytest.mark.parametrize(
+    "run", [Writes(), lambda job: Writes()(job), partial(Writes(), text="x")], ids=["object", "lambda", "partial"]
+)
+def test_any_callable_of_a_coroutine_runs(run: Any) -> None:
+    job = start_job(run=run)
+    until(lambda: job.state == "finished")
+    assert (stored(job).text, stored(job).result) == ("x", "done")
 
 
 def test_a_coroutine_runs_where_no_loop_does() -> None:
