@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -10,12 +9,9 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.core.management.base import OutputWrapper
 from django.test import override_settings
 
 from django_sse_live import checks
-from django_sse_live.events import Event, make_position
-from django_sse_live.management.commands.sse_live_listen import Listener
 from django_sse_live.testing import capture_broadcasts
 from tests.backends.redis_process import RedisProcess
 
@@ -92,21 +88,33 @@ def test_what_one_process_sends_another_prints(redis: RedisProcess) -> None:
             assert sent.stdout == "Sent 'new_comment' on 'comments'.\n", sent.stderr
         line = listener.stdout.readline()
         assert line.split("  ")[1:] == ["comments", "new_comment", '{"id":7}\n']
-        run("sse_live_send", "comments", "note", "first\nsecond \x1b[2J \x9b", "--text", redis=redis)
-        line = listener.stdout.readline()
-        assert line.split("  ")[1:] == ["comments", "note", "first\\nsecond \\x1b[2J \\x9b\n"]
     finally:
         listener.kill()
         listener.wait()
 
 
-async def test_what_changes_a_page_is_printed_too() -> None:
-    out = StringIO()
-    hub = Listener(asyncio.get_running_loop(), ["*"], OutputWrapper(out))
-    event = Event(("comments",), "patch", "null", patch='{"action":"remove","target":"comment-7"}')
-    event.stamp("e", make_position(1, 0))
-    hub.deliver(event)
-    assert out.getvalue() == 'e:1-0  comments  patch  null  {"action":"remove","target":"comment-7"}\n'
+@pytest.mark.needs("redis")
+def test_it_ends_when_its_reader_leaves_and_writes_what_the_terminal_cannot_show(redis: RedisProcess) -> None:
+    listener = subprocess.Popen(
+        manage("sse_live_listen", "*", redis=redis),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert listener.stdout is not None and listener.stderr is not None
+        assert "Listening to *" in listener.stderr.readline()
+        run("sse_live_send", "comments", "new_comment", '"\N{OTTER}"', redis=redis)
+        assert listener.stdout.readline().split("  ")[3:] == ['"\\U0001f9a6"\n']
+        listener.stdout.close()
+        run("sse_live_send", "comments", "new_comment", redis=redis)
+        assert listener.wait(60) == 0
+        assert listener.stderr.read() == ""
+    finally:
+        listener.kill()
+        listener.wait()
 
 
 @pytest.mark.needs("redis")
