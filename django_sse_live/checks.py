@@ -81,7 +81,7 @@ def check_asgi(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks
             checks.Warning(
                 "ASGI_APPLICATION is not set. Event streams need an ASGI server.",
                 hint='Set ASGI_APPLICATION = "yourproject.asgi.application", and serve it by an ASGI server such as '
-                "Uvicorn: under WSGI, as of Gunicorn without Uvicorn's worker, each event stream is answered with 501.",
+                "Uvicorn: a WSGI server (Gunicorn without Uvicorn's worker) answers each event stream with 501.",
                 id="sse_live.W001",
             )
         ]
