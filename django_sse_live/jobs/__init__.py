@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -77,6 +78,8 @@ def start_job(
     record = _record(owner, key, ttl_seconds, cancel_when_alone_seconds)
     if run is not None and not (callable(run) and takes(run, "job")):
         raise TypeError(f"run is {run!r}; it must be a function of the job. Give it more with functools.partial().")
+    if isgeneratorfunction(run) or isasyncgenfunction(run):
+        raise TypeError(f"run is {run!r}, a generator: nobody takes what it yields. Give it to job.write() instead.")
     running = process_part(Running)
     if run is not None:
         running.reserve()
@@ -188,6 +191,11 @@ def _start(store: JobStore, record: Record) -> Job:
         process_part(Writers).warn(
             f'{store.problem}: no other process knows of a job. Set SSE_LIVE["JOBS_CACHE"] to a cache of Redis, '
             "memcached or a database."
+        )
+    if store.may_add_twice:
+        process_part(Writers).warn(
+            f"The cache {store.alias!r} is in files: two who begin a job of one key at one moment may both run it. Set "
+            'SSE_LIVE["JOBS_CACHE"] to a cache of Redis, memcached or a database.'
         )
     for _ in range(CLAIMS_MAX):
         before = None if record.name is None else store.current(record.name)

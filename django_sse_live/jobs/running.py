@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from datetime import tzinfo
-from inspect import iscoroutinefunction
+from inspect import isawaitable
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -21,7 +21,7 @@ from django.db import close_old_connections, connections
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from ..callables import in_thread
+from ..callables import in_thread, is_async
 from ..hub.failures import is_being_cancelled
 from ..hub.hub import Hub, hub_ended
 from ..hub.registry import open_hubs, process_part, running_loop
@@ -76,7 +76,7 @@ class Running:
 
     def begin(self, job: Job, run: Run) -> None:
         """Begin the work, in the place that reserve() took."""
-        hub = _running_hub() if iscoroutinefunction(run) else None
+        hub = _running_hub() if is_async(run) else None
         locale = Locale()
         if hub is None:
             thread = threading.Thread(
@@ -117,9 +117,12 @@ class Running:
 
     def _run_in_thread(self, job: Job, run: Run, locale: Locale) -> None:
         locale.activate()
+        is_coroutine = False
         try:
             with use_namespace(job.namespace):
-                result = asyncio.run(run(job)) if iscoroutinefunction(run) else run(job)
+                result = run(job)
+                if is_coroutine := isawaitable(result):  # also of a lambda that calls a coroutine function
+                    result = asyncio.run(_until_done(result))
             _finish(job, result)
         except BaseException:  # sys.exit() of a command too: it ends the thread, and nothing else would end the job
             _report(job)
@@ -127,7 +130,7 @@ class Running:
         finally:
             connections.close_all()
             self.release()
-        if iscoroutinefunction(run):
+        if is_coroutine:
             asyncio.run(_close_old_connections())
 
     def hub_ended(self, hub: Hub) -> None:
@@ -142,6 +145,10 @@ def _running_hub() -> Hub | None:
     hubs = [hub for hub in open_hubs() if hub.loop.is_running() and not hub.is_closing]
     here = running_loop()
     return next((hub for hub in hubs if hub.loop is here), hubs[0] if hubs else None)
+
+
+async def _until_done(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 async def _close_old_connections() -> None:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.core.cache.backends.db import BaseDatabaseCache, DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections, router
 from django.utils import timezone
@@ -63,9 +64,14 @@ class JobStore:
         return ""
 
     @property
+    def may_add_twice(self) -> bool:
+        """Whether two processes or threads may both add the entry by which a job of a key begins, or ends."""
+        return isinstance(self._cache, FileBasedCache)
+
+    @property
     def entries_max(self) -> int | None:
         """The number of entries beyond which the cache drops any of them; None if memory is the bound."""
-        if not isinstance(self._cache, (LocMemCache, BaseDatabaseCache)):
+        if not isinstance(self._cache, (LocMemCache, BaseDatabaseCache, FileBasedCache)):
             return None
         return int(settings.CACHES[self.alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))  # Django's default
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
 from django.test import override_settings
 
 from django_sse_live import checks
+from django_sse_live.events import Event, make_position
+from django_sse_live.management.commands.sse_live_listen import Listener
 from django_sse_live.testing import capture_broadcasts
 from tests.backends.redis_process import RedisProcess
 
@@ -88,9 +92,21 @@ def test_what_one_process_sends_another_prints(redis: RedisProcess) -> None:
             assert sent.stdout == "Sent 'new_comment' on 'comments'.\n", sent.stderr
         line = listener.stdout.readline()
         assert line.split("  ")[1:] == ["comments", "new_comment", '{"id":7}\n']
+        run("sse_live_send", "comments", "note", "first\nsecond \x1b[2J \x9b", "--text", redis=redis)
+        line = listener.stdout.readline()
+        assert line.split("  ")[1:] == ["comments", "note", "first\\nsecond \\x1b[2J \\x9b\n"]
     finally:
         listener.kill()
         listener.wait()
+
+
+async def test_what_changes_a_page_is_printed_too() -> None:
+    out = StringIO()
+    hub = Listener(asyncio.get_running_loop(), ["*"], OutputWrapper(out))
+    event = Event(("comments",), "patch", "null", patch='{"action":"remove","target":"comment-7"}')
+    event.stamp("e", make_position(1, 0))
+    hub.deliver(event)
+    assert out.getvalue() == 'e:1-0  comments  patch  null  {"action":"remove","target":"comment-7"}\n'
 
 
 @pytest.mark.needs("redis")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -134,6 +137,9 @@ def test_bad_arguments_begin_nothing(arguments: dict[str, Any], error: str) -> N
         start_job(run="f")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a function of the job"):
         start_job(run=lambda: None)  # type: ignore[arg-type,misc]
+    for generator in (yields, ayields):
+        with pytest.raises(TypeError, match=r"a generator.*job\.write\(\)"):
+            start_job(run=generator)
     with pytest.raises(TypeError, match="key"):
         start_job(key=7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="an id, or a key"):
@@ -142,10 +148,29 @@ def test_bad_arguments_begin_nothing(arguments: dict[str, Any], error: str) -> N
         find_job(uuid4())  # type: ignore[arg-type]
 
 
+def yields(job: Job) -> Iterator[str]:
+    yield "x"
+
+
+async def ayields(job: Job) -> AsyncIterator[str]:
+    yield "x"
+
+
 def test_a_cache_that_cannot_hold_jobs_says_so(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
     with pytest.raises(ImproperlyConfigured, match="JOBS_CACHE"):
         start_job()
+
+
+def test_a_cache_that_cannot_keep_a_key_from_running_twice_says_so(
+    settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(process_part(Writers), "_has_warned", False)  # by another test
+    path = "django.core.cache.backends.filebased.FileBasedCache"
+    settings.CACHES = {"default": {"BACKEND": path, "LOCATION": str(tmp_path)}}
+    for _ in range(2):
+        start_job().finish()
+    assert caplog.text.count("'default' is in files") == 1
 
 
 def test_a_cache_with_little_room_says_so_before_jobs_push_each_other_out(
@@ -549,6 +574,21 @@ def test_a_function_that_exits_its_thread_has_failed_too(
     for job in jobs:
         until(lambda job=job: job.state == "failed")  # type: ignore[misc]
         assert stored(job).text == "x" and job.id in caplog.text
+
+
+class Writes:
+    async def __call__(self, job: Job, text: str = "x") -> str:
+        await job.awrite(text)
+        return "done"
+
+
+@pytest.mark.parametrize(
+    "run", [Writes(), lambda job: Writes()(job), partial(Writes(), text="x")], ids=["object", "lambda", "partial"]
+)
+def test_any_callable_of_a_coroutine_runs(run: Any) -> None:
+    job = start_job(run=run)
+    until(lambda: job.state == "finished")
+    assert (stored(job).text, stored(job).result) == ("x", "done")
 
 
 def test_a_coroutine_runs_where_no_loop_does() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
@@ -14,6 +15,9 @@ from ...backends import get_backend
 from ...events import Event
 from ...hub.hub import Hub
 from ...hub.log import EventLog
+
+# Text that a visitor has written may hold what a terminal obeys, or line breaks that look like another event.
+_CONTROL_CHARACTERS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Listener(Hub):
@@ -29,7 +33,9 @@ class Listener(Hub):
         if isinstance(item, Event) and not item.is_control:
             if any(fnmatchcase(channel, wanted) for channel in item.names for wanted in self._wanted):
                 whose = f"{item.namespace}: " if item.namespace else ""
-                self._print(f"{item.id}  {whose}{', '.join(item.names)}  {item.type}  {item.payload}\n")
+                patch = "" if item.patch is None else f"  {item.patch}"
+                line = f"{item.id}  {whose}{', '.join(item.names)}  {item.type}  {item.payload}{patch}"
+                self._print(_CONTROL_CHARACTERS.sub(_escape, line) + "\n")
         super().deliver(item)
 
     def _print(self, text: str) -> None:
@@ -42,6 +48,10 @@ class Listener(Hub):
             self._out.flush()
         except OSError:  # the reader has left, such as head
             self.loop.call_soon_threadsafe(self.reader_left.set)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 class Command(BaseCommand):
