@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -53,7 +54,7 @@ class Reader:
     def hand_on(self, event: Event) -> None:
         """Hand every hub an event without a position. From any thread."""
         for hub in self.hubs:
-            _hand_to(hub, event)
+            hub.deliver_if_open(event)
 
     def forget_closed(self) -> None:
         """Drop the hubs whose loops are closed."""
@@ -110,7 +111,7 @@ class Reader:
         events = [event for row in rows if (event := self.decoder.decode(row, self._epoch)) is not None]
         for hub in self.hubs:
             for event in events:
-                _hand_to(hub, event)
+                hub.deliver_if_open(event)
         for last in rows[-1:]:
             self.number, self._position = last.number, last.position
             self.known_id = format_id(self._epoch, last.position)
@@ -165,9 +166,9 @@ class Reader:
             log.skip_to(rows[-1].position if rows else head)
             known = None if revocations is None else revocations.copy()
             hub.set_clock(now)
-            _hand_to(hub, lambda hub=hub, log=log, known=known: hub.adopt(log, known))  # type: ignore[misc]
+            hub.deliver_if_open(partial(hub.adopt, log, known))
             for event in late:
-                _hand_to(hub, event)
+                hub.deliver_if_open(event)
 
     def _read_revocations(self, session: Session, status: Status) -> Revocations:
         """The revocations of the last day, or as far back as tickets live: the control events, found by their channel.
@@ -214,11 +215,3 @@ class Reader:
 
 def _is_obeyed(event: Event) -> bool:
     return event.is_control and not event.is_of_now
-
-
-def _hand_to(hub: Hub, item: Event | Callable[[], None]) -> None:
-    try:
-        hub.deliver(item)
-    except RuntimeError:
-        if not hub.loop.is_closed():
-            raise

@@ -5,6 +5,7 @@ Touched on the hub's loop alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from ..events import Event
@@ -76,6 +77,18 @@ class Audience(Generic[ListenerT]):
             return event.envelope(self._heard)
         return event.named() if self.form == "named" else event.lines(self._heard)
 
+    def frames(self, events: Iterable[Event]) -> list[bytes]:
+        """The first of these events, as many as one send carries."""
+        frames: list[bytes] = []
+        size = 0
+        for event in events:
+            frame = self.encode(event)
+            size += len(frame)
+            if size > SEND_MAX_BYTES and frames:
+                break
+            frames.append(frame)
+        return frames
+
     def read(self, cursor: Cursor) -> Body | None:
         """The events after ``cursor`` as one body; None if there are none."""
         shared = self._source.shared_bodies
@@ -104,14 +117,7 @@ class Audience(Generic[ListenerT]):
         events = log.read(news, cursor)
         if not events:
             return None
-        frames: list[bytes] = []
-        size = 0
-        for event in events:
-            frame = self.encode(event)
-            size += len(frame)
-            if size > SEND_MAX_BYTES and frames:
-                break
-            frames.append(frame)
+        frames = self.frames(events)
         count = len(frames)
         complete = count == len(events) and events[-1].position >= max(map(log.last_position, news))
         body = (

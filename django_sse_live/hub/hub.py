@@ -96,6 +96,16 @@ class Hub:
         """
         self._inbox.put(item)
 
+    def deliver_if_open(self, item: Item) -> bool:
+        """deliver(), unless the loop is closed: False then."""
+        try:
+            self.deliver(item)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
+            return False
+        return True
+
     def _after_slice(self) -> None:
         self.fan_out.run()
         self.settle()

@@ -191,14 +191,7 @@ class Reading:
 
     def _take_events(self, events: Iterable[Event], audience: Audience[Any]) -> tuple[bytes, int]:
         """The first of these events as one body, and their number."""
-        frames: list[bytes] = []
-        size = 0
-        for event in events:
-            frame = audience.encode(event)
-            size += len(frame)
-            if frames and size > SEND_MAX_BYTES:
-                break
-            frames.append(frame)
+        frames = audience.frames(events)
         self.events_sent += len(frames)
         self.hub.counts.delivered += len(frames)
         return self._counted(b"".join(frames)), len(frames)

@@ -107,11 +107,7 @@ def open_hubs() -> list[Hub]:
 def deliver_to_hubs(item: Event) -> None:
     """Hand an event to every hub of this process. Hubs with a closed loop are dropped, so that no save fails on one."""
     for hub in open_hubs():
-        try:
-            hub.deliver(item)
-        except RuntimeError:
-            if not hub.loop.is_closed():
-                raise
+        if not hub.deliver_if_open(item):
             remove_hub(hub)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +19,21 @@ from django_sse_live.workers import REPORT
 from tests.database.conftest import Make, event
 
 
+def a_hub(deliver: Callable[[Any], object], *, keeps_history: bool) -> Any:
+    return SimpleNamespace(
+        deliver_if_open=deliver,
+        adopt=lambda log, revocations: None,
+        keeps_history=keeps_history,
+        set_clock=lambda now: None,
+    )
+
+
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
 def test_what_a_notification_tells_of_is_read_only_where_it_is_all_there(bus: str, make: Make) -> None:
     dialect, session = make()._dialect, Session(bus)
     reader, positions = Reader(dialect), Positions(dialect)
     heard: list[Any] = []
-    hub: Any = SimpleNamespace(deliver=lambda event: heard.append(event.data), loop=None)
+    hub: Any = SimpleNamespace(deliver_if_open=lambda event: heard.append(event.data))
     reader.hubs.append(hub)
 
     def give(*data: str) -> int:
@@ -46,7 +56,7 @@ def test_other_events_in_the_place_of_those_that_were_read_are_another_stream(bu
     """As after a fail-over to a replica that was behind, where others have published since."""
     dialect, session = make()._dialect, Session(bus)
     reader, positions = Reader(dialect), Positions(dialect)
-    hub: Any = SimpleNamespace(deliver=lambda item: None, loop=None, keeps_history=False, set_clock=lambda now: None)
+    hub = a_hub(lambda item: None, keeps_history=False)
 
     def give(count: int) -> Status:
         now = dialect.now(session)
@@ -80,7 +90,7 @@ def test_events_that_are_trimmed_between_two_statements_of_a_reader_are_told_by_
     dialect, session = make()._dialect, Session(bus)
     reader, positions = Reader(dialect), Positions(dialect)
     items: list[Any] = []
-    hub: Any = SimpleNamespace(deliver=items.append, loop=None, keeps_history=False, set_clock=lambda now: None)
+    hub = a_hub(items.append, keeps_history=False)
     try:
         reader.begin(session)
         reader.fill(session, positions.status(session), [hub])
@@ -100,7 +110,7 @@ def test_events_that_somebody_deletes_before_they_are_read_are_told_by_a_reset(b
     dialect, session = make()._dialect, Session(bus)
     reader, positions = Reader(dialect), Positions(dialect)
     items: list[Any] = []
-    hub: Any = SimpleNamespace(deliver=items.append, loop=None, keeps_history=False, set_clock=lambda now: None)
+    hub = a_hub(items.append, keeps_history=False)
 
     def give(count: int) -> Status:
         with session.cursor() as cursor:
@@ -166,7 +176,7 @@ def test_a_new_epoch_is_told_though_the_connection_breaks_meanwhile(
     dialect, session = make()._dialect, Session(bus)
     reader, positions = Reader(dialect), Positions(dialect)
     items: list[Any] = []
-    hub: Any = SimpleNamespace(deliver=items.append, loop=None, keeps_history=True, set_clock=lambda now: None)
+    hub = a_hub(items.append, keeps_history=True)
 
     def breaks(*_: Any) -> None:
         raise OperationalError("server closed the connection unexpectedly")
