@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from django.core.exceptions import ImproperlyConfigured
 
 from .backends import get_backend, running_hub
+from .callables import takes
 from .conf import live_settings
 from .http.handoff import HANDOFF, SERVER_SEND, Handoff, server_send_of, with_extensions
 from .http.handshake import as_get, is_plain_django, may_ask
@@ -63,7 +64,13 @@ class _LoopState:
 
 def live_application(application: ASGIApplication) -> ASGIApplication:
     """Put around Django's ASGI app, or around whatever routes to it (Channels' ProtocolTypeRouter, static files);
-    around both, where Django is mounted below a path of another application."""
+    around both, where Django is mounted below a path of another application. TypeError for what is no ASGI
+    application, such as one of WSGI."""
+    if not (callable(application) and takes(application, "scope", "receive", "send")):
+        raise TypeError(
+            f"live_application() goes around an ASGI application, not around {application!r}: "
+            "application = live_application(get_asgi_application())."
+        )
     loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = WeakKeyDictionary()
 
     is_plain = is_plain_django(application)

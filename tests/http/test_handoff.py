@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.test import AsyncRequestFactory
 
@@ -47,6 +48,12 @@ class Connection:
         yield
         self.messages.put_nowait({"type": "http.disconnect"})
         await asyncio.wait_for(self.task, 10)
+
+
+@pytest.mark.parametrize("application", [get_asgi_application, get_wsgi_application(), "mysite.asgi.application"])
+def test_what_is_no_asgi_application_is_refused_at_once(application: Any) -> None:
+    with pytest.raises(TypeError, match=r"live_application\(get_asgi_application\(\)\)"):
+        live_application(application)
 
 
 async def test_the_headers_are_let_go_of_but_for_those_of_access_logs() -> None:
