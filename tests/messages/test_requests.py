@@ -199,6 +199,16 @@ async def test_the_token_in_the_session(transactional_db: None, settings: Any, r
     assert (await sender.send(headers={"X-CSRFToken": answer["csrf_token"]}))[0] == 200
 
 
+async def test_the_token_is_known_where_the_site_has_another_header_for_it(settings: Any, ran: list[Any]) -> None:
+    settings.CSRF_HEADER_NAME = "HTTP_X_XSRF_TOKEN"  # as Angular has it
+    sender = Sender(enforce_csrf_checks=True)
+    token = _give_cookie(sender)
+    for name in ("X-CSRFToken", "X-XSRF-TOKEN"):
+        assert (await sender.send(headers={name: token, "Origin": HERE}))[0] == 200
+        assert (await sender.send(headers={name: "x" * 64, "Origin": HERE}))[1]["error"] == "csrf"
+    assert len(ran) == 2
+
+
 def test_csrf_under_wsgi() -> None:
     client = Client(enforce_csrf_checks=True)
     client.cookies = SimpleCookie({"jwt": "1"})
