@@ -76,7 +76,8 @@ def broadcast_template(
     on_commit: bool = True,
     using: str | None = None,
 ) -> None:
-    """Render a template once, now, and send it as broadcast_text() does."""
+    """Render a template once, now, and send it as broadcast_text() does. It has the language and the time zone that are
+    active now, such as those of the visitor whose request it is: set others by override() around it."""
     rendered = render_to_string(template_name, dict(context or {}), request=request)
     broadcast_text(channel, type, rendered, on_commit=on_commit, using=using)
 
