@@ -25,17 +25,20 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 BUFFER_EVENTS: Final = 10_000
 BUFFER_BYTES: Final = 16 * 1024 * 1024
 BATCH_EVENTS: Final = 100  # in one transaction, …
-BATCH_BYTES: Final = 1024 * 1024  # … as far as they fit in here: all of them are searched for by one query
+BATCH_BYTES: Final = 1024 * 1024  # … as far as they fit in here
+LARGE_BYTES: Final = 512 * 1024  # only a larger event may be what broke its INSERT
+BREAKS_MAX: Final = 5  # of the INSERT of such an event, before it is given up: the others wait behind it
 
 
 class _Parcel:
-    __slots__ = ("row", "size", "is_control", "future")
+    __slots__ = ("row", "size", "is_control", "future", "breaks")
 
     def __init__(self, event: Event, token: str) -> None:
         self.row: NewRow = encode_row(event, token)
         self.size: int = len(self.row.body)
         self.is_control: bool = event.is_control
         self.future: Future[None] = Future()
+        self.breaks: int = 0  # of its INSERT
 
     def settle(self) -> None:
         if self.future.set_running_or_notify_cancel():
@@ -87,13 +90,19 @@ class Parcels:
                 return True
         return False
 
+    def begin(self) -> None:
+        """Start over with a new connection, whose server may take less."""
+        self._max_bytes = 0
+
     def insert(self, session: Session) -> bool:
         """Insert everything that waits. True if there was anything."""
-        self._settle_uncertain(session)
-        has_inserted = False
+        if not len(self):
+            return False
         if not self._max_bytes:
             with session.cursor() as cursor:
                 self._max_bytes = self._dialect.body_max_bytes(cursor)
+        self._settle_uncertain(session)
+        has_inserted = False
         while batch := self._take_batch():
             batch = [parcel for parcel in batch if self._fits(parcel)]
             self._uncertain, self._uncertain_after = batch, self.last_id
@@ -140,16 +149,32 @@ class Parcels:
             return []
 
     def _settle_uncertain(self, session: Session) -> None:
-        """After a broken INSERT: queue again what the table does not have."""
-        if not self._uncertain:
-            return
-        bodies = [parcel.row.body for parcel in self._uncertain]
-        found = self._dialect.find_inserted(session, bodies, self._uncertain_after)
-        with self._lock:
-            for parcel in reversed(self._uncertain):
-                if parcel.row.body in found:
-                    parcel.settle()
-                else:
+        """After a broken INSERT: queue again what the table does not have, the last one first. They are searched for
+        one by one: together they may be more than a server takes in one statement."""
+        while self._uncertain:
+            parcel = self._uncertain[-1]
+            parcel.breaks += 1
+            if parcel.breaks > BREAKS_MAX and parcel.size > LARGE_BYTES:
+                self._give_up(parcel)
+            elif parcel.size <= self._max_bytes and self._dialect.is_inserted(
+                session, parcel.row.body, self._uncertain_after
+            ):
+                parcel.settle()
+            else:
+                with self._lock:
                     self._waiting.appendleft(parcel)
                     self._bytes += parcel.size
-            self._uncertain = []
+            self._uncertain.pop()
+
+    def _give_up(self, parcel: _Parcel) -> None:
+        """What lies between may take less than the server, and ends the connection over each INSERT."""
+        with self._lock:
+            self.dropped += 1
+            self._has_dropped = True
+        logger.error(
+            "%d times the connection has ended over the INSERT of an SSE event of %d bytes: the event is lost, and "
+            "clients will be told by a reset.",
+            BREAKS_MAX,
+            parcel.size,
+        )
+        parcel.settle()

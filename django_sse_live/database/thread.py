@@ -257,6 +257,7 @@ class BusThread:
         self._dialect.prepare(session)
         self._files.begin()
         self.reader.begin(session)
+        self.parcels.begin()
         self.parcels.last_id = max(self.parcels.last_id, self._positions.status(session).last_id)
         self._listener.begin(session)
 

@@ -8,10 +8,11 @@ import logging
 import threading
 import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib.sessions.backends.cache import SessionStore as CacheSession
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import override_settings
 
@@ -19,7 +20,8 @@ from django_sse_live import broadcast, disconnect_clients
 from django_sse_live.backends import get_backend
 from django_sse_live.broadcasting import send_event
 from django_sse_live.database import DatabaseBackend, backend, parcels
-from django_sse_live.events import CONTROL_CHANNEL, Event
+from django_sse_live.database.session import Session
+from django_sse_live.events import CONTROL_CHANNEL, LOST_EVENTS, Event
 from django_sse_live.jobs.records import DELTAS
 from django_sse_live.savepoints import undone_if_it_fails
 from tests.database.conftest import Make, data_in, data_of, event, hub_of, open_client, read, site_settings
@@ -290,7 +292,7 @@ def test_one_that_is_too_long_outside_of_a_transaction_is_lost_alone(
 
 
 async def test_many_long_ones_go_into_no_single_statement(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By which they would be searched for after a break: it has a bound of its own on MySQL."""
+    """A transaction of the bus stays short, and what is tried again after a break stays little."""
     monkeypatch.setattr(parcels, "BATCH_BYTES", 2500)
     hub, backend = await hub_of(make()), make()
     sizes: list[int] = []
@@ -305,6 +307,78 @@ async def test_many_long_ones_go_into_no_single_statement(make: Make, monkeypatc
         backend.thread.publish(event([number, "x" * 1000]))
     await until(lambda: [number for number, _ in data_of(hub)] == list(range(20)))
     assert max(sizes) <= 4000
+
+
+@pytest.mark.parametrize("kind", ["mariadb"], indirect=True)
+def test_after_a_break_each_is_searched_for_by_a_statement_that_the_server_takes(
+    bus: str, make: Make, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least that some hosts give: one event goes into a packet, several may not."""
+    dialect = make()._dialect
+    waiting = parcels.Parcels(dialect)
+    server.sql("SET GLOBAL max_allowed_packet = 1048576")
+    session = Session(bus)
+    try:
+        stored = [waiting.add(event([number, "x" * 400_000])) for number in range(3)]
+        with monkeypatch.context() as patch:
+            patch.setattr(dialect, "insert", Mock(side_effect=OperationalError("the connection was lost")))
+            with pytest.raises(OperationalError):
+                waiting.insert(session)
+        assert waiting.insert(session) and all(each.done() for each in stored)
+        assert session.query("SELECT count(*) FROM sse_live_event") == [(3,)]
+    finally:
+        session.close()
+        server.sql("SET GLOBAL max_allowed_packet = DEFAULT")
+
+
+@pytest.mark.parametrize("kind", ["mariadb"], indirect=True)
+async def test_a_server_that_takes_less_than_before_is_asked_again(
+    bus: str, make: Make, server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    await backend.apublish(event("first"))
+    await until(lambda: data_of(hub) == ["first"])
+    server.sql("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        for line in server.sql("SELECT id FROM information_schema.processlist WHERE db IS NOT NULL").split():
+            server.sql(f"KILL {line}")
+        await backend.apublish(event("x" * 1_100_000))
+        await backend.apublish(event("second"))
+        await until(lambda: data_of(hub)[-1:] == ["second"])
+        assert "does not take an SSE event" in caplog.text and backend.dropped == 1
+    finally:
+        server.sql("SET GLOBAL max_allowed_packet = DEFAULT")
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"], indirect=True)
+def test_a_long_one_over_which_the_connection_ends_each_time_is_given_up_and_told(
+    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy may take less than its server, which nothing tells from an outage."""
+    dialect, session = make()._dialect, Session(bus)
+    waiting = parcels.Parcels(dialect)
+    insert = dialect.insert
+
+    def refuse_long_ones(cursor: Any, rows: Any) -> list[int]:
+        if any(len(row.body) > parcels.LARGE_BYTES for row in rows):
+            raise OperationalError("the connection was lost")
+        return insert(cursor, rows)
+
+    monkeypatch.setattr(dialect, "insert", refuse_long_ones)
+    try:
+        for data in ("before", "x" * 600_000, "behind"):
+            waiting.add(event(data))
+        for _ in range(parcels.BREAKS_MAX + 1):
+            with pytest.raises(OperationalError):
+                waiting.insert(session)
+        assert waiting.insert(session) and not len(waiting)
+        bodies = [bytes(body) for (body,) in session.query("SELECT body FROM sse_live_event ORDER BY id")]
+        assert [body.partition(b"\n")[2] for body in bodies] == [b"{}", b'"before"', b'"behind"']
+        assert LOST_EVENTS.encode() in bodies[0] and waiting.dropped == 1
+        assert "over the INSERT of an SSE event" in caplog.text
+    finally:
+        session.close()
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)

@@ -126,13 +126,9 @@ class Dialect:
     def body_max_bytes(self, cursor: Any) -> int:
         return 64 * 1024 * 1024
 
-    def find_inserted(self, session: Session, bodies: Sequence[bytes], after_id: int) -> set[bytes]:
-        """The bodies among these that were inserted with a higher id."""
-        marks = ", ".join(["%s"] * len(bodies))
-        found = session.query(
-            f"SELECT body FROM sse_live_event WHERE id > %s AND body IN ({marks})", [after_id, *bodies]
-        )
-        return {bytes(body) for (body,) in found}
+    def is_inserted(self, session: Session, body: bytes, after_id: int) -> bool:
+        """Whether this body was inserted with a higher id."""
+        return bool(session.query("SELECT 1 FROM sse_live_event WHERE id > %s AND body = %s", [after_id, body]))
 
     # Positions
 
