@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -146,6 +146,14 @@ def check_jobs_cache(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
     return _check_cache("JOBS_CACHE", ("E011", unfit), ("E012", local), ("W017", small))
 
 
+def _max_entries(given: Mapping[str, Any]) -> int:
+    """Of an entry of CACHES, as Django's caches read it: 300 for what is no number."""
+    try:
+        return int(given.get("max_entries", given.get("OPTIONS", {}).get("MAX_ENTRIES", 300)))
+    except (TypeError, ValueError):
+        return 300
+
+
 def _check_cache(
     key: str, unfit: tuple[str, str], local: tuple[str, str], small: tuple[str, str]
 ) -> list[checks.CheckMessage]:
@@ -164,7 +172,7 @@ def _check_cache(
     if isinstance(cache, LocMemCache) and reaches_others:
         problem = f'SSE_LIVE["{key}"] is {alias!r}, a cache of one process, beside a bus for several: {local[1]}.'
         return [checks.Error(problem, hint=hint, id=f"sse_live.{local[0]}")]
-    entries = int(settings.CACHES[alias].get("OPTIONS", {}).get("MAX_ENTRIES", 300))
+    entries = _max_entries(settings.CACHES[alias])
     if isinstance(cache, DatabaseCache) and entries < CACHE_MIN_ENTRIES:
         return [
             checks.Warning(

@@ -34,7 +34,10 @@ def test_local_memory_beside_other_workers(settings: Any, monkeypatch: pytest.Mo
 
 def test_a_database_cache_needs_room(settings: Any) -> None:
     assert _ids(settings, "db.DatabaseCache") == ["sse_live.W016"]
+    for number in (None, "many", 9_999):  # Django takes 300 for what is no number
+        assert _ids(settings, "db.DatabaseCache", MAX_ENTRIES=number) == ["sse_live.W016"]
     assert _ids(settings, "db.DatabaseCache", MAX_ENTRIES=100_000) == []
+    assert _ids(settings, "db.DatabaseCache", MAX_ENTRIES="100000") == []
 
 
 def test_nothing_to_check(settings: Any) -> None:
