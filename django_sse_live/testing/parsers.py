@@ -75,7 +75,7 @@ class LinesParser:
         self._id = last_id
 
     def feed(self, chunk: bytes) -> list[ReceivedEvent]:
-        return [self._take(line) for line in chunk.decode().splitlines() if line]
+        return [self._take(line) for line in chunk.decode().split("\n") if line]
 
     def _take(self, line: str) -> ReceivedEvent:
         said = json.loads(line)

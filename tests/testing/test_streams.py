@@ -36,6 +36,15 @@ def client(request):
     return StreamClient(application=applications[request.param]())
 
 
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_data_may_have_what_python_takes_for_the_end_of_a_line(transport):
+    text = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg"
+    async with StreamClient(transport=transport).stream("/events/", {"channel": "news"}) as stream:
+        await abroadcast("news", "data", {"text": text})
+        await sync_to_async(broadcast_text)("news", "text", text)
+        assert [event.data for event in await stream.take(2)] == [{"text": text}, text]
+
+
 async def test_an_event_has_its_type_data_and_id(client):
     async with client.stream("/events/", {"channel": "news"}) as stream:
         await abroadcast("news", "headline", {"text": "rain"})
