@@ -210,6 +210,8 @@ def check_sources(model: type[Model], channel: object, fields: object, payload: 
         raise TypeError(f"{who} has both fields and payload; one of them says what to send.")
     if isinstance(fields, str):
         raise TypeError(f'fields must be a list of names, such as ["{fields}"], not a str.')
+    if fields is not None and not (isinstance(fields, tuple) and all(isinstance(name, str) for name in fields)):
+        raise TypeError(f'{who}: fields must be a list of names, such as ["id"]; not {fields!r}.')
     if payload is not None:
         check_sync(f"{who}: payload", payload, "instance", "action")
     if callable(channel):

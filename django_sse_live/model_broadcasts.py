@@ -130,8 +130,9 @@ class _LiveModels:
             raise TypeError(f"{model.__name__} is abstract and is never saved: put @live_model on its concrete models.")
         if not (isinstance(channel, str) or callable(channel)) and isinstance(channel, Iterable):
             channel = tuple(channel)  # one that could be read once only
+        if isinstance(fields, Iterable) and not isinstance(fields, str):
+            fields = tuple(fields)
         check_sources(model, channel, fields, payload)
-        fields = None if fields is None else tuple(fields)
         check_patches(model, template, target, insert, element_id, context, queryset)
         name = model._meta.model_name
         given = {"created": created, "updated": updated, "deleted": deleted}
@@ -139,6 +140,9 @@ class _LiveModels:
         types: dict[Action, str | None] = {}
         for action in ACTIONS:
             type_ = defaults[action] if given[action] is _DEFAULT else given[action]
+            if isinstance(type_, bool):
+                who = f"@live_model on {model.__name__}"
+                raise TypeError(f"{who}: {action} is {type_}; it must be an event type, or None for silence.")
             types[action] = None if type_ is None else validate_type(type_)
         live = LiveModel(
             model, channel, types, fields=fields, payload=payload,

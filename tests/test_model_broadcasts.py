@@ -373,6 +373,9 @@ class TestRegistration:
         [
             ({"fields": ["id"], "payload": lambda instance, action: None}, "both fields and payload"),
             ({"fields": "id"}, r'such as \["id"\]'),
+            ({"fields": 7}, r'fields must be a list of names, such as \["id"\]; not 7'),
+            ({"fields": ["id", 7]}, r"fields must be a list of names.*'id', 7"),
+            ({"updated": False}, "Unheard: updated is False; it must be an event type, or None for silence"),
             ({"created": "heartbeat"}, "reserved"),
             ({"created": "a\nb"}, "control characters"),
             ({"channel": None}, "Unheard: The channel must be a str"),
