@@ -95,6 +95,17 @@ def test_a_comment_is_sent_without_a_page_load_and_one_that_is_refused_shows_why
     page.get_by_role("button", name="Delete").wait_for()  # who wrote it may change it
 
 
+def test_a_double_click_sends_a_comment_once(open_page):
+    page = open_page()
+    wait_until_live(page)
+    page.fill("[name=author]", "a visitor")
+    page.fill("[name=text]", "Once is enough.")
+    page.dblclick("#write button")
+    write(page, "And another.")
+    page.locator("#comments").get_by_text("And another.").wait_for()
+    assert page.locator("#comments").get_by_text("Once is enough.").count() == 1
+
+
 def test_a_comment_that_is_changed_and_deleted_is_so_in_the_other_window(open_page):
     writer, other = open_page(), open_page()
     wait_until_live(other)

@@ -32,11 +32,16 @@ form.addEventListener("input", () => {
   live.send("typing", null, { channel }).catch(() => {});  // nobody misses it
 });
 
+/** The text under way: a double click sends it once. */
+let sending = null;
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const text = form.elements.text;
   const fields = Object.fromEntries(new FormData(form));
   delete fields.csrfmiddlewaretoken;
+  if (fields.text === sending) return;
+  sending = fields.text;
   refusal.textContent = "";
   try {
     await live.send("comment", fields, { channel });
@@ -45,4 +50,5 @@ form.addEventListener("submit", async (event) => {
     // The text is still there.
     refusal.textContent = error.isTemporary ? "Not sent: the server cannot be reached. Try again." : error.message;
   }
+  if (fields.text === sending) sending = null;
 });
