@@ -60,8 +60,9 @@ def _written_down(scope: Mapping[str, Any], count: int) -> str:
 
 @lru_cache(maxsize=1024)
 def is_private(address: str) -> bool:
-    """Whether the address is not a public one: usually a proxy's."""
+    """Whether the address is not a public one: usually a proxy's. 100.64.0.0/10 is shared by carriers and clouds."""
     try:
-        return ip_address(address).is_private
+        parsed = ip_address(address)
     except ValueError:  # a Unix socket has no address
         return True
+    return not (getattr(parsed, "ipv4_mapped", None) or parsed).is_global
