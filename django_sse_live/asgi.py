@@ -87,7 +87,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
             else:
                 client = await handle(scope, receive, send, server_send, None)
             if client is not None:
-                _let_go_of_headers(scope)
+                _let_go_of_request(scope)
                 await serve(client, receive, paced(send, server_send))
         elif scope["type"] == "websocket":
             server_send = server_send_of(scope, send)
@@ -144,7 +144,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         if not await socket.accept(handshake.cookies):
             socket.reader.cancel()
             return None
-        _let_go_of_headers(scope)
+        _let_go_of_request(scope)
         return socket
 
     async def handle(
@@ -237,7 +237,7 @@ def _leads_to_stream(scope: Scope) -> bool:
         return False
 
 
-def _let_go_of_headers(scope: Scope) -> None:
+def _let_go_of_request(scope: Scope) -> None:
     """The server keeps the scope as long as the stream, and with it whatever the client has sent."""
     headers: Any = scope["headers"]
     if isinstance(headers, list):
@@ -246,3 +246,5 @@ def _let_go_of_headers(scope: Scope) -> None:
             if name in LOGGED_HEADERS and len(value) <= LOGGED_HEADER_MAX_BYTES:
                 kept.setdefault(name, value)
         headers[:] = kept.items()
+    if "query_string" in scope:
+        scope["query_string"] = b""  # 32 KiB, tokens and a ticket; servers have logged it, or leave it out

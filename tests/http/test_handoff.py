@@ -64,6 +64,12 @@ async def test_the_headers_are_let_go_of_but_for_those_of_access_logs() -> None:
         assert stream.scope["headers"] == [(b"host", b"testserver"), agent]
 
 
+async def test_the_query_is_let_go_of() -> None:
+    stream = Connection(query=b"heartbeat=15&x=" + b"x" * 30_000)
+    async with stream.opened(live_application(get_asgi_application())):
+        assert stream.scope["query_string"] == b""
+
+
 async def test_of_a_header_that_was_sent_a_thousand_times_one_is_kept() -> None:
     agents = [(b"user-agent", b"Browser/%d" % number) for number in range(1000)]
     stream = Connection(headers=(*agents, (b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-for", b"192.0.2.2")))
