@@ -49,7 +49,7 @@ def line_address(scope: Mapping[str, Any]) -> str:
 def _written_down(scope: Mapping[str, Any], count: int) -> str:
     """The count-th address from the end of X-Forwarded-For, without its port; "" if there is none."""
     values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
-    written = ",".join(values).split(",")
+    written = ",".join(values).rsplit(",", count)  # of a header that may have a million commas
     address = written[-count].strip() if len(written) >= count else ""
     if address.startswith("["):  # some proxies add the port, which differs for each connection
         address = address[1:].partition("]")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -127,6 +128,18 @@ async def test_behind_a_proxy_it_is_the_visitor_s_address_that_counts() -> None:
 @override_settings(SSE_LIVE={"PROXY_COUNT": 1})
 def test_the_port_that_a_proxy_writes_down_is_no_part_of_an_address(written: str, address: str) -> None:
     assert client_address({"headers": [(b"x-forwarded-for", f"10.0.0.1, {written}".encode())]}) == address
+
+
+def test_a_header_of_a_million_addresses_is_not_taken_to_pieces(settings: Any) -> None:
+    settings.SSE_LIVE = {"PROXY_COUNT": 2}
+    written = b"," * 1_000_000 + b"203.0.113.9, 10.0.0.1"
+    scope = {"client": ("10.0.0.2", 1), "headers": [(b"x-forwarded-for", written)]}
+    tracemalloc.start()
+    address = client_address(scope)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert address == "203.0.113.9"
+    assert most_bytes < 5 * len(written)
 
 
 @override_settings(SSE_LIVE={"MAX_OPENING": 1})
