@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from django.db import Error
@@ -100,15 +100,16 @@ def _read(
 
 @contextmanager
 def _logged(lives: Sequence[LiveModel], action: Action, model: type[Model]) -> Iterator[None]:
-    """A look at rows by a base manager of the project's own may fail, or be one that no database locks: it costs the
-    place where a row was, and nobody the save. Django's own manager needs no savepoint for that."""
-    if type(model._base_manager) is Manager and model._meta.managed:
-        yield
-        return
+    """A look at rows runs code of the project's: fields, models, a base manager. What fails costs the place where a row
+    was, and nobody the save. With Django's own manager it is one plain query, and needs no savepoint: where the
+    database refuses that, the transaction is broken, and whoever opened it has to know."""
+    is_plain = type(model._base_manager) is Manager and model._meta.managed
     try:
-        with undone_if_it_fails():
+        with nullcontext() if is_plain else undone_if_it_fails():
             yield
-    except Exception:
+    except Exception as error:
+        if is_plain and isinstance(error, Error):
+            raise
         lives[0].log_failure(model, action)
 
 

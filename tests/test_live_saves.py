@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from django_sse_live import live_model
 from django_sse_live.testing import CapturedBroadcast, capture_broadcasts
-from tests.testapp.models import Article, Section, Shelf, Span, Swapped, Tag
+from tests.testapp.models import Article, Section, Shelf, Span, SpanField, Swapped, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -168,6 +168,37 @@ class TestValuesThatTheDatabaseHasInAnotherForm:
         with capture_broadcasts() as broadcasts, timezone.override(EAST), pytest.warns(RuntimeWarning, match="naive"):
             Shelf.objects.create(opened=datetime.datetime(2030, 1, 1, 5))
         assert told(broadcasts) == [("at.11", "new_shelf")]  # in TIME_ZONE, six hours behind
+
+
+class TestRowsThatCannotBeRead:
+    """As where a field's own code has become stricter than what was once stored."""
+
+    @pytest.fixture
+    def shelf(self, register: Register, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+        register(Shelf, lambda shelf: f"at.{shelf.code}", payload=lambda shelf, action: shelf.code)
+        shelf, tag = Shelf.objects.create(code="a"), Tag.objects.create()
+        shelf.tags.add(tag)
+
+        def refuse(*_: Any) -> None:
+            raise LookupError("of a value that is no longer known")
+
+        monkeypatch.setattr(SpanField, "from_db_value", refuse)
+        return shelf
+
+    @pytest.mark.parametrize("change", ["save", "delete", "add", "clear_from_the_other_side"])
+    def test_are_saved_deleted_and_related(self, shelf: Shelf, change: str, caplog: pytest.LogCaptureFixture) -> None:
+        tag, other = Tag.objects.get(), Tag.objects.create(name="other")
+        shelf.day = datetime.date(2030, 1, 1)
+        {
+            "save": shelf.save,
+            "delete": shelf.delete,
+            "add": lambda: shelf.tags.add(other),
+            "clear_from_the_other_side": lambda: tag.shelf_set.clear(),
+        }[change]()
+        assert Shelf.objects.exists() == (change != "delete")
+        assert Shelf.objects.filter(day=shelf.day).exists() == (change == "save")
+        assert Shelf.tags.through.objects.count() == {"save": 1, "delete": 0, "add": 2}.get(change, 0)
+        assert "testapp.shelf" in caplog.records[0].getMessage()
 
 
 class TestValuesThatNoEncoderKnows:
