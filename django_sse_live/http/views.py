@@ -182,8 +182,6 @@ class EventStreamView(OpenView):
         except Refused as refused:
             count_refused(refused.error)
             response = refusal_response(refused)
-            if refused.status >= 500:
-                hide_tokens(request)  # from middleware that reports such a response
         except PermissionDenied as error:
             response = _forbidden(error)
         except asyncio.CancelledError:
@@ -193,6 +191,7 @@ class EventStreamView(OpenView):
         except Exception:
             hide_tokens(request)
             raise
+        _hide_tokens_of_refused(request, response)
         if not self._hears_workers:
             share_with_origin(request, response)
         return response
@@ -391,10 +390,17 @@ def _run_in_thread(view: Callable[..., Any], view_class: type[View]) -> Callable
         except Exception:
             hide_tokens(request)
             raise
+        _hide_tokens_of_refused(request, response)
         share_with_origin(request, response)
         return response  # type: ignore[no-any-return]
 
     return update_wrapper(stream_view, view)
+
+
+def _hide_tokens_of_refused(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Django logs such a response with its request, whose url logs in JSON write; middleware may report it."""
+    if response.status_code >= 400:
+        hide_tokens(request)
 
 
 def _is_login_page(response: HttpResponseBase, view_class: type[View]) -> bool:

@@ -25,8 +25,16 @@ def fails(*_: Any) -> bool:
     raise ZeroDivisionError
 
 
+class WithAttributes(logging.Formatter):
+    """As logs in JSON are written: with a record's attributes, such as the request of a refusal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{super().format(record)} {vars(record)!r}"
+
+
 async def test_no_log_line_has_a_token_in_it(visitor: Visitor, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.handler.setFormatter(WithAttributes())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     token = sign_channels("secret")
     async with visitor.listen(f"token={token}") as stream:
@@ -35,9 +43,17 @@ async def test_no_log_line_has_a_token_in_it(visitor: Visitor, caplog: pytest.Lo
         await stream.next()
     await visitor.ask(f"token={token}x")
     await visitor.ask(f"token={token}&channel=other")
+    await visitor.ask(f"token={token}&heartbeat=never")
+    await visitor.ask(f"token={token}", "DELETE")
     await visitor.ask("", authorization=f"Bearer {token}x")
+    sender = Visitor(enforce_csrf_checks=True)
+    await sender.post(f"/events/?token={token}", {}, content_type="application/json")
+    sender.cookies["any"] = "cookie"
+    await sender.post(f"/events/?token={token}", {}, content_type="application/json")
+    await Visitor("/members/").ask(f"token={token}")
     assert "SSE client connected" in caplog.text
     assert "Forbidden" in caplog.text
+    assert "DELETE '/events/?token=hidden'" in caplog.text and "(CSRF cookie not set.)" in caplog.text
     for tail in (token[-20:], fresh[-20:]):
         assert tail not in caplog.text
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.mixins import UserPassesTestMixin
+from django.contrib.auth.mixins import LoginRequiredMixin, UserPassesTestMixin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.urls import include, path
@@ -55,6 +55,10 @@ class FailsItsTest(UserPassesTestMixin, EventStreamView):
         raise ZeroDivisionError
 
 
+class Members(LoginRequiredMixin, EventStreamView):
+    """Its dispatch() is sync."""
+
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("events/", include("django_sse_live.urls")),
@@ -64,5 +68,6 @@ urlpatterns = [
     path("nobody/", NobodyToday.as_view()),
     path("fails-to-set-up/", FailsToSetUp.as_view()),
     path("fails-its-test/", FailsItsTest.as_view()),
+    path("members/", Members.as_view()),
     path("by-header/", ByHeader.as_view()),
 ]
