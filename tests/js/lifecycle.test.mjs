@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, mock, test } from "node:test";
 
 import { FakeEventSource, FakePage, FakeStorage, moveClock, pass, resetFakes } from "./fakes.mjs";
+import { refusal } from "../../django_sse_live/static/django_sse_live/sse-live-loss.js";
 import { SSELive } from "../../django_sse_live/static/django_sse_live/sse-live.js";
 
 let page;
@@ -459,6 +460,32 @@ describe("a stream that is refused", () => {
     const [url, { method }] = fetch.mock.calls[0].arguments;
     assert.equal(url, server().url);
     assert.equal(method, "HEAD");
+  });
+
+  test("by our server is told in the console, once, with its reason", async () => {
+    mock.method(globalThis, "fetch", async () => ({ status: 501, headers: new Headers({ "SSE-Live-Error": "asgi_required" }) }));
+    const said = [];
+    open({ logger: { info() {}, warn: (text) => said.push(text) } });
+    server().refuse();
+    await settle();
+    assert.deepEqual(said, ["Stream refused: 501 asgi_required"]);
+  });
+
+  for (const [withCredentials, credentials] of [[true, "include"], [false, "same-origin"]]) {
+    test(`is asked about ${withCredentials ? "with" : "without"} cookies of another origin, as it was opened`, async () => {
+      mock.method(globalThis, "fetch", async () => ({ status: 403, headers: new Headers() }));
+      open({ withCredentials });
+      server().refuse();
+      await settle();
+      assert.equal(fetch.mock.calls[0].arguments[1].credentials, credentials);
+    });
+  }
+
+  test("is asked about by a page from before an update as it was", async () => {
+    mock.method(globalThis, "fetch", async () => ({ status: 403, headers: new Headers() }));
+    await refusal("/events/", true);
+    await refusal("/events/", undefined);
+    assert.deepEqual(fetch.mock.calls.map((call) => call.arguments[1].credentials), ["include", "same-origin"]);
   });
 
   for (const status of [400, 401, 403, 404, 501]) {

@@ -1,10 +1,14 @@
 /**
  * Asks why a stream was refused, which EventSource does not tell. The reason is `refused` if the answer is not django-sse-live's.
  * @param {string} url
- * @param {boolean} [withCredentials] also to another origin
+ * @param {{withCredentials?: boolean, logger?: Pick<Console, "warn"> | null} | boolean} [options] cookies also to another origin; true is
+ *   what a page from before an update says for that
  * @returns {Promise<{reason: string, status?: number, isFinal?: boolean, waitMs?: number}>}
  */
-export declare function refusal(url: string, withCredentials?: boolean): Promise<{
+export declare function refusal(url: string, options?: {
+    withCredentials?: boolean;
+    logger?: Pick<Console, "warn"> | null;
+} | boolean): Promise<{
     reason: string;
     status?: number;
     isFinal?: boolean;

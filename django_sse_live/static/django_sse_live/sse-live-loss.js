@@ -7,10 +7,12 @@ const QUESTION_MS = 10_000;
 /**
  * Asks why a stream was refused, which EventSource does not tell. The reason is `refused` if the answer is not django-sse-live's.
  * @param {string} url
- * @param {boolean} [withCredentials] also to another origin
+ * @param {{withCredentials?: boolean, logger?: Pick<Console, "warn"> | null} | boolean} [options] cookies also to another origin; true is
+ *   what a page from before an update says for that
  * @returns {Promise<{reason: string, status?: number, isFinal?: boolean, waitMs?: number}>}
  */
-export async function refusal(url, withCredentials) {
+export async function refusal(url, options) {
+  const { withCredentials = options === true, logger } = Object(options);
   const answer = await fetch(url, {
     method: "HEAD", cache: "no-store", headers: { Accept: "text/event-stream" },
     credentials: withCredentials ? "include" : "same-origin", signal: AbortSignal.timeout(QUESTION_MS),
@@ -22,6 +24,7 @@ export async function refusal(url, withCredentials) {
   const isTemporary = [408, 425, 429].includes(status) || status >= 500 && status !== 501;
   if (!isTemporary && (status >= 400 || redirected)) {
     const error = headers.get("SSE-Live-Error");
+    if (error) logger?.warn(`Stream refused: ${status} ${error}`);
     return { reason: error || "refused", status, isFinal: Boolean(error) };
   }
   const after = headers.get("Retry-After");
@@ -32,7 +35,7 @@ export async function refusal(url, withCredentials) {
 /** Texts for the developer. @type {Record<string, string>} */
 const HINTS = {
   buffered: "No word from the stream yet: is it buffered? docs/deploy/proxies.md",
-  cached: "Reloaded, and still too old: is this page cached? Or do several workers run without a bus? docs/howto/scale.md",
+  cached: "Reloaded, and still too old: is this page cached? Have workers no bus? docs/howto/scale.md",
   streams: "Five streams over HTTP/1.1: six stop the site. Let tabs share one: share=True",
 };
 /** The hints given for each stream. @type {WeakMap<object, Set<string>>} */

@@ -575,7 +575,7 @@ export class SSELive extends EventTarget {
   async #ask(url) {
     this.#drop();
     if (this.#state === "connected") this.#become("reconnecting", "lost");
-    const { reason = "lost", status, isFinal, waitMs } = await this.#loss(({ refusal }) => refusal(url, this.#options.withCredentials)) ?? {};
+    const { reason = "lost", status, isFinal, waitMs } = await this.#loss(({ refusal }) => refusal(url, this.#options)) ?? {};
     // Opened again or closed meanwhile.
     if (this.#source || this.#next || this.#ended.signal.aborted) return;
     if (isFinal) return this.#end(reason, status);
