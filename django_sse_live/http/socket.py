@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Final, Protocol
 
 from ..hub.clients import Client
+from ..hub.reading import CloseReason
 from ..hub.registry import count_message_refused
 from ..wire import compact_json, line, refusal_line
 from .handshake import Handshake
@@ -151,41 +152,41 @@ class Socket:
             return
         text: str | None = message.get("text")
         if text is None:
-            self._break_off("bad_message", CLOSE_BINARY)
+            self._break_off(client, "bad_message", CLOSE_BINARY)
             return
         if len(text) > MESSAGE_MAX_BYTES or len(data := text.encode(errors="surrogatepass")) > MESSAGE_MAX_BYTES:
-            self._refuse(text, 413, "too_large", f"A message may have {MESSAGE_MAX_BYTES} bytes.")
+            self._refuse(client, text, 413, "too_large", f"A message may have {MESSAGE_MAX_BYTES} bytes.")
             return
         if self._waiting is None:
             self._waiting = deque()
         if len(self._waiting) >= WAITING_MESSAGES_MAX:
-            self._refuse(text, 429, "too_many_messages", "Too many messages wait to be handled. Send fewer at once.")
+            self._refuse(
+                client, text, 429, "too_many_messages", "Too many messages wait to be handled. Send fewer at once."
+            )
             return
         self._waiting.append(data)
         if self._answering is None:
             self._answering = client.hub.loop.create_future()
             client.hub.spawn(self._answer_all(client))
 
-    def _refuse(self, text: str, status: int, error: str, detail: str) -> None:
+    def _refuse(self, client: Client, text: str, status: int, error: str, detail: str) -> None:
         count_message_refused(error)
         found = _ID.search(text, 0, _ID_SEARCHED_CHARACTERS)
         answer = {"to": found and found[1], "error": error, "detail": detail, "status": status}
         if status == 429:
             answer["retry"] = 1000
-        self._say(answer)
+        self._say(client, answer)
 
-    def _break_off(self, reason: Any, code: int, *, retry_ms: int | None = None) -> None:
-        client = self.client
-        if client is not None and client.close_reason is None:
+    def _break_off(self, client: Client, reason: CloseReason, code: int, *, retry_ms: int | None = None) -> None:
+        if client.close_reason is None:
             self._code = code
             client.end(reason, retry_ms=retry_ms)
 
-    def _say(self, answer: dict[str, Any]) -> None:
-        client = self.client
-        if client is not None and client.close_reason is not None:
+    def _say(self, client: Client, answer: dict[str, Any]) -> None:
+        if client.close_reason is not None:
             self._late.append(answer_line(answer))
-        elif client is not None and client.say(answer_line(answer)) > UNREAD_FRAMES_MAX:
-            self._break_off("too_many_messages", CLOSE_TOO_MUCH, retry_ms=client.hub.retry_ms())
+        elif client.say(answer_line(answer)) > UNREAD_FRAMES_MAX:
+            self._break_off(client, "too_many_messages", CLOSE_TOO_MUCH, retry_ms=client.hub.retry_ms())
 
     async def _answer_all(self, client: Client) -> None:
         """Answer messages one after the other, in their own task: a handler that has begun runs to its end."""
@@ -197,7 +198,7 @@ class Socket:
                     await asyncio.sleep(UNREAD_POLL_SECONDS)
         except Exception:
             logger.exception("A message on the WebSocket of SSE client %s failed.", client.id)
-            self._break_off("error", CLOSE_COME_BACK, retry_ms=client.hub.retry_ms())
+            self._break_off(client, "error", CLOSE_COME_BACK, retry_ms=client.hub.retry_ms())
         finally:
             answering, self._answering, self._waiting = self._answering, None, None
             if answering is not None and not answering.done():
@@ -207,16 +208,16 @@ class Socket:
         try:
             message = parse_message(data)
         except Refused:
-            self._break_off("bad_message", CLOSE_BAD_JSON)
+            self._break_off(client, "bad_message", CLOSE_BAD_JSON)
             return
         if self.answer is None:
-            self._refuse(data.decode(), 405, "method_not_allowed", "This stream takes no messages.")
+            self._refuse(client, data.decode(), 405, "method_not_allowed", "This stream takes no messages.")
             return
         answer = await self.answer(message, data)
         if answer is None:
             client.end("revoked", retry_ms=client.hub.retry_ms())
         else:
-            self._say(answer)
+            self._say(client, answer)
 
 
 def answer_line(answer: dict[str, Any]) -> bytes:

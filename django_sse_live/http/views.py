@@ -200,12 +200,11 @@ class EventStreamView(OpenView):
         check_query(request)
         if not isinstance(request, ASGIRequest):
             raise asgi_required()
-        handler = getattr(self, str(request.method).lower(), None)
-        if handler is None or request.method not in ("GET", "HEAD", "OPTIONS"):
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
             raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": ALLOW})
         if request.method != "OPTIONS" and is_final_id(brought_id(request)):
             return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
-        return await handler(request)  # type: ignore[no-any-return]
+        return await getattr(self, request.method.lower())(request)  # type: ignore[no-any-return]
 
     async def get(self, request: ASGIRequest) -> HttpResponseBase:
         accept = _check_headers(request)
