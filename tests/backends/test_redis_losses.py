@@ -20,6 +20,7 @@ from django.test import override_settings
 
 from django_sse_live.backends.redis import history, outbox
 from django_sse_live.backends.redis.entries import FIELD, Decoder, Seen, encode_entry
+from django_sse_live.backends.redis.server import RedisServer
 from django_sse_live.backends.redis.stream_writer import StreamWriter
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
 from django_sse_live.events import DISCONNECT, Event, parse_id
@@ -222,6 +223,59 @@ async def test_an_id_that_another_worker_is_ahead_by_is_waited_for(make: Make, s
     await backend.apublish(event(3))
     await until(lambda: listener.heard() == [3])
     assert '"resumed":true' in listener.text and not listener.resets
+
+
+# Refused
+
+
+async def test_an_event_that_redis_never_takes_is_given_up_and_told(
+    make: Make, server: Any, redis: RedisProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis ends the connection over it each time, and answers everything else."""
+    patience: list[float] = []
+    connect = RedisServer.connect
+
+    def connect_and_note(self: RedisServer, answer_seconds: float) -> Any:
+        patience.append(answer_seconds)
+        return connect(self, answer_seconds)
+
+    monkeypatch.setattr(RedisServer, "connect", connect_and_note)
+    backend = make()
+    hub = await hub_of(backend)
+    await backend.apublish(event("before"))
+    await until(lambda: len(hub.log) == 1)
+    listener = Listener(hub)
+    most = server.config_get("proto-max-bulk-len")["proto-max-bulk-len"]
+    server.config_set("proto-max-bulk-len", 1024 * 1024)
+    try:
+        await backend.apublish(event("x" * 1_200_000))
+        await until(lambda: listener.resets == 1)
+        await backend.apublish(event("behind"))
+        await until(lambda: listener.heard()[-1:] == ["behind"])
+    finally:
+        server.config_set("proto-max-bulk-len", most)
+    assert listener.resets == 1 and backend.dropped == 1
+    assert "Redis does not take" in caplog.text
+    assert max(patience) > outbox.FLUSH_SECONDS + 1_200_000 / outbox.SLOWEST_BYTES_PER_SECOND
+    await backend.apublish(event("x" * 1_200_000))
+    await until(lambda: len(listener.heard()[-1]) == 1_200_000)
+
+
+async def test_a_large_event_is_not_given_up_while_redis_takes_no_other(
+    make: Make, server: Any, redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "TRIES_MAX", 2)
+    backend = make()
+    hub = await hub_of(backend)
+    server.replicaof("127.0.0.1", 1)
+    try:
+        await backend.apublish(event("x" * 600_000))
+        await until(lambda: not backend.is_available)
+        await asyncio.sleep(0.5)
+    finally:
+        server.replicaof("NO", "ONE")
+    await until(lambda: [len(each.data) for each in hub.log.read(("c",), 0)] == [600_000])
+    assert backend.dropped == 0
 
 
 # Stored once

@@ -27,12 +27,13 @@ WhenFull = Literal["drop_oldest", "drop_newest"]
 class Parcel:
     """An event on its way. It gets its number when it is first sent."""
 
-    __slots__ = ("event", "number", "is_sent")
+    __slots__ = ("event", "number", "is_sent", "tries")
 
     def __init__(self, event: Event) -> None:
         self.event: Event = event
         self.number: int = 0
         self.is_sent: bool = False
+        self.tries: int = 0  # to send a large one
 
 
 class Buffer:
@@ -72,7 +73,7 @@ class Buffer:
             self._kept.append(oldest)
         else:
             self._count_dropped()
-            marker = marker or _marker()
+            marker = marker or lost_marker()
         if marker is not None:
             self._append(marker, at_front=True)
         return len(self._parcels) <= 2
@@ -84,7 +85,7 @@ class Buffer:
             return True
         self._count_dropped()
         if not self._parcels or self._parcels[-1].event.type != LOST_EVENTS:
-            self._append(_marker())
+            self._append(lost_marker())
         return True
 
     def _append(self, parcel: Parcel, *, at_front: bool = False) -> None:
@@ -108,7 +109,7 @@ class Buffer:
         self.dropped += 1
 
 
-def _marker() -> Parcel:
+def lost_marker() -> Parcel:
     return Parcel(control_event(LOST_EVENTS, {}))
 
 

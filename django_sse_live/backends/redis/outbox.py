@@ -21,7 +21,7 @@ import redis
 
 from ...events import Event
 from ...exits import ExitWork
-from .buffer import Buffer, Parcel, Recent, WhenFull
+from .buffer import Buffer, Parcel, Recent, WhenFull, lost_marker
 from .server import UNAVAILABLE, Client, close_client
 from .stream import RedisStream
 from .stream_writer import BATCH_EVENTS, StreamWriter
@@ -31,6 +31,9 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 SEND_SECONDS: Final = 0.05  # a save waits this long for an answer
 NEAR_SECONDS: Final = 0.02  # if answers take longer, only the thread sends
 FLUSH_SECONDS: Final = 2.0  # the thread waits this long for an answer
+SLOWEST_BYTES_PER_SECOND: Final = 256 * 1024  # what waits for an answer gets more time, by its size
+LARGE_BYTES: Final = 512 * 1024  # only a larger event may be what Redis, or a proxy before it, does not take
+TRIES_MAX: Final = 5  # to send such an event, before it is given up: the others wait behind it
 RETRY_SECONDS: Final = (0.05, 1.0)  # the thread's first and longest pause between two attempts
 CONFIRM_SECONDS: Final = 1.0  # between two checks that acknowledged events are still there
 NEAR_TRIES_MAX: Final = 3
@@ -172,6 +175,7 @@ class Outbox:
                         client, is_near = self._open()
                         self._reconcile(client)
                     while self._next_batch():
+                        self._give_up_refused(client)
                         self._write(client)
                         pause = RETRY_SECONDS[0]
                         with self._lock:
@@ -206,7 +210,8 @@ class Outbox:
         """A client, and whether publishers may use it. Events without an answer get more time."""
         if not self._unanswered and (near := self._open_near()) is not None:
             return near, True
-        return self._connect(FLUSH_SECONDS), False
+        size = sum(parcel.event.data_bytes for parcel in self._unanswered)
+        return self._connect(FLUSH_SECONDS + size / SLOWEST_BYTES_PER_SECOND), False
 
     def _open_near(self) -> Client:
         """A client that answers fast enough for a save to wait; None if it is too slow."""
@@ -304,6 +309,26 @@ class Outbox:
             while self._buffer and len(self._unanswered) < BATCH_EVENTS:
                 self._unanswered.append(self._buffer.take())
             return bool(self._unanswered)
+
+    def _give_up_refused(self, client: Client) -> None:
+        """If Redis has refused a large first event again and again, and takes others, put a marker in its place."""
+        first = self._unanswered[0]
+        if first.event.data_bytes <= LARGE_BYTES:
+            return
+        if first.tries:
+            self._writer.keep_number(client)  # raises if Redis takes nothing: then the last try does not count
+        if first.tries >= TRIES_MAX:
+            marker = lost_marker()
+            marker.number = first.number
+            with self._lock:
+                self._unanswered[0] = marker
+                self._buffer.dropped += 1
+                first.is_sent = True
+            logger.error(
+                "Redis does not take an SSE event of %d bytes: it is given up, and clients will be told by a reset.",
+                first.event.data_bytes,
+            )
+        first.tries += 1
 
     def _write(self, client: Client) -> None:
         """Send the unanswered events, in order."""

@@ -23,6 +23,7 @@ BATCH_EVENTS: Final = 100  # in one round trip
 BATCH_BYTES: Final = 512 * 1024
 # Of the stream of presence and worker reports: a worker asks again for what it missed there.
 NOW_ENTRIES_MAX: Final = 500
+NUMBER_KEPT_SECONDS: Final = 86_400  # after the publisher's last event
 
 # Adds the entries above the publisher's last number, and returns their ids, "" for the others. KEYS: stream, number.
 # ARGV: greatest length, greatest size in bytes (0: do not measure now), whether to make room first, the first entry's
@@ -51,7 +52,7 @@ for i = 7, #ARGV do
   end
   number = number + 1
 end
-if number - 1 > last then redis.call('SET', KEYS[2], number - 1, 'EX', 86400) end
+if number - 1 > last then redis.call('SET', KEYS[2], number - 1, 'EX', {kept}) end
 local since = ARGV[6] ~= '[]' and redis.pcall('HGET', KEYS[3], 'since')
 if type(since) == 'string' then
   local epoch, latest = string.match(since, '^(.-):'), 0
@@ -83,7 +84,7 @@ if type(since) == 'string' then
   end
 end
 return ids
-""".replace("{most}", str(REVOKED_KEYS_MAX))
+""".replace("{most}", str(REVOKED_KEYS_MAX)).replace("{kept}", str(NUMBER_KEPT_SECONDS))
 
 
 class StreamWriter:
@@ -115,6 +116,10 @@ class StreamWriter:
     def last_number(self, client: Client) -> int:
         """The number of this publisher's last event in Redis."""
         return int(client.get(self._number_key) or 0)
+
+    def keep_number(self, client: Client) -> None:
+        """Write the number of this publisher's last event again. Raises one of UNAVAILABLE if Redis takes no writes."""
+        client.set(self._number_key, self.last_number(client), ex=NUMBER_KEPT_SECONDS)
 
     def add(self, client: Client, batch: Sequence[Parcel]) -> list[int]:
         """Add all of these numbered events, or none. Those that were not there get their ids. Returns their sizes."""
