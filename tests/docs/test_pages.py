@@ -11,11 +11,13 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
 from django_sse_live.conf import LiveSettings
+from django_sse_live.hub.reading import CloseReason
 from tests.docs.blocks import DOCS, ROOT, blocks_of
 from tests.docs.scenes import GUIDES
 from tests.live.harness import free_port
@@ -618,6 +620,13 @@ def test_every_system_check_has_its_row():
     declared = set(re.findall(r'id="(sse_live\.\w+)"', sources))
     declared |= {f"sse_live.{number}" for number in re.findall(r'\("([EW]\d{3})", ', sources)}
     assert declared == set(re.findall(r"`(sse_live\.\w+)`", (DOCS / "reference/checks.md").read_text()))
+
+
+def test_every_reason_of_an_end_has_its_word():
+    signals = (DOCS / "reference/python.md").read_text().partition("| `close_reason` | ")[2].partition("\n")[0]
+    wire = (DOCS / "reference/wire.md").read_text()
+    goodbyes = wire.partition("| `reason` of a `goodbye` |")[2].partition("\n\n")[0]
+    assert set(get_args(CloseReason)) <= set(re.findall(r"`(\w+)`", signals + goodbyes))
 
 
 def test_everything_public_is_in_the_reference():
