@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -132,9 +133,9 @@ def send_event(event: Event, on_commit: bool = True, using: str | None = None) -
     database leave this function: the transaction is broken then. ValueError for one over EVENT_MAX_BYTES."""
     _check_size(event)
     scope_event(event)
+    publish = Publication(event)
     if event.finish is not None:
         event.finish = _within_bound(event.finish)
-    publish = Publication(event)
     if on_commit:
         alias = DEFAULT_DB_ALIAS if using is None else using
         connection = connections[alias]
@@ -173,17 +174,25 @@ class Publication:
         self.enlisted: Callable[[], None] | None = None  # what Backend.enlist() gave: the event is the bus's already
         self._event = event
         self._is_done = False
+        # Held from the look at a row until its event is published: see row_turns.py.
+        self._turn: Callable[[], AbstractContextManager[Any]] = getattr(event.finish, "turn", nullcontext)
 
     def __call__(self) -> None:
-        if self._is_done or (self.enlisted is None and not self.complete()):
+        if self._is_done:
             return
+        if self.enlisted is not None:
+            self._count()
+            self.enlisted()
+            return
+        with self._turn():
+            if self.complete():
+                self._count()
+                publish_event(self._event)
+
+    def _count(self) -> None:
         self._is_done = True
         if not self.is_control:
             count_published()
-        if self.enlisted is not None:
-            self.enlisted()
-        else:
-            publish_event(self._event)
 
     def complete(self) -> bool:
         """Give the event what is known only after the commit. Whether it is to be published."""

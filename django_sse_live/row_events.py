@@ -7,6 +7,7 @@ but its own event.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -15,11 +16,13 @@ from django.db.models import Model
 
 from .broadcasting import send_event
 from .events import Event
+from .hub.registry import process_part
 from .identity import plain_name
 from .live_models import NULL, Action, LiveModel, Place
 from .namespaces import scope_event
 from .patches import PATCH_TYPE, encode_patch
 from .rendering import ViewerDependentError
+from .row_turns import RowTurns
 from .rows import Row, Rows, with_values, without_unsaved_values
 
 
@@ -168,6 +171,10 @@ class Change:
         return self._row
 
 
+def _turn(live: LiveModel, key: Any, rows: Rows) -> AbstractContextManager[bool]:
+    return process_part(RowTurns).turn((live.model._meta.concrete_model, key), rows.token)
+
+
 @dataclass(slots=True, eq=False)
 class _Gone:
     """Completes the event of a delete: what was told of the row before is true no longer."""
@@ -176,6 +183,9 @@ class _Gone:
     live: LiveModel
     key: Any
     target: str | None  # to be refreshed; None: the element is removed
+
+    def turn(self) -> AbstractContextManager[bool]:
+        return _turn(self.live, self.key, self.rows)
 
     def __call__(self, event: Event) -> bool:
         self.rows.is_committed = True
@@ -202,6 +212,13 @@ class _Shown:
     @property
     def rows(self) -> Rows:
         return self.change.rows
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with _turn(self.live, self.row.key, self.rows) as is_after_another:
+            if is_after_another:
+                self.row.forget()
+            yield
 
     def __call__(self, event: Event) -> bool:
         self.rows.is_committed = True

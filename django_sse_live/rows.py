@@ -59,12 +59,19 @@ class Row:
                     _set_by_hand(row._fresh, row.saved)
         return self._fresh
 
+    def forget(self) -> None:
+        """Have it read anew, and what was made of it made anew. Not one of a batch, which would be read alone."""
+        if len(self._batch) == 1:
+            self.is_read = False
+            self.kept.clear()
+
 
 class Rows:
     """The rows of one transaction, and what its events have told of them: each is told once."""
 
     def __init__(self, transaction: object = None) -> None:
         self.is_committed: bool = False  # from then on nothing is added
+        self.token: Final = object()  # stands for it in RowTurns
         self._transaction = transaction
         self._told: dict[Hashable, set[Hashable]] = {}  # what its events have said already
         self._rows: dict[Hashable, Row] = {}

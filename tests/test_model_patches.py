@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import models, transaction
+from django.db import connections, models, transaction
 from django.db.models import F
 from django.template import Context, Template
 from django.utils import translation
 
-from django_sse_live import live_model
+from django_sse_live import live_model, row_turns
+from django_sse_live.broadcasting import Publication
+from django_sse_live.row_turns import RowTurns
 from django_sse_live.testing import CapturedBroadcast, StreamClient, capture_broadcasts
+from tests.jobs.conftest import until
 from tests.test_live_models import _logged_queries
 from tests.testapp.models import Article, ArticleProxy, FeaturedArticle, Keyed, Section, Tag
 
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 Register = Callable[..., None]
 TEMPLATE = "testapp/_article.html"
+ROW = '<li id="{{ article|live_id }}">{{ article.title }}</li>'
 
 
 @pytest.fixture
@@ -156,6 +161,64 @@ class TestEachChange:
             article.title = "older"
             article.save()
         assert "newer #new" in str(patches(broadcasts)[-1][2])
+
+    @pytest.mark.parametrize("does", ["saves", "deletes"])
+    def test_the_last_patch_of_a_row_is_of_the_row_as_it_is_though_a_slow_template_draws_an_older_one(
+        self, register: Register, monkeypatch: pytest.MonkeyPatch, does: str
+    ) -> None:
+        others_turn, turn = threading.Event(), RowTurns.turn
+
+        def watched(self: RowTurns, row: Any, who: object) -> Any:
+            if threading.current_thread() is other:
+                others_turn.set()
+            return turn(self, row, who)
+
+        def act() -> None:
+            newer = Article.objects.get()
+            newer.title = "newer"
+            newer.save() if does == "saves" else newer.delete()
+            connections.close_all()
+
+        def slow(article: Article) -> dict[str, Any]:
+            if other.ident is None:
+                other.start()
+                until(lambda: others_turn.is_set() or not other.is_alive())
+            return {}
+
+        other = threading.Thread(target=act)
+        monkeypatch.setattr(row_turns, "TURN_SECONDS", 60.0)
+        monkeypatch.setattr(RowTurns, "turn", watched)
+        register(context=slow)
+        with capture_broadcasts() as broadcasts:
+            Article.objects.create(title="older")
+            other.join()
+        assert actions(broadcasts)[-1][0] == ("replace" if does == "saves" else "remove")
+        assert len(broadcasts) == 2 and "older" in str(patches(broadcasts)[0][2])
+
+    def test_what_another_saves_between_two_patches_of_one_transaction_is_in_the_second(
+        self, register: Register, templates: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def publish(self: Publication) -> None:
+            real(self)
+            if other.ident is None:
+                other.start()
+                other.join()
+
+        def act() -> None:
+            Article.objects.update(title="newer")
+            Article.objects.get().save()
+            connections.close_all()
+
+        real, other = Publication.__call__, threading.Thread(target=act)
+        register(template=templates(row=ROW, side=ROW.replace("live_id", 'live_id:"side"')))
+        register(template="side.html", element_id="side", target=None)
+        article = Article.objects.create(title="first")
+        monkeypatch.setattr(Publication, "__call__", publish)
+        with capture_broadcasts() as broadcasts, transaction.atomic():
+            article.title = "older"
+            article.save()
+        newest = {target: html for _, target, html in patches(broadcasts)}
+        assert len(newest) == 2 and all("newer" in str(html) for html in newest.values()), newest
 
     def test_a_row_gone_since_is_removed(self, register: Register, caplog: Any) -> None:
         register()
