@@ -24,7 +24,7 @@ from .backends import get_backend, running_hub
 from .callables import takes
 from .conf import live_settings
 from .http.handoff import HANDOFF, SERVER_SEND, Handoff, server_send_of, with_extensions
-from .http.handshake import as_get, is_plain_django, may_ask
+from .http.handshake import as_get, is_plain_django, refusal_of
 from .http.line import PLACE_SECONDS, Line
 from .http.messages import MESSAGE_MAX_BYTES
 from .http.refreshes import RefreshLine, finds_place, is_refresh, say_later
@@ -120,8 +120,8 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
         """The handshake. Gives the socket with the client to be served, if there is one and it is still there."""
         request = as_get(scope, server_send)
         socket = Socket(receive, send, server_send)
-        if not may_ask(request):
-            count_refused("foreign_origin")
+        if (refusal := refusal_of(request)) is not None:
+            count_refused(refusal)
             await socket.refuse(None)
             return None
         handshake = socket.handshake

@@ -1,6 +1,6 @@
 """The handshake of a WebSocket as the GET of its stream: whether it is allowed to ask, and what was answered.
 
-No code of Django's request handling runs before may_ask(). Middleware and view then see an ordinary request.
+No code of Django's request handling runs before refusal_of(). Middleware and view then see an ordinary request.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from .types import Message, Scope, Send
 
 # Headers of the connection, and of a body, which a handshake does not have.
 LEFT_OUT: Final = frozenset({b"connection", b"upgrade", b"accept", b"content-length", b"transfer-encoding", b"te"})
+# All together. Hypercorn takes no more; with Uvicorn a client may send a MiB, and the server keeps it twice.
+HEADERS_MAX_BYTES: Final = 64 * 1024
 REFUSAL_MAX_BYTES: Final = 16 * 1024  # of the JSON body of a refusal
 
 
@@ -48,6 +50,13 @@ def is_plain_django(application: Any) -> bool:
     """Whether this is Django's own handler, with or without static files: it knows no WebSocket."""
     inner = getattr(application, "application", None)
     return isinstance(application, ASGIHandler) and (inner is None or is_plain_django(inner))
+
+
+def refusal_of(scope: Scope) -> str | None:
+    """Why this handshake is denied, as a word for metrics; None if it may ask. ``scope``: as as_get() makes it."""
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADERS_MAX_BYTES:
+        return "headers_too_long"  # they would stay as long as the socket
+    return None if may_ask(scope) else "foreign_origin"
 
 
 def may_ask(scope: Scope) -> bool:

@@ -131,6 +131,13 @@ async def test_without_an_origin_only_who_brings_no_cookie_or_a_bearer_may_open_
     assert await refused(socket, Origin="", Cookie="a=b", Authorization="Basic x")
 
 
+async def test_headers_that_would_stay_as_long_as_the_socket_are_bounded(socket: StreamClient) -> None:
+    before = process_counts().refused["headers_too_long"]
+    assert not await refused(socket, **{f"X-{number}": "x" * 6_000 for number in range(10)})
+    assert await refused(socket, **{f"X-{number}": "x" * 6_000 for number in range(11)})
+    assert process_counts().refused["headers_too_long"] == before + 1
+
+
 async def test_allowed_origins_may_and_trusted_ones_may_not(socket: StreamClient, settings: Any) -> None:
     settings.SSE_LIVE = {**PUBLIC, "ALLOWED_ORIGINS": ["https://app.example"]}
     settings.CSRF_TRUSTED_ORIGINS = ["https://trusted.example"]
