@@ -1,7 +1,7 @@
-"""Answers: which messages have run, and what was said to them, so that none runs twice.
+"""Answers: which messages have run, and how they were answered, so that none runs twice.
 
-In the cache that MESSAGES_CACHE names, for all workers; without it in a table of this process. Knows nothing of
-handlers and requests: a message is a key and a digest here.
+They are in the cache that MESSAGES_CACHE names, for all workers; without it in a table of this process. Handlers and
+requests are unknown here: a message is a key and a digest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from django.core.cache import caches
 
 ANSWER_KEPT_SECONDS: Final = 600  # how long an answered message is known
-LEASE_SECONDS: Final = 60  # renewed while a message runs; where it lapses, the outcome is not known
+LEASE_SECONDS: Final = 60  # renewed while a message runs; if it lapses, the outcome is unknown
 RENEW_SECONDS: Final = 20
 TABLE_MESSAGES_MAX: Final = 50_000
 TABLE_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -28,7 +28,7 @@ class AnswersUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A message that is known already. ``answer`` is None while it runs, and where its outcome is not known."""
+    """A message that is known already. ``answer`` is None while it runs, and if its outcome is unknown."""
 
     digest: str  # of what was sent under this key
     answer: tuple[int, str] | None = None  # status, JSON
@@ -36,28 +36,29 @@ class Found:
 
 
 class Answers(Protocol):
-    """Each may be called in any thread. What a cache raises is raised."""
+    """Methods may be called in any thread, and raise what the cache raises."""
 
-    is_local: bool  # nothing is waited for, so no thread is needed; and no lease
+    is_local: bool  # methods never block, so they need no thread; there is no lease
 
     def begin(self, key: str, digest: str, earlier: str | None = None) -> Found | None:
-        """None: it is known nowhere, and is the caller's to run from now on. ``earlier``: another key that it may be
+        """None: the message is new, and the caller runs it. ``earlier``: another key that it may be
         known by."""
 
     def renew(self, key: str) -> None:
-        """It is still running. To be called every RENEW_SECONDS."""
+        """Note that it still runs. To be called every RENEW_SECONDS."""
 
     def end(self, key: str, digest: str, answer: tuple[int, str]) -> None: ...
 
 
 class CacheAnswers:
-    """Two entries for each message: what is known of it, for ANSWER_KEPT_SECONDS; and the lease of its process."""
+    """Each message has two entries: its digest, later with its answer, for ANSWER_KEPT_SECONDS; and the lease of the
+    process that runs it."""
 
     is_local = False
 
     def __init__(self, alias: str) -> None:
         self._cache = caches[alias]
-        self._run = secrets.token_hex(8)  # of this one message: an object is made for each
+        self._run = secrets.token_hex(8)  # of the one message that this object is made for
 
     def begin(self, key: str, digest: str, earlier: str | None = None) -> Found | None:
         if earlier is not None and (entry := self._cache.get(_entry(earlier))) is not None:
@@ -96,7 +97,8 @@ def _lease(key: str, run: str) -> str:
 
 
 class TableAnswers:
-    """Of this process. Where it is full, the oldest answers go before their time; what runs stays."""
+    """The messages of this process. If there are too many, the oldest answers are dropped early; running messages
+    stay."""
 
     is_local = True
 

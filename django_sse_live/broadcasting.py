@@ -33,7 +33,7 @@ from .wire import encode_json
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
-# For captures: the connection may be one of another thread, and so none that django.db.connections shows them.
+# For capture_broadcasts(): the connection may belong to another thread, where django.db.connections does not show it.
 publication_waits: Signal = Signal()  # connection, publication
 
 
@@ -195,7 +195,7 @@ class Publication:
             count_published()
 
     def complete(self) -> bool:
-        """Give the event what is known only after the commit. Whether it is to be published."""
+        """Complete the event by what is known only after the commit. False if it is not to be published."""
         if not self._is_done:
             self._is_done = not self._event.complete()
         return not self._is_done
@@ -234,8 +234,8 @@ def _check_size(event: Event) -> None:
 
 
 def _within_bound(finish: Callable[[Event], bool]) -> Callable[[Event], bool]:
-    """The same, for whoever completes the event, be it the bus: an event that it makes too large is logged, and not
-    sent."""
+    """``finish`` and a check of the size: an event that has become too large is logged, and not sent. The bus may call
+    it too."""
 
     def finish_and_check(event: Event) -> bool:
         if not finish(event):

@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 from .identity import namespace_of, plain_name
 from .wire import Form, compact_json, event_field, frame, line
 
-ENVELOPES_MAX: Final = 8  # of an event on several channels, kept: one for each choice of them that somebody hears …
+ENVELOPES_MAX: Final = 8  # kept of an event on several channels: one for each set of them that clients hear …
 ENVELOPES_BYTES_MAX: Final = 2048  # … as far as they fit in here; one is kept however long it is
-CHANNELS_SCANNED_MAX: Final = 64  # an event on more of them is asked by a table which of them somebody hears
+CHANNELS_SCANNED_MAX: Final = 64  # an event on more channels has a table to find those that a client hears
 NAME_MAX_LENGTH: Final = 200
-# The stream's own frames, and what the browser client and an EventSource tell a page under the same roof.
+# Of the stream's own frames, and of events that the browser client and an EventSource dispatch by themselves.
 RESERVED_TYPES: Final = frozenset(
     {"connected", "heartbeat", "reset", "goodbye", "answer", "statechange", "error", "open", "stale", "patched"}
 )
@@ -117,7 +117,7 @@ class Event:
         return size
 
     def complete(self) -> bool:
-        """Run ``finish``, if that was not done yet. Whether the event is to be sent."""
+        """Run ``finish``, unless it has run. Returns whether the event is to be sent."""
         finish, self.finish = self.finish, None
         return finish is None or finish(self)
 

@@ -31,7 +31,7 @@ def is_interpreter_ending(error: RuntimeError) -> bool:
 class ExitWork:
     """``end`` is called before this process ends. It must bound its own time.
 
-    ``is_due`` says, from any thread and without waiting, whether there is something to do. A fork inherits none of it.
+    ``is_due`` says, from any thread and without waiting, whether there is something to do. A fork inherits nothing.
     """
 
     def __init__(self, end: Callable[[], None], is_due: Callable[[], bool]) -> None:
@@ -51,7 +51,8 @@ class ExitWork:
         return self._pid == os.getpid() and self._is_due()
 
     def watch_signals(self) -> None:
-        """To be called whenever it costs nothing: Python lets only the main thread set a handler of signals."""
+        """Set the handlers, if this is the main thread: Python lets no other set any. To be called often, as it costs
+        nothing."""
         if self._is_watching or threading.current_thread() is not threading.main_thread():
             return
         self._is_watching = True
@@ -82,7 +83,7 @@ class ExitWork:
 
 
 class _Termination:
-    """A handler of such a signal: begins the works, and calls the handler that it replaced."""
+    """A handler of one of SIGNALS: begins the works in a thread, and calls the handler that it replaced."""
 
     def __init__(self, before: Any, work: ExitWork) -> None:
         self.works = [work]
@@ -94,7 +95,7 @@ class _Termination:
             thread = threading.Thread(target=self._end_works, args=(number,), name="sse-live-exit", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the process has as many as it may have: here, before whoever else hears the signal
+            except RuntimeError:  # the process may have no more threads: in this one, before the other handlers
                 for work in self.works:
                     work.end()
                 self.works = []

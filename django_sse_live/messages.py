@@ -72,7 +72,7 @@ class MessageHandlers:
         return decorate
 
     def add(self, type: str, channel: str | None, handler: Callable[..., Any]) -> None:
-        """Without a look at the type: this package's own are reserved."""
+        """Register a handler, for a reserved type too: this package has some."""
         there = self._handlers.setdefault((type, channel), handler)
         # The same function twice is a module that was imported anew.
         if _name_of(there) != _name_of(handler):
@@ -83,7 +83,7 @@ class MessageHandlers:
         self._handlers[type, channel] = handler
 
     def remove(self, handler: Callable[..., Any]) -> None:
-        """For tests: what was registered in one is none of the next one's."""
+        """Take a handler back, at the end of a test."""
         self._handlers = {key: each for key, each in self._handlers.items() if each is not handler}
 
     def find(self, type: str, channel: str | None) -> Callable[..., Any] | None:

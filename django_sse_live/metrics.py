@@ -1,8 +1,8 @@
 """Prometheus metrics, where prometheus-client is installed: the hubs' own counts, read when they are scraped.
 
 Nothing happens here while events are delivered. In prometheus-client's multiprocess mode, where a scrape reads what
-every process has written to files, each writes its counts once a second, on the loop of its hub, and when its last
-stream has ended with it: what comes after that may be a signal that lets nobody write.
+every process has written to files, each writes its counts once a second, on the loop of its hub, and when it stops and
+its last stream has ended: it may then be killed before it can write again.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Collector:
 
 
 class _Written:
-    """What one process has written. Another process has files of its own, and begins from nothing."""
+    """What one process has written. A fork has files of its own, and begins at 0."""
 
     def __init__(self) -> None:
         self.pid: int = os.getpid()
@@ -170,8 +170,8 @@ class _Written:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.observed: dict[str, Latency] = {name: Latency() for name in HISTOGRAMS}
         self.due = 0.0  # of time.monotonic(): when a process without a hub writes everything again
-        # Made with the first hub. They are 0 in each process that has them, which would say of one without a hub that
-        # it cannot reach the bus.
+        # Made with the first hub. A process without a hub would have them too, and its 0 would say that it cannot reach
+        # the bus.
         self.gauges: dict[str, Any] = {}
         self.has_hub = False
         self.has_failed = False  # the last time; the log has it

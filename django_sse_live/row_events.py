@@ -1,4 +1,4 @@
-"""A save, a delete or a change of relations on its way to events: of one @live_model, and of one row.
+"""How a save, a delete or a change of relations of one row becomes events of one @live_model.
 
 Where the row is shown is asked at the save, what it looks like after the commit. What fails is logged, and costs nobody
 but its own event.
@@ -49,7 +49,7 @@ def tell(
 
 @dataclass(slots=True, eq=False)
 class Change:
-    """One thing that happened to one instance, on its way to one or more events."""
+    """What happened to one instance, from which events are made."""
 
     live: LiveModel
     action: Action
@@ -67,7 +67,7 @@ class Change:
         self.refreshes = self.refreshes or self.live.refreshes
 
     def events(self, before: Model | Place | None = None) -> list[Event]:
-        """Yet to be completed and sent."""
+        """The events, which are still to be completed and sent."""
         try:
             if self.update_fields is not None and isinstance(before, Model):
                 self.instance = without_unsaved_values(self.instance, self.update_fields, before)
@@ -177,7 +177,7 @@ def _turn(live: LiveModel, key: Any, rows: Rows) -> AbstractContextManager[bool]
 
 @dataclass(slots=True, eq=False)
 class _Gone:
-    """Completes the event of a delete: what was told of the row before is true no longer."""
+    """Completes the event of a delete: what earlier events told of the row no longer holds."""
 
     rows: Rows
     live: LiveModel
@@ -299,7 +299,7 @@ class _Shown:
         return encode_patch(live.insert, target, id=id, html=html, moved_from=moved_from)
 
     def _render(self, instance: Model) -> str:
-        """Once for a row and transaction; a failure is one too."""
+        """The markup, rendered once for each row and transaction. A failure counts: it is raised again."""
         name = (self.live, "html")
         if name not in self.row.kept:
             try:

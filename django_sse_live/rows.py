@@ -83,7 +83,7 @@ class Rows:
         connection = connections[using]
         if not connection.in_atomic_block:
             return cls()
-        known: weakref.ref[Rows] | None = vars(connection).get(_ATTRIBUTE)  # events keep it alive, and nobody else
+        known: weakref.ref[Rows] | None = vars(connection).get(_ATTRIBUTE)  # kept alive by events alone
         rows = None if known is None else known()
         # Its list of callbacks stands for the transaction: each commit and each rollback begins another.
         if rows is None or rows.is_committed or rows._transaction is not connection.run_on_commit:

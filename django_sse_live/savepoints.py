@@ -14,7 +14,7 @@ _create: Callable[[str], str | None] = getattr(transaction, "savepoint_create", 
 
 
 def is_in_transaction(connection: Any) -> bool:
-    """In one that will be committed; those of TestCase itself never are."""
+    """Whether it is in a transaction that may be committed. Those of TestCase itself never are."""
     return bool(connection.in_atomic_block) and not all(
         getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
     )
