@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from django import template
+from django.conf import settings
 from django.db.models import Model
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
@@ -55,7 +56,7 @@ def sse_live(
     """Draw the `<sse-live>` element for `channels`. The page's first element also draws the script.
 
     Draws nothing if there is no channel to hear: none is named, the visitor is not logged in, and the stream has no
-    channels of its own.
+    channels of its own. In DEBUG a comment in the page says so.
 
     Args:
         channels: the channels of the page. Every visitor to whom the view shows the page may hear them. Without any,
@@ -82,7 +83,7 @@ def sse_live(
     for channel in channels:
         _check_channel(channel)
     if not channels and _is_anonymous(request) and not _has_channels(url):
-        return {"is_drawn": False}
+        return {"is_drawn": False, "is_explained": settings.DEBUG}
     if reset not in (None, "reload"):
         raise ValueError(f'{{% sse_live reset={reset!r} %}}: it can be "reload", or is left out.')
     choices_of = (("transport", transport, TRANSPORTS), ("queue", queue, QUEUES), ("persist", persist or None, STORES))

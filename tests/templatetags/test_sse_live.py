@@ -196,6 +196,14 @@ def test_every_user_has_a_group_of_their_own(user: User) -> None:
     assert all(re.fullmatch("[0-9a-f]{16}", group) for group in groups)
 
 
+def test_a_page_of_a_developer_says_why_nothing_is_drawn() -> None:
+    request, template = request_by(AnonymousUser()), Template("{% load sse_live %}{% sse_live %}")
+    assert template.render(RequestContext(request)).strip() == ""
+    with override_settings(DEBUG=True):
+        said = template.render(RequestContext(request)).strip()
+    assert re.fullmatch(r'<!-- .*nobody is logged in.*{% sse_live "comments" %} -->', said)
+
+
 def test_for_a_visitor_who_hears_nothing_it_draws_nothing(user: User) -> None:
     page = draw("{% sse_live %}", request=request_by(AnonymousUser()))
     assert page.found == []
