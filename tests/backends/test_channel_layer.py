@@ -22,7 +22,7 @@ from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from django_sse_live.hub.registry import forget_hubs
 from django_sse_live.testing.backends import BackendSuite
-from tests.backends.layers import Server, on
+from tests.backends.layers import Layer, Server, on
 from tests.backends.redis_process import RedisProcess
 from tests.clients import make_client
 from tests.live.harness import until
@@ -230,6 +230,30 @@ async def test_an_error_that_repeats_for_ever_is_not_waited_out(server: Server, 
         await worker.hears("reset")
         await publisher.apublish(event(1))
         await worker.hears("reset", 1)
+
+
+async def test_a_message_that_the_layer_never_takes_is_given_up_and_told(
+    server: Server, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Its server ends the connection over it each time, and takes all others."""
+    group_send = Layer.group_send
+
+    async def refuse_long_ones(self: Layer, group: str, message: dict[str, Any]) -> None:
+        if len(message.get("data", "")) > sender.LARGE_BYTES:
+            raise ConnectionError("closed by server")
+        await group_send(self, group, message)
+
+    monkeypatch.setattr(Layer, "group_send", refuse_long_ones)
+    async with processes(publishing=1) as (worker, publisher):
+        await publisher.apublish(event(1))
+        await worker.hears(1)
+        await publisher.apublish(Event(("c",), "t", f'"{"x" * sender.LARGE_BYTES}"'))
+        await publisher.apublish(event(2))
+        await until(lambda: "reset" in worker.read())
+        await publisher.apublish(event(3))
+        await until(lambda: worker.read()[-1:] == [3])
+        assert worker.heard.count("reset") == 1 and publisher.dropped == 1
+    assert "never takes" in caplog.text
 
 
 async def test_a_group_that_has_forgotten_its_member_is_joined_again(server: Server, quick: None) -> None:

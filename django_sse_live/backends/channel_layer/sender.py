@@ -23,6 +23,8 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 WAITING_EVENTS_MAX: Final = 1_000  # waiting for the layer; beyond it the newest are dropped, and clients get a reset
 MARK_SECONDS: Final = (1.0, 10.0, 60.0)  # how long after its last event a publisher repeats that one's number
 DELTAS_SECONDS: Final = 0.5
+LARGE_BYTES: Final = 512 * 1024  # only a larger event may be what the layer does not take …
+TRIES_MAX: Final = 5  # … and is given up after this many
 BURST_EVENTS: Final = 50  # without a pause of a second: may have filled a listener's channel
 LAST_MARKS_PAUSES: Final = (0.25, 0.75)  # seconds; after a burst, a process that exits repeats its mark
 
@@ -163,9 +165,20 @@ class LayerSender:
             "patch": event.patch,
         }
         pause, longest = RETRY_SECONDS
+        tries = 1
         while not await self._send(message):
+            is_suspect = tries >= TRIES_MAX and event.data_bytes > LARGE_BYTES
+            if is_suspect and await self._send_mark():  # others are taken, and must not wait behind it
+                self.dropped += 1
+                logger.error(
+                    "The channel layer never takes an SSE event of %d bytes: it is given up, and clients will be told "
+                    "by a reset.",
+                    event.data_bytes,
+                )
+                break
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
+            tries += 1
         self._sequence += 1
         self._sent_at = time.monotonic()
         self._burst += 1
