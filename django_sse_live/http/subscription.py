@@ -161,7 +161,11 @@ def check_query(request: HttpRequest) -> None:
 
 def hide_tokens(request: HttpRequest) -> None:
     """Before an error is reported with its request, to ADMINS or on the debug page: remove what opens a stream."""
-    query = QueryDict(request.META.get("QUERY_STRING", ""), mutable=True)
+    try:
+        query = QueryDict(request.META.get("QUERY_STRING", ""), mutable=True)
+    except TooManyFieldsSent:  # such a request is refused, and its query is of no use to anybody
+        request.META["QUERY_STRING"] = ""
+        return
     if secrets := [name for name in ("token", "ticket") if name in query]:
         for name in secrets:
             query.setlist(name, ["hidden"])

@@ -44,6 +44,7 @@ async def test_no_log_line_has_a_token_in_it(visitor: Visitor, caplog: pytest.Lo
     await visitor.ask(f"token={token}x")
     await visitor.ask(f"token={token}&channel=other")
     await visitor.ask(f"token={token}&heartbeat=never")
+    await visitor.ask(f"token={token}" + "&a=1" * 1001)
     await visitor.ask(f"token={token}", "DELETE")
     await visitor.ask("", authorization=f"Bearer {token}x")
     sender = Visitor(enforce_csrf_checks=True)
