@@ -198,7 +198,7 @@ class EventStreamView(OpenView):
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         check_query(request)
-        if not isinstance(request, ASGIRequest):
+        if not isinstance(request, ASGIRequest) and request.method != "OPTIONS":  # which asks before a message, too
             raise asgi_required()
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             raise Refused(405, "method_not_allowed", "Open the stream with GET.", {"Allow": ALLOW})
@@ -256,7 +256,7 @@ class EventStreamView(OpenView):
         response = JsonResponse(answer.body, status=answer.status, headers={**NO_STORE, **answer.headers})
         return no_error(response) if answer.status >= 500 else response  # it has been logged
 
-    async def options(self, request: ASGIRequest) -> HttpResponseBase:  # type: ignore[override]
+    async def options(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
         return HttpResponse(status=204, headers={"Allow": ALLOW})
 
     @classmethod

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
 
 from django_sse_live.conf import live_settings
 from tests.visitors import Visitor
@@ -38,6 +39,15 @@ class TestAnOriginOnTheList:
                 "Expose-Headers": "Retry-After, SSE-Live-Error",
             }
             assert varies_by_origin(stream.response)
+
+    def test_may_send_messages_to_a_server_that_speaks_wsgi(self, client: Client) -> None:
+        asked = {"origin": APP, "access-control-request-method": "POST"}
+        preflight = client.options("/events/", headers={**asked, "access-control-request-headers": "content-type"})
+        assert preflight.status_code == 204
+        assert cors(preflight)["Allow-Origin"] == APP and "Content-Type" in cors(preflight)["Allow-Headers"]
+        message = {"id": "0" * 32, "type": "nobody-answers"}
+        answer = client.post("/events/", message, content_type="application/json", headers={"origin": APP})
+        assert answer.json()["error"] == "no_handler" and cors(answer)["Allow-Origin"] == APP
 
     @pytest.mark.parametrize(
         ("query", "method", "status"),
