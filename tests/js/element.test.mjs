@@ -26,6 +26,12 @@ async function until(condition) {
 /** What stands in the page. */
 const present = new Set();
 
+/** Out of the page, for good. */
+function takeOut(it) {
+  it.leave();
+  pass(1);
+}
+
 async function put(attributes) {
   const it = new SSELiveElement();
   present.add(it);
@@ -44,7 +50,7 @@ async function putConnected(attributes) {
 let page;
 
 beforeEach(async () => {
-  for (const it of present) if (it.isConnected) it.leave();
+  for (const it of present) if (it.isConnected) takeOut(it);
   present.clear();
   await settle();
   resetFakes();
@@ -149,8 +155,7 @@ describe("the position kept in the browser", () => {
     Object.defineProperty(globalThis, "localStorage", { value: storage, configurable: true });
     const it = await putConnected(token);
     server().connected({ token: "fresh" });
-    it.leave();
-    await settle();
+    takeOut(it);
     it.enter();
     await settle();
     server().connected({}, "a:1001-0");
@@ -231,19 +236,35 @@ describe("a page that is brought up to date under the element", () => {
     assert.equal(connections(), 1);
   });
 
-  test("may move the element", async () => {
+  test("may move the element, and wait in between, as Turbo does with a permanent one", async () => {
     const it = await putConnected();
     it.leave();
+    for (let turn = 0; turn < 5; turn++) await null;
     it.enter();
+    pass(1);
     await settle();
     assert.deepEqual([connections(), it.getAttribute("state")], [1, "connected"]);
+  });
+
+  test("may hold it in hand when an event comes: the page hears of that when the element is back", async () => {
+    const it = await putConnected({ "last-event-id": "a:1-0" });
+    const heard = [];
+    it.addEventListener("sse:one", ({ detail }) => heard.push(detail.id));
+    it.leave();
+    server().event("one", null, "a:1001-0");
+    it.enter();
+    await settle();
+    pass(1);
+    assert.deepEqual([connections(), server().parameters.get("last_event_id"), heard], [2, "a:1000-0", []]);
+    server().connected();
+    server().event("one", null, "a:1001-0");
+    assert.deepEqual(heard, ["a:1001-0"]);
   });
 
   test("may take it out and put it back: it goes on from where it was, as its attributes say", async () => {
     const it = await putConnected({ token: "first", "last-event-id": "a:1-0" });
     server().connected({ token: "second" });
-    it.leave();
-    await settle();
+    takeOut(it);
     it.enter();
     await settle();
     assert.deepEqual([server().parameters.get("token"), server().parameters.get("last_event_id")], ["second", "a:1000-0"]);
@@ -390,7 +411,7 @@ describe("two elements of one page", () => {
   });
 
   afterEach(async () => {
-    for (const it of elements) if (it.isConnected) it.leave();
+    for (const it of elements) if (it.isConnected) takeOut(it);
     await settle();
   });
 
@@ -451,7 +472,7 @@ describe("two elements of one page", () => {
     const [first, second] = [...elements].sort(({ heard: [[, bubbles]] }) => bubbles ? -1 : 1);
     source.send({ type: "two", channels: ["user:7"], data: null, patch: { action: "remove", target: "x" } }, "a:1002-0");
     await settle();
-    first.leave();
+    takeOut(first);
     await settle();
     load();
     await until(() => second.heard.length === 2);
@@ -477,7 +498,7 @@ describe("two elements of one page", () => {
     await until(() => first.heard.length === 2);
     assert.deepEqual([first.heard, states, alone.readyState], [[["one", true], ["two", true]], [], FakeEventSource.CLOSED]);
     assert.equal(second.getAttribute("state"), "connected");
-    first.leave();
+    takeOut(first);
     await settle();
     await until(() => open().length === 1);
   });

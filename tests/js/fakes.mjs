@@ -185,7 +185,7 @@ export function resetFakes() {
   mock.method(performance, "now", () => passed);
   // https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html: a timeout is a signed 32-bit number
   const { setTimeout } = globalThis;
-  mock.method(globalThis, "setTimeout", (run, ms) => setTimeout(run, ms > 2 ** 31 - 1 ? 1 : ms));
+  mock.method(globalThis, "setTimeout", (run, ms = 0) => setTimeout(run, ms > 2 ** 31 - 1 ? 1 : ms));
   FakeEventSource.forget();
   FakeWebSocket.forget();
 }

@@ -297,7 +297,7 @@ export declare class SSELiveElement extends SSELiveElement_base {
     static observedAttributes: string[];
     /** The stream, once connected. @type {SSELive | null} */ live: SSELive | null;
     connectedCallback(): Promise<void>;
-    /** Moving an element disconnects it and connects it again at once: that must not cost the stream. */
+    /** Moving an element disconnects it and connects it again, as Turbo does a permanent one: that must not cost the stream. */
     disconnectedCallback(): void;
     /** @param {string} name @param {string | null} before @param {string | null} now */
     attributeChangedCallback(name: string, before: string | null, now: string | null): void;

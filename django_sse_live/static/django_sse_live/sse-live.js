@@ -762,9 +762,9 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     if (this.isConnected && !this.live) this.#connect();
   }
 
-  /** Moving an element disconnects it and connects it again at once: that must not cost the stream. */
+  /** Moving an element disconnects it and connects it again, as Turbo does a permanent one: that must not cost the stream. */
   disconnectedCallback() {
-    queueMicrotask(() => {
+    setTimeout(() => {
       if (!this.isConnected) this.#leave();
     });
   }
@@ -820,8 +820,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
   async #connect() {
     // The job element must be defined before its first frame.
     if (this.hasAttribute("job-src")) await this.#import("job").catch(console.error);
-    const several = this.hasAttribute("share") || document.querySelectorAll("sse-live")[1];
-    const EventSource = several && await this.#import("share", [])
+    const EventSource = (this.hasAttribute("share") || document.querySelectorAll("sse-live")[1]) && await this.#import("share", [])
       .then(({ join }) => join(SSELive, this, () => this.#import("page", [])))
       .catch(console.warn);
     if (this.live || !this.isConnected) return;
@@ -859,6 +858,8 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
    * @param {any} data @param {MessageEvent} event @param {any} frame
    */
   #hear(data, { type, lastEventId: id }, frame) {
+    // Not in the page: if it comes back, it goes on from before this event.
+    if (!this.isConnected) return this.#leave();
     const position = this.live?.lastEventId ?? "";
     // One without an id of its own, as in a snapshot, is known by its content.
     const bubbles = this.#isFirst(JSON.stringify(id && id !== this.#lastId ? [type, id] : frame));
