@@ -267,7 +267,10 @@ def _text(name: str, value: str, most: int) -> str:
 
 
 def _plain(result: Any) -> Any:
-    text = encode_json(result, live_settings().json_encoder)
+    try:
+        text = encode_json(result, live_settings().json_encoder)
+    except TypeError as error:
+        raise TypeError(f"The result of a job is not JSON-able: {error}. Give plain values, such as a link.") from error
     if len(text.encode()) > RESULT_MAX_BYTES:
         raise ValueError(
             f"The result of a job has at most {RESULT_MAX_BYTES} bytes as JSON: finish it with a link to the rest."

@@ -303,7 +303,7 @@ def test_what_may_not_be_written_changes_nothing(settings: Any) -> None:
             job.progress(fraction)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="200"):
         job.progress(0.5, "x" * 201)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"result of a job is not JSON-able.*object"):
         job.finish(object())
     with pytest.raises(ValueError, match="result"):
         job.finish("x" * 70_000)
