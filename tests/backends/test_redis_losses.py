@@ -500,6 +500,28 @@ async def test_a_client_is_sent_no_more_history_than_its_bound(make: Make, monke
         assert "event: reset" not in heard(await opened(backend, hub, events[35].id))
 
 
+@pytest.mark.parametrize(("chunk_bytes", "most"), [(1024 * 1024, 101), (2_000, 40), (1, 2)])
+async def test_large_entries_are_read_few_at_a_time(
+    make: Make, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, most: int
+) -> None:
+    answers: list[int] = []
+    read_on = history.History._read_on
+
+    async def noted(self: history.History, client: Any) -> None:
+        before = self._count
+        await read_on(self, client)
+        answers.append(self._count - before)
+
+    monkeypatch.setattr(history.History, "_read_on", noted)
+    monkeypatch.setattr(history, "CHUNK_BYTES", chunk_bytes)
+    with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
+        backend, hub, events = await filled(make, 400)
+        client = await opened(backend, hub, events[200].id)
+        assert data_of(heard(client)) == list(range(201, 400))
+    assert answers[0] <= 10
+    assert most / 2 <= max(answers[1:]) <= most
+
+
 async def test_history_of_another_lineage_is_served_to_nobody(
     make: Make, server: Any, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

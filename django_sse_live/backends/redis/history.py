@@ -25,7 +25,9 @@ SCAN_ENTRIES_MAX: Final = 50_000  # no client is taken further back: a reset is 
 SCAN_BYTES_MAX: Final = 16 * 1024 * 1024
 REPLAY_BYTES_MAX: Final = 4 * 1024 * 1024  # one client is sent at most this much
 FRAME_BYTES: Final = 200  # rough size of an event on the wire without its data
-CHUNK_ENTRIES: Final = 100  # in one answer: about 3 ms of the loop
+CHUNK_ENTRIES: Final = 100  # in one answer: about 3 ms of the loop …
+CHUNK_BYTES: Final = 1024 * 1024  # … as far as they seem to fit in here: the first answer has FIRST_ENTRIES
+FIRST_ENTRIES: Final = 10
 READ_AHEAD_ENTRIES: Final = 1_000  # read beyond where the log begins: the log may evict them while a client is served
 ANSWER_SECONDS: Final = 2.0
 WAIT_SECONDS: Final = 2.0  # a client waits this long, then gets a reset
@@ -56,6 +58,7 @@ class History:
         self._is_whole = False  # nothing was ever before _low
         self._ahead = 0  # entries to read forward before the next backward read
         self._count = self._bytes = 0
+        self._at_once = FIRST_ENTRIES  # entries asked for
         self._channels: dict[str, deque[Event]] = {}
         self._own: dict[str, deque[Entry]] = {}  # publisher → its entries between the two
         self._repeated: set[int] = set()  # positions of those that an earlier entry repeats
@@ -163,19 +166,22 @@ class History:
         is_behind = self._high < log.evicted_to
         if is_behind:
             self._ahead = max(self._ahead, READ_AHEAD_ENTRIES)
-        is_forward = self._ahead > 0
+        is_forward, at_once = self._ahead > 0, self._at_once
         async with client.pipeline(transaction=False) as pipeline:
             pipeline.get(stream.epoch_key)
             if is_forward:
-                pipeline.xrange(stream.name, min=write_id(self._high), count=CHUNK_ENTRIES + 1)
+                pipeline.xrange(stream.name, min=write_id(self._high), count=at_once + 1)
             else:
-                pipeline.xrevrange(stream.name, max=write_id(self._low - 1), count=CHUNK_ENTRIES)
+                pipeline.xrevrange(stream.name, max=write_id(self._low - 1), count=at_once)
             epoch, raws = await pipeline.execute()
         if self._epoch != self._hub.log.epoch or epoch is None or epoch.decode() != self._epoch:
             self._clear(self._hub.log.epoch)
             self._floor = log.evicted_to + 1  # the reader has not noticed yet; until then nothing can be had
             return
         began = self._hub.loop.time()
+        if raws:  # the entries beside large ones may be as large
+            fit = CHUNK_BYTES * len(raws) // sum(map(_size, raws))
+            self._at_once = max(1, min(fit, 2 * at_once, CHUNK_ENTRIES))
         if is_forward:
             if is_behind and (not raws or read_id(raws[0][0]) != self._high):
                 self._drop()  # entries between may have been trimmed
@@ -184,14 +190,14 @@ class History:
                 if read_id(raw[0]) > self._high:
                     self._add_newer(raw)
             self._ahead -= len(raws)
-            if len(raws) <= CHUNK_ENTRIES:
+            if len(raws) <= at_once:
                 self._ahead = 0
                 self._high = max(self._high, self._hub.log.evicted_to)
         else:
             for raw in raws:
                 if not self._add_older(raw):
                     return
-            if len(raws) < CHUNK_ENTRIES:
+            if len(raws) < at_once:
                 info = await stream.info(client)
                 self._is_whole = info is not None and stream.is_complete(info)
                 self._floor = max(self._low, 1)
@@ -201,7 +207,7 @@ class History:
         """Add older entries. False if nothing further back can be had."""
         position = read_id(raw[0])
         self._count += 1
-        self._bytes += sum(map(len, raw[1].values()))
+        self._bytes += _size(raw)
         if self._count > SCAN_ENTRIES_MAX or self._bytes > SCAN_BYTES_MAX:
             self._floor = self._low
             return False
@@ -240,3 +246,8 @@ class History:
         for channel in event.channels:
             events = self._channels.setdefault(channel, deque())
             (events.append if newest else events.appendleft)(event)
+
+
+def _size(raw: Any) -> int:
+    """Of an entry, in bytes."""
+    return sum(map(len, raw[1].values()))
