@@ -90,15 +90,19 @@ class Stream:
         Under TestCase what waits for the commit of the test's own transaction is sent first, so that the event of a
         save arrives.
 
-        StreamEnded at the end of the stream; TimeoutError after ``timeout`` seconds.
+        StreamEnded at the end of the stream; TimeoutError after ``timeout`` seconds, with what came instead.
         """
         await sync_to_async(send_committed_broadcasts)()
+        skipped: list[str] = []
         try:
-            return await asyncio.wait_for(self._next(type), timeout)
+            return await asyncio.wait_for(self._next(type, skipped), timeout)
         except asyncio.TimeoutError:
-            raise TimeoutError(f"No event{f' {type!r}' if type else ''} came within {timeout:g} s.") from None
+            heard = f"The stream hears {', '.join(self.channels) or 'no channel'}"
+            instead = f"; there came {', '.join(skipped)}" if skipped else ""
+            what = f"No event{f' {type!r}' if type else ''} came within {timeout:g} s."
+            raise TimeoutError(f"{what} {heard}{instead}.") from None
 
-    async def _next(self, type: str | None) -> ReceivedEvent:
+    async def _next(self, type: str | None, skipped: list[str]) -> ReceivedEvent:
         while True:
             event, self._put_back = self._put_back, None
             if event is None and not self._has_ended:
@@ -109,6 +113,7 @@ class Stream:
             self.last_id = event.id
             if event.type == type or (type is None and event.type != "heartbeat"):
                 return event
+            skipped.append(event.type)
 
     async def take(self, count: int) -> list[ReceivedEvent]:
         """The next so many events."""

@@ -102,6 +102,17 @@ async def test_nothing_in_time_is_a_timeout_and_the_stream_goes_on(client):
         assert (await stream.next("a")).type == "a"
 
 
+async def test_a_timeout_says_what_the_stream_hears_and_what_came_instead(client):
+    async with client.stream("/events/", {"channel": "news"}) as stream:
+        with pytest.raises(TimeoutError, match=r"The stream hears news\.$"):
+            await stream.next(timeout=0.01)
+        await abroadcast("news", "b")
+        while stream._events.empty():
+            await asyncio.sleep(0.001)
+        with pytest.raises(TimeoutError, match=r"No event 'a'.*The stream hears news; there came b\.$"):
+            await stream.next("a", timeout=0.01)
+
+
 async def test_resume_brings_what_came_after_the_last_event_taken(client):
     async with client.stream("/events/", {"channel": "news"}) as stream:
         for name in "abc":
