@@ -271,6 +271,26 @@ def test_a_loop_that_ends_during_an_outage_does_not_leave_it_behind(redis: Redis
 # What is worth nothing later
 
 
+async def test_what_workers_tell_each_other_is_heard_of_a_redis_whose_clock_is_behind(
+    make: Make, server: Any, stream: str
+) -> None:
+    """Another one has taken over, without the data of the first."""
+    backend = make()
+    hub = await hub_of(make())
+    reports: list[Any] = []
+    hub.handlers[REPORT] = reports.append
+    await backend.apublish(event(1))
+    await until(lambda: len(hub.log) == 1)
+    report = Event(("sse.control",), REPORT, '{"number": 1}')
+    of_then = f"{1000 * (int(time.time()) + 3600)}-0"
+    server.xadd(backend.stream.now_name, {FIELD: encode_entry(report, "p", 0)}, id=of_then)
+    await until(lambda: len(reports) == 1)
+    epoch = hub.log.epoch
+    server.delete(*server.keys(f"*{stream}*"))
+    await until(lambda: hub.log.epoch != epoch)
+    await until(lambda: backend.publish(report) or len(reports) > 1)
+
+
 async def test_what_workers_tell_each_other_of_the_moment_takes_no_room_from_the_history(
     make: Make, server: Any, stream: str
 ) -> None:

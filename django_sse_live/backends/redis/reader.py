@@ -54,8 +54,8 @@ class Reader:
         self._added = 0  # to the stream, when that entry was not in it
         self._must_look = True  # a new connection: check that this entry is still there
         self._seen = Seen()
-        self._now_position = -1  # the same in the stream of presence and worker reports; -1: not known yet
-        self._deltas_position = -1  # the same in the stream of jobs
+        self._now_position = 0  # the same in the stream of presence and worker reports
+        self._deltas_position = 0  # the same in the stream of jobs
         self._has_read = False  # over this connection
         self._address: object = None  # of its server, if it may move
         self._look_again_at = 0.0  # loop time
@@ -104,15 +104,14 @@ class Reader:
             self._address = await server.aaddress()
         client = await server.aconnect(ANSWER_SECONDS, self._look_first)
         try:
-            if self._now_position < 0:  # before any stream opens here and asks for the other workers
-                last = await client.xrevrange(self._stream.now_name, count=1)
-                self._now_position = read_id(last[0][0]) if last else 0
-                last = await client.xrevrange(self._stream.deltas_name, count=1)
-                self._deltas_position = read_id(last[0][0]) if last else 0
             # The client library may lose a cancellation: checked before the next read.
             while not self.is_over and not await self._has_moved():
                 try:
                     if not self._epoch:
+                        # Before any stream opens here and asks the other workers. In another epoch the ids may be
+                        # smaller, by the clock of another Redis.
+                        self._now_position = await _last_position(client, self._stream.now_name)
+                        self._deltas_position = await _last_position(client, self._stream.deltas_name)
                         await self._fill(client)
                         self._works()
                     elif self._must_look:
@@ -337,6 +336,11 @@ class Reader:
         if not entries:
             return [], last, last, False
         return entries[::-1], read_id(entries[-1][0]) - 1, last, self._stream.is_complete(info)
+
+
+async def _last_position(client: Client, name: str) -> int:
+    last = await client.xrevrange(name, count=1)
+    return read_id(last[0][0]) if last else 0
 
 
 def _first_line(raw: Any) -> bytes:
