@@ -217,10 +217,9 @@ class _Exchange:
             )
         await check_sender(self.request, user, fixed, self.view.authorize, self.channel, namespace=self.namespace)
         if (self.view._is_default("receive") or self.is_reserved) and on_message.find(self.type, self.channel) is None:
-            where = "" if self.channel is None else f" on {self.channel!r}"
-            raise Refused(
-                404, "no_handler", f"Nothing answers messages of the type {self.type!r}{where}: @on_message(…)."
-            )
+            where = " without a channel" if self.channel is None else f" on {self.channel!r}"
+            wanted = "a function with @on_message(…) does, in the module live.py of an app"
+            raise Refused(404, "no_handler", f"Nothing answers messages of the type {self.type!r}{where}: {wanted}.")
         if pk is not None:
             key = f"user:{pk}"
         else:

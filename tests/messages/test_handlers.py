@@ -121,6 +121,7 @@ async def test_no_handler(sender: Sender, handle: Any) -> None:
     assert (await sender.send("other"))[0] == 404
     status, body = await sender.send("typing")  # names no channel
     assert (status, body["error"]) == (404, "no_handler")
+    assert "'typing' without a channel" in body["detail"] and "live.py of an app" in body["detail"]
 
 
 @pytest.mark.parametrize(
