@@ -111,7 +111,7 @@ class Presence:
                 else:
                     self._announce("came", channel, client.user_pk)
 
-    def parted(self, client: Client) -> None:
+    def left(self, client: Client) -> None:
         if client.user_pk is None:
             return
         for channel in client.channels:

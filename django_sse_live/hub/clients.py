@@ -212,4 +212,4 @@ class Client(Reading):
         self.wake()
         if self._audience is not None:
             audience, self._audience = self._audience, None
-            self.hub.part(self, audience)
+            self.hub.leave(self, audience)

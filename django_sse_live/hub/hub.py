@@ -72,7 +72,7 @@ class Hub:
         self.busy: int = 0  # running message handlers; a stop waits for them too
         self.handlers: dict[str, Callable[[Any], None]] = {}  # by type of control event
         self.parts: dict[type, Any] = {}  # state that other modules keep for this hub, by class
-        self.observers: list[Any] = []  # their joined(client) and parted(client) are called
+        self.observers: list[Any] = []  # their joined(client) and left(client) are called
         # asked on each sweep, if the server sends no signal at a stop
         self.must_close: Callable[[], bool] | None = None
         self.finds_silence: bool = False  # the sweep looks for peers that acknowledge nothing, if the kernel cannot
@@ -324,14 +324,14 @@ class Hub:
             guarded(observer.joined, client)
         self.notify(client_connected, client.namespace, client=client)
 
-    def part(self, client: Client, audience: Audience[Client]) -> None:
+    def leave(self, client: Client, audience: Audience[Client]) -> None:
         self.fan_out.remove(client, audience)
         self.clients.remove(client)
         self.heartbeat.remove(client)
         self.counts.closed[client.close_reason or "client"] += 1
         guarded(self.notices.disconnected, client)
         for observer in self.observers:
-            guarded(observer.parted, client)
+            guarded(observer.left, client)
         self.notify(client_disconnected, client.namespace, client=client)
         self._say_if_ended()
 

@@ -75,7 +75,7 @@ class Watching:
                 get_backend().hear_deltas(self.hub)
                 self._ask(job, (client,))
 
-    def parted(self, client: Client) -> None:
+    def left(self, client: Client) -> None:
         for channel in client.channels:
             if CHANNEL_PREFIX in channel and (job := self._jobs.get(channel)) is not None:
                 job.asking.discard(client)

@@ -185,9 +185,9 @@ class Writers:
         """Send the last frame of a job whose end is stored, under the lock of rounds."""
         assert writer.end is not None
         writer.close(why, is_cancelled=is_cancelled)
-        self._part(store, writer, writer.end.state)
+        self._send_last(store, writer, writer.end.state)
 
-    def _part(self, store: JobStore, writer: Writer, state: State) -> None:
+    def _send_last(self, store: JobStore, writer: Writer, state: State) -> None:
         said = writer.take(state, must=True)
         self._remove(writer, state)
         self._publish([said] if said is not None else [])
@@ -252,7 +252,7 @@ class Writers:
                     self._remove(writer, "taken")
                     continue
                 writer.close(f"job {writer.record.id} is lost, as its process ends", is_cancelled=True)
-                self._part(store, writer, "lost")
+                self._send_last(store, writer, "lost")
         finally:
             self._rounds.release()
 
