@@ -29,9 +29,10 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
-    """The signature; None where Python knows none, as of some builtins."""
+    """The signature, of a decorated function that of its wrapper, which may give more on; None where Python knows
+    none, as of some builtins."""
     try:
-        return inspect.signature(function, **_OPTIONS)
+        return inspect.signature(function, follow_wrapped=False, **_OPTIONS)
     except (TypeError, ValueError):
         return None
 

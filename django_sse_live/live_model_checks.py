@@ -84,7 +84,7 @@ def _why_not_called(attribute: Any) -> str | None:
         return "it is a method that changes the row"
     signature = signature_of(attribute)
     assert signature is not None
-    _self, *arguments = signature.parameters.values()
+    arguments = list(signature.parameters.values())[1:]
     needed = [
         argument.name
         for argument in arguments

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import partial, wraps
+from operator import attrgetter
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from django_sse_live.callables import check_sync, signature_of, takes
+
+
+def with_an_argument_more(function: Any) -> Any:
+    @wraps(function)
+    def inner(instance: Any) -> Any:
+        return function(instance, "more")
+
+    return inner
 
 
 class Asked:
@@ -31,6 +40,9 @@ class Asked:
         (Asked().named, True),
         (Asked.named, False),
         (Mock(), True),
+        (with_an_argument_more(lambda instance, more: None), True),
+        (attrgetter("slug"), True),
+        ("post.{0.pk}".format, True),
         (str, True),  # Python knows no signature, or one that takes it
     ],
 )
