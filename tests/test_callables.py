@@ -21,6 +21,15 @@ def with_an_argument_more(function: Any) -> Any:
     return inner
 
 
+class Slotted:
+    """Called as some middleware is, such as Sentry's."""
+
+    __slots__ = ("__call__",)
+
+    def __init__(self) -> None:
+        self.__call__ = lambda instance: None
+
+
 class Asked:
     async def __call__(self, instance: Any) -> None: ...
 
@@ -37,6 +46,7 @@ class Asked:
         (lambda instance, action: None, False),
         (lambda instance, *, action: None, False),
         (partial(lambda action, instance: None, "created"), True),
+        (Slotted(), True),
         (Asked().named, True),
         (Asked.named, False),
         (Mock(), True),
