@@ -299,7 +299,7 @@ class _Exchange:
                 answer = 200, _encode(await call_handler(handler, message))
             else:
                 answer = 200, _encode(await call_handler(self.view.receive, request, message))
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # sys.exit() would end the worker
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():  # the loop ends
                 raise
             refused = told(error)

@@ -103,7 +103,7 @@ class Running:
             with use_namespace(job.namespace):
                 result = await run(job)
             await in_thread(_finish, job, result)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # sys.exit() would end the worker
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():  # the loop ends
                 job.writer.gatherer.abandon([job.writer])
                 raise

@@ -554,11 +554,14 @@ async def test_a_coroutine_runs_on_the_hubs_loop_and_outlives_who_began_it(setti
     assert (data["label"], translation.get_language()) == ("de", settings.LANGUAGE_CODE)
 
 
-async def test_a_coroutine_that_fails_on_the_hubs_loop_says_so_in_the_language_of_who_began_it(settings: Any) -> None:
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+async def test_a_coroutine_that_fails_on_the_hubs_loop_says_so_in_the_language_of_who_began_it(
+    settings: Any, error: type[BaseException]
+) -> None:
     settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
 
     async def run(job: Job) -> None:
-        raise ValueError
+        raise error
 
     async with StreamClient().stream("/events/", {"channel": "c"}):
         with translation.override("de"):

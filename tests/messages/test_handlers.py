@@ -184,6 +184,23 @@ async def test_every_other_failure_is_logged_and_not_told(
     assert record.name == "django_sse_live" and record.exc_info is not None
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_a_handler_that_exits_has_failed_and_its_worker_goes_on(
+    sender: Sender, handle: Any, caplog: pytest.LogCaptureFixture, is_async: bool
+) -> None:
+    def leave(message: Message) -> None:
+        sys.exit(3)  # as code of a command may
+
+    async def aleave(message: Message) -> None:
+        leave(message)
+
+    handle("typing")(aleave if is_async else leave)
+    for _ in range(2):
+        status, body = await sender.send()
+        assert (status, body["error"]) == (500, "server_error")
+    assert caplog.text.count("The handler of a message 'typing' failed.") == 2
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="whose cancellation it is, is not known")
 async def test_a_handler_that_awaits_what_it_has_cancelled_has_failed(
     sender: Sender, handle: Any, caplog: pytest.LogCaptureFixture
