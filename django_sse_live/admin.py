@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from random import random
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib import admin, messages
@@ -22,6 +23,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from .backends import running_hub
 from .broadcasting import broadcast, disconnect_clients
+from .conf import live_settings
 from .events import RESERVED_PREFIX
 from .http.views import EventStreamView
 from .hub.clients import Client
@@ -38,10 +40,11 @@ else:
 
 NAMES_MAX: Final = 500  # of users, in one answer
 TEST_EVENT: Final = "test"
+ASKED_AGAIN_SECONDS: Final = 60.0  # the page's stream goes on for as long without being asked for the permission
 
 
 class WatchView(EventStreamView):
-    """The page's own stream. Each time it opens, and so for as long as it lasts, its user needs the permission."""
+    """The page's own stream. Each time it opens, which is once a minute, its user needs the permission."""
 
     model_admin: Any = None
     _hears_workers = True
@@ -57,6 +60,9 @@ class WatchView(EventStreamView):
         # No user's auth_marks(): so this stream is ended whenever its user is saved, which may be without is_staff,
         # and a client that comes back is asked for the permission again.
         client.info = replace(client.info, auth=WATCH_CHANNEL)
+        # A permission or a group that is taken away sends no signal of the user's.
+        seconds = min(ASKED_AGAIN_SECONDS, live_settings().max_age_seconds or ASKED_AGAIN_SECONDS)
+        client.ends_at = hub.loop.time() + seconds * (0.9 + 0.1 * random())
         return client
 
     async def get_initial_events(self, request: HttpRequest, channels: tuple[str, ...]) -> Iterable[tuple[str, Any]]:

@@ -207,6 +207,28 @@ async def test_who_is_no_longer_allowed_to_hears_no_more(lost: str, settings: An
     assert (await visitor.ask()).status_code == 403
 
 
+@pytest.mark.parametrize("max_age", [None, 3600])
+async def test_who_has_lost_the_permission_alone_is_asked_for_it_within_a_minute(
+    max_age: float | None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asgiref.sync import sync_to_async
+
+    settings.SSE_LIVE = {"MAX_AGE_SECONDS": max_age}
+    user = await sync_to_async(make_user)("ada", "view")
+    visitor = Visitor(f"{PAGE}stream/")
+    await visitor.aforce_login(user)
+    async with visitor.listen("format=envelope") as stream:
+        assert 50 < (await stream.next()).json["ends"] <= 60
+    monkeypatch.setattr("django_sse_live.admin.ASKED_AGAIN_SECONDS", 0.5)
+    async with visitor.listen() as stream:
+        await stream.next()
+        await sync_to_async(user.user_permissions.clear)()
+        while (goodbye := await stream.next()).type != "goodbye":
+            assert goodbye.type == "worker"
+        assert goodbye.json["reason"] == "max_age" and goodbye.json["reconnect"]
+    assert (await visitor.ask()).status_code == 403
+
+
 async def test_other_origins_may_not_read_it(settings: Any) -> None:
     from asgiref.sync import sync_to_async
 
