@@ -19,6 +19,7 @@ import redis as redis_py
 from django.test import override_settings
 from redis.retry import Retry
 
+from django_sse_live.backends.redis import reader
 from django_sse_live.backends.redis.entries import FIELD, encode_entry
 from django_sse_live.backends.redis.server import RedisServer
 from django_sse_live.events import Event
@@ -269,6 +270,18 @@ def test_a_loop_that_ends_during_an_outage_does_not_leave_it_behind(redis: Redis
 
 
 # What is worth nothing later
+
+
+async def test_a_read_url_that_leads_to_no_replica_is_told(
+    make: Make, redis: RedisProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as another database of the same server."""
+    monkeypatch.setattr(reader, "REPLICA_SECONDS", 0.2)
+    backend = make(READ_URL=redis.url.replace("/0", "/1"))
+    hub = Hub(asyncio.get_running_loop(), EventLog("0"))
+    backend.attach(hub)
+    await until(lambda: not backend.is_available)
+    assert "READ_URL" in caplog.text and not hub.is_ready
 
 
 async def test_what_workers_tell_each_other_is_heard_of_a_redis_whose_clock_is_behind(

@@ -31,6 +31,7 @@ BLOCK_MS: Final = 2_000  # Redis holds a read this long if there is nothing new
 ANSWER_SECONDS: Final = 5.0  # a server without an answer by then is gone; more than BLOCK_MS
 READ_ENTRIES: Final = 100  # in one answer: about 3 ms of the loop
 RETRY_SECONDS: Final = (0.05, 1.0)  # first and longest pause between two attempts, shortened at random by up to half
+REPLICA_SECONDS: Final = 5.0  # a replica that has just begun gets the epoch within this time
 MOVED_SECONDS: Final = 1.0  # between two questions to Sentinel for the master
 FILL_SLICE_EVENTS: Final = 500  # added to a log before the loop does other work
 
@@ -298,12 +299,18 @@ class Reader:
     async def _ask_epoch(self, client: Client) -> str:
         """The stream's epoch; made if there is none."""
         pause, longest = RETRY_SECONDS
+        until = self._hub.loop.time() + REPLICA_SECONDS
         while True:
             epoch = await client.get(self._stream.epoch_key)
             if epoch is not None:
                 return epoch.decode()  # type: ignore[no-any-return]
             await self._stream.begin_epoch()
             if self._stream.read_server is not self._stream.server:
+                if self._hub.loop.time() > until:
+                    raise redis.ConnectionError(
+                        "what is written at URL does not arrive at READ_URL, which must lead to a replica of that "
+                        "server, and to the same database"
+                    )
                 await asyncio.sleep(pause)  # a replica gets it a little later
                 pause = min(2 * pause, longest)
 
