@@ -503,6 +503,19 @@ describe("two elements of one page", () => {
     await until(() => open().length === 1);
   });
 
+  test("share one connection though one names the stream by its whole address, and the document hears each event once", async () => {
+    make(base).enter();
+    make({ ...other, src: "http://localhost/events/?channel=b" }).enter();
+    await settle();
+    for (let turn = 0; turn < 2000 && !(open().length === 1 && open()[0].parameters.getAll("channel").length === 2); turn++) await settle();
+    const [source, ...more] = open();
+    assert.deepEqual([source.parameters.getAll("channel").sort(), more], [["a", "b"], []]);
+    source.connected({ channels: ["a", "b", "user:7"], own: ["user:7"] });
+    source.send({ type: "one", channels: ["user:7"], data: null }, "a:1001-0");
+    await until(() => elements.every(({ heard }) => heard.length));
+    assert.deepEqual(elements.flatMap(({ heard }) => heard).map(([, bubbles]) => bubbles).sort(), [false, true]);
+  });
+
   test("with streams of other urls have each its own", async () => {
     make(base);
     make({ ...other, src: "/other/?channel=b" });

@@ -67,7 +67,7 @@ export function shared(Live, { group, channels = [], means }) {
  * @returns {Promise<typeof EventSource | undefined>}
  */
 export async function join(Live, host, load) {
-  const address = (/** @type {Element} */ it) => (it.getAttribute("src") ?? "").split("?")[0] + it.getAttribute("share");
+  const address = (/** @type {Element} */ it) => new URL(it.getAttribute("src") ?? "", document.baseURI).href.split("?")[0] + it.getAttribute("share");
   /** @type {any[]} */ const elements = [...document.querySelectorAll("sse-live")];
   const group = host.getAttribute("share");
   const peers = elements.filter((it) => it !== host && "live" in it && address(it) === address(host));

@@ -913,7 +913,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
 
   /** Whether no other element of this page with this stream has dispatched this event. @param {string} event */
   #isFirst(event) {
-    event += this.#said[0]?.split("?")[0];
+    event += this.live?.url.split("?")[0];
     const by = heard.get(event);
     if (by !== this && by?.isConnected) return false;
     if (heard.set(event, this).size > HEARD) heard.delete(heard.keys().next().value);
