@@ -32,9 +32,11 @@ class WithAttributes(logging.Formatter):
         return f"{super().format(record)} {vars(record)!r}"
 
 
-async def test_no_log_line_has_a_token_in_it(visitor: Visitor, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_log_line_has_a_token_in_it(
+    visitor: Visitor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.DEBUG)
-    caplog.handler.setFormatter(WithAttributes())
+    monkeypatch.setattr(caplog.handler, "formatter", WithAttributes())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     token = sign_channels("secret")
     async with visitor.listen(f"token={token}") as stream:
