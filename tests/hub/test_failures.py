@@ -59,7 +59,7 @@ async def test_a_log_filter_that_raises_keeps_nobody_out_and_nobody_in(
 
 async def test_an_observer_that_raises_does_neither(hub: Hub, connect: Connect, caplog: Any) -> None:
     class Observer:
-        joined = parted = staticmethod(breaks)
+        joined = left = staticmethod(breaks)
 
     hub.observers.insert(0, Observer())
     reader = connect("a")
