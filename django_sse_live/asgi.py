@@ -113,7 +113,7 @@ def live_application(application: ASGIApplication) -> ASGIApplication:
             return None
         watch_termination(client.hub, server_send)
         tune_connection(client.hub, server_send)
-        client.abort = partial(abort_connection, scope.get("client"), server_send)
+        client.abort = partial(abort_connection, client.hub, scope.get("client"), server_send)
         return client
 
     async def open_socket(scope: Scope, receive: Receive, send: Send, server_send: Send) -> Socket | None:

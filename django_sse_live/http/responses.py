@@ -186,7 +186,7 @@ class EventStream:
         self._flow = flow_of(send)
         watch_termination(client.hub, send)
         tune_connection(client.hub, send)
-        client.abort = partial(abort_connection, getattr(request, "scope", {}).get("client"), send)
+        client.abort = partial(abort_connection, client.hub, getattr(request, "scope", {}).get("client"), send)
         if self.is_alone:
             client.writer = writer_of(client.hub, send, self._flow)
         _release_parsed(request)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from itertools import islice
 from random import random
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from ..conf import live_settings
 from ..events import format_id
@@ -20,8 +20,6 @@ logger: logging.Logger = logging.getLogger("django_sse_live")
 
 TICK_SECONDS: Final = 0.25
 SWEEP_SLICE: Final = 500  # clients checked before the loop does other work: 5 ms if all of them end
-
-Found = dict[Any, Any]  # what one search for a connection has found, kept for the next search
 
 
 class Swept(Protocol):
@@ -53,8 +51,8 @@ class Heartbeat(Generic[SweptT]):
         loop: asyncio.AbstractEventLoop,
         *,
         before: Callable[[], None],
-        cut_off: Callable[[SweptT, Found], None],
-        beat: Callable[[list[SweptT], Found], None],
+        cut_off: Callable[[SweptT], None],
+        beat: Callable[[list[SweptT]], None],
         after: Callable[[], None],
     ) -> None:
         """``before``, ``after``: called around each tick. ``cut_off``: called for a client whose send hangs. ``beat``:
@@ -136,11 +134,10 @@ class Heartbeat(Generic[SweptT]):
         due = self._take_due(int(now / TICK_SECONDS))
         timeout = live_settings().send_timeout_seconds
         beating: list[SweptT] = []
-        found: Found = {}
         for client in due:
             try:
                 if client.sending_since and now - client.sending_since >= timeout:
-                    self._cut_off(client, found)
+                    self._cut_off(client)
                     continue
                 if now >= client.ends_at:
                     client.ends_at = float("inf")
@@ -153,7 +150,7 @@ class Heartbeat(Generic[SweptT]):
                 logger.exception("The sweep failed for %r.", client)
             self._look_at(client, now)
         if beating:
-            self._beat(beating, found)
+            self._beat(beating)
         self._after()
         if self._timer is not None and (not self._wheel or len(due) == SWEEP_SLICE):
             self._timer.cancel()

@@ -27,7 +27,7 @@ from .clients import Client
 from .counts import Counts
 from .failures import guarded
 from .fan_out import FanOut
-from .heartbeat import Found, Heartbeat
+from .heartbeat import Heartbeat
 from .inbox import Inbox, Item, Work, run_in_slices
 from .log import SLICE_CHANNELS, EventLog
 from .notices import Notices
@@ -357,25 +357,24 @@ class Hub:
         if self.must_close is not None and self.must_close():
             self.shut_down()
 
-    def _beat(self, clients: list[Client], found: Found) -> None:
+    def _beat(self, clients: list[Client]) -> None:
         self.fan_out.wake(clients)
         if self.finds_silence:
             silence_seconds = 2 * live_settings().send_timeout_seconds
             for client in clients:
                 if client.abort is not None:
-                    guarded(client.abort, found, if_silent_for=silence_seconds)
+                    guarded(client.abort, if_silent_for=silence_seconds)
 
-    def cut_off(self, client: Client, found: Found) -> None:
-        """Drop the connection of a client whose send hangs for too long. ``found``: empty at first, and shared by the
-        clients cut off together, so that one search for connections serves them all."""
+    def cut_off(self, client: Client) -> None:
+        """Drop the connection of a client whose send hangs for too long."""
         guarded(self.notices.cut_off, client)
-        self._drop(client, "send_timeout", found)
+        self._drop(client, "send_timeout")
 
-    def _drop(self, client: Client, reason: CloseReason, found: Found) -> None:
+    def _drop(self, client: Client, reason: CloseReason) -> None:
         abort = client.abort
         client.leave(reason)
         if abort is not None:
-            guarded(abort, found)
+            guarded(abort)
 
     # The end
 
@@ -404,12 +403,11 @@ class Hub:
     def _cut_off_unread(self, clients: list[Client]) -> Work:
         """Cut off the clients whose send still hangs, and those whose goodbye the server still holds and would wait
         for."""
-        found: Found = {}
         for client in clients:
             if self.clients.get(client.id) is client:
-                self._drop(client, "shutdown", found)
+                self._drop(client, "shutdown")
             elif client.abort is not None:
-                guarded(client.abort, found, if_unread=True)
+                guarded(client.abort, if_unread=True)
             yield
 
     @property

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import socket
+import sys
 import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from django_sse_live.http.servers import uvicorn
+from django_sse_live.http.servers import abort_connection, uvicorn
 from django_sse_live.http.shutdown import StopHandler
+from tests.live.harness import until
 
 
 class Server:
@@ -39,3 +42,31 @@ def test_a_uvicorn_that_ends_is_noticed_by_its_flag_and_by_its_listeners(stands_
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not uvicorn.is_ending()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can a connection be found by its peer")
+async def test_connections_whose_transport_is_not_known_are_ended_by_the_addresses_of_their_peers() -> None:
+    hub: Any = SimpleNamespace(parts={})
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(3)]
+        served = [listening.accept()[0] for _ in clients]
+
+    def is_over(client: socket.socket) -> bool:
+        client.setblocking(False)
+        try:
+            return client.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+
+    try:
+        for client in clients[:2]:
+            abort_connection(hub, client.getsockname(), None)
+        await until(lambda: all(map(is_over, clients[:2])))
+        assert not is_over(clients[2])
+        abort_connection(hub, clients[2].getsockname(), None)  # in a later turn of the loop
+        await until(lambda: is_over(clients[2]))
+    finally:
+        for each in (*clients, *served):
+            each.close()

@@ -84,7 +84,7 @@ async def test_a_send_that_hangs_ends_the_stream_with_one_line(
     stuck, healthy = connect("a"), connect("a")
     await until(lambda: bool(stuck.chunks and healthy.chunks))
     aborted = asyncio.Event()
-    stuck.client.abort = lambda _found: aborted.set()
+    stuck.client.abort = aborted.set
     stuck.stop_reading()
     with caplog.at_level(logging.INFO, "django_sse_live"):
         await abroadcast("a", "n", 1)

@@ -96,7 +96,7 @@ async def test_clients_that_do_not_read_are_summed_up_too(
     readers = [connect("a", user_pk=str(number)) for number in range(5)]
     await until(lambda: len(hub.clients) == 5)
     for reader in readers:
-        hub.cut_off(reader.client, {})
+        hub.cut_off(reader.client)
         hub.notices.unread(reader.client, 5.0)
     await until(lambda: sum("within a second" in message for message in caplog.messages) == 4)
     about = [vars(record) for record in caplog.records if "read" in record.getMessage()]

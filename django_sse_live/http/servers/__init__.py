@@ -17,6 +17,7 @@ from . import daphne, hypercorn, sockets, uvicorn
 from .chunks import UNSENT_MAX_BYTES as UNSENT_MAX_BYTES
 from .chunks import Chunks
 from .daphne import is_tls as is_tls
+from .sockets import PeerResets
 from .uvicorn import say_it_is_gone as say_it_is_gone
 
 BREATHING_TURNS: Final = 5  # turns of the loop
@@ -143,18 +144,17 @@ def tune_connection(hub: ClientHub, send: Any) -> None:
 
 
 def abort_connection(
+    hub: ClientHub,
     peer: Sequence[Any] | None,
     send: Any,
-    found: dict[Any, Any],
     *,
     if_unread: bool = False,
     if_silent_for: float | None = None,
 ) -> None:
     """Drop the connection of a client that does not read, so that the server forgets it too.
 
-    ``peer``: ``scope["client"]``. ``send``: the server's own, if known. ``found``: empty at first, and shared by the
-    calls of one moment. ``if_unread``: only if the peer has not acknowledged everything. ``if_silent_for``: only if the
-    peer owes an acknowledgement for at least this many seconds.
+    ``peer``: ``scope["client"]``. ``send``: the server's own, if known. ``if_unread``: only if the peer has not
+    acknowledged everything. ``if_silent_for``: only if the peer owes an acknowledgement for at least this many seconds.
     """
     stream, protocol = hypercorn.h2_of(send)
     if stream is not None and not if_unread and if_silent_for is None:  # the TCP connection may carry other streams
@@ -163,7 +163,8 @@ def abort_connection(
     transport = _transport_of(send)
     if transport is None:
         if peer and if_silent_for is None:
-            sockets.reset_by_peer((str(peer[0]), str(peer[1])), found, if_unread=if_unread)
+            resets: PeerResets = hub.parts.setdefault(PeerResets, PeerResets())
+            resets.add((str(peer[0]), str(peer[1])), if_unread=if_unread)
         return
     descriptor = _descriptor_of(transport)
     if descriptor < 0 or (if_unread and not sockets.holds_unread(descriptor)):

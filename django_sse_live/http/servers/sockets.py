@@ -66,21 +66,27 @@ def reset_at_close(descriptor: int) -> None:
         pass
 
 
-def reset_by_peer(peer: Peer, found: dict[Any, Any], *, if_unread: bool) -> None:
-    """Reset a connection by the address of its peer, for a server whose transport cannot be reached.
+class PeerResets:
+    """Resets connections by the addresses of their peers, for a server whose transports cannot be reached. One for each
+    hub.
 
     The search looks at every descriptor of the process (90 to 220 ms for 2,500 sockets), so a thread does it, once for
-    all calls in one turn of the loop. ``found``: shared by those calls.
+    all connections of one turn of the loop.
     """
-    wanted: dict[Peer, bool] | None = found.get("wanted")
-    if wanted is None:
-        wanted = found["wanted"] = {}
-        asyncio.get_running_loop().call_soon(_reset_in_thread, found)
-    wanted[peer] = if_unread
 
+    __slots__ = ("_wanted",)
 
-def _reset_in_thread(found: dict[Any, Any]) -> None:
-    asyncio.get_running_loop().run_in_executor(None, reset_peers, found.pop("wanted"))
+    def __init__(self) -> None:
+        self._wanted: dict[Peer, bool] = {}
+
+    def add(self, peer: Peer, *, if_unread: bool) -> None:
+        if not self._wanted:
+            asyncio.get_running_loop().call_soon(self._reset)
+        self._wanted[peer] = if_unread
+
+    def _reset(self) -> None:
+        wanted, self._wanted = self._wanted, {}
+        asyncio.get_running_loop().run_in_executor(None, reset_peers, wanted)
 
 
 def reset_peers(wanted: dict[Peer, bool]) -> None:
