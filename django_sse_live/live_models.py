@@ -296,7 +296,7 @@ def _as_serialized(instance: Model, name: str, value: Any, encoder: type[JSONEnc
         encode_json(value, encoder)
     except TypeError:
         field: Any = next((field for field in instance._meta.concrete_fields if name == field.name), None)
-        if field is None or isinstance(field, BinaryField):
+        if field is None or isinstance(field, BinaryField) or hasattr(value, "resolve_expression"):
             raise
         return field.value_to_string(instance)
     return value

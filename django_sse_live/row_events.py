@@ -24,6 +24,7 @@ from .patches import PATCH_TYPE, encode_patch
 from .rendering import ViewerDependentError
 from .row_turns import RowTurns
 from .rows import Row, Rows, with_values, without_unsaved_values
+from .savepoints import undone_if_it_fails
 
 
 def tell(
@@ -99,7 +100,7 @@ class Change:
             if now.channels and is_shown:
                 yield from self._told(action, self.instance, now.channels, now.target, None)
             return
-        then = before if isinstance(before, Place) else self._place(before)
+        then = before if isinstance(before, Place) else self._place(before, is_row=True)
         old = self.instance if isinstance(before, Place) else before
         left = tuple(channel for channel in then.channels if channel not in now.channels)
         come = tuple(channel for channel in now.channels if channel not in then.channels)
@@ -116,9 +117,10 @@ class Change:
                 yield Event(stayed, PATCH_TYPE, NULL, patch=encode_patch("refresh", moved.target))
             yield from self._told("updated", self.instance, stayed, now.target, moved)
 
-    def _place(self, instance: Model) -> Place:
-        if self.live.may_move:
-            instance = with_values(instance, self.using)
+    def _place(self, instance: Model, is_row: bool = False) -> Place:
+        if self.live.may_move and not is_row:
+            with undone_if_it_fails():  # it may ask a manager of the project's own
+                instance = with_values(instance, self.using, is_update=self.action == "updated")
         try:
             return self.live.place_of(instance)
         except Exception:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
+import django
 from django.db import connections
 from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
@@ -22,6 +23,7 @@ from django.utils.functional import cached_property
 QuerySource = Callable[[], QuerySet[Any]]
 
 BATCH_ROWS: Final = 100  # read by one query, where many instances are broadcast by hand
+IS_GENERATED_READ_BACK: Final = django.VERSION >= (6, 0)  # what an UPDATE makes of a GeneratedField
 _ROW_KNOWS: Final = object()
 _ATTRIBUTE: Final = "_sse_live_rows"  # of a database connection, which is one thread's alone
 
@@ -129,16 +131,19 @@ def read_rows(
     return {getattr(row, model._meta.pk.attname): row for row in rows.filter(pk__in=list(keys))}
 
 
-def with_values(instance: Model, using: str) -> Model:
+def with_values(instance: Model, using: str, *, is_update: bool) -> Model:
     """An instance that was just saved, with values as its row has them. A copy, where it has a text for a number, a
     float for a decimal, a time of another zone. Its row, where only that can tell, as of an expression such as F():
     Django reads that back only on some databases and from 6.0 on."""
     read = {}
     for field in instance._meta.concrete_fields:
         value = vars(instance).get(field.attname)
-        if value is None:
+        if field.generated and is_update and not IS_GENERATED_READ_BACK:
+            as_read = _ROW_KNOWS
+        elif value is None:
             continue
-        as_read = _as_read(field, value, using)
+        else:
+            as_read = _as_read(field, value, using)
         if as_read is _ROW_KNOWS:
             for row in read_rows(using, type(instance), [instance.pk]).values():
                 _set_by_hand(row, instance)
@@ -176,7 +181,7 @@ def without_unsaved_values(instance: Model, update_fields: Collection[str], befo
     field: Any
     for field in instance._meta.concrete_fields:
         was = vars(before).get(field.attname)
-        if field.attname not in vars(before) or {field.name, field.attname} & set(update_fields):
+        if field.generated or field.attname not in vars(before) or {field.name, field.attname} & set(update_fields):
             continue
         if vars(saved).get(field.attname) != was or field.attname not in vars(saved):
             vars(saved)[field.attname] = was

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from django.core import serializers
-from django.db import IntegrityError, models
+from django.db import IntegrityError, models, transaction
+from django.db.models import F
 from django.db.models.signals import m2m_changed, post_save, pre_save
 from django.dispatch import Signal
 from django.utils import timezone
@@ -163,6 +164,16 @@ class TestValuesThatTheDatabaseHasInAnotherForm:
             Article.objects.create(price=value)
         assert told(broadcasts) == [("price.2.00", "new_article")]
 
+    def test_one_whose_value_the_database_generates(self, register: Register) -> None:
+        register(Article, lambda article: f"shout.{article.shout}", fields=["id"])
+        article = Article.objects.create(title="a")
+        for fields in (None, ["title"]):
+            article.title += "b"
+            with capture_broadcasts() as broadcasts:
+                article.save(update_fields=fields)
+            channel = f"shout.{article.title.upper()}"
+            assert told(broadcasts) == [(channel[:-1], "article_deleted"), (channel, "new_article")]
+
     def test_a_time_without_a_zone_too(self, register: Register) -> None:
         register(Shelf, lambda shelf: f"at.{shelf.opened:%H}", fields=["id"])
         with capture_broadcasts() as broadcasts, timezone.override(EAST), pytest.warns(RuntimeWarning, match="naive"):
@@ -209,6 +220,16 @@ class TestValuesThatNoEncoderKnows:
             Shelf.objects.create(code="b")
         assert [b.data for b in broadcasts] == [{"code": "a", "span": "1-2"}, {"code": "b", "span": None}]
         assert caplog.records == []
+
+    def test_nor_is_an_expression_whose_row_is_gone(self, register: Register, caplog: pytest.LogCaptureFixture) -> None:
+        register(Article, "articles", fields=["views"])
+        with capture_broadcasts() as broadcasts, transaction.atomic():
+            article = Article.objects.create()
+            (change,) = (live for live in live_model.registrations if live.model is Article)
+            article.views = F("views") + 1
+            with pytest.raises(TypeError, match="not JSON serializable"):
+                change.data(article, "updated")
+        assert [b.data for b in broadcasts] == [{"views": 0}] and caplog.records == []
 
     def test_of_methods_and_payloads_are_not(
         self, register: Register, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
