@@ -28,3 +28,14 @@ def test_nothing_is_left_untranslated(tmp_path):
             shown = subprocess.run(["msgattrib", option, catalogue], check=True, capture_output=True, text=True).stdout
             left = re.findall(r'^msgid "(.+)"$', shown, re.MULTILINE)
             assert left == [], f"{name}, {option}: run makemessages, and translate"
+
+
+@pytest.mark.skipif(not shutil.which("msgfmt"), reason="needs gettext, which is not on this machine")
+def test_what_is_compiled_is_what_was_translated(tmp_path):
+    for source in (ROOT / "django_sse_live" / "locale").rglob("*.po"):
+        subprocess.run(["msgfmt", "-o", tmp_path / "new.mo", source], check=True)
+        texts = [
+            subprocess.run(["msgunfmt", "--sort-output", file], check=True, capture_output=True).stdout
+            for file in (source.with_suffix(".mo"), tmp_path / "new.mo")
+        ]
+        assert texts[0] == texts[1], f"{source.parts[-3]}: run compilemessages"
