@@ -265,13 +265,22 @@ async def test_a_large_event_is_not_given_up_while_redis_takes_no_other(
     make: Make, server: Any, redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "TRIES_MAX", 2)
+    connected: list[RedisServer] = []
+    connect = RedisServer.connect
+
+    def connect_and_note(self: RedisServer, answer_seconds: float) -> Any:
+        connected.append(self)
+        return connect(self, answer_seconds)
+
+    monkeypatch.setattr(RedisServer, "connect", connect_and_note)
     backend = make()
     hub = await hub_of(backend)
     server.replicaof("127.0.0.1", 1)
     try:
         await backend.apublish(event("x" * 600_000))
         await until(lambda: not backend.is_available)
-        await asyncio.sleep(0.5)
+        tried = len(connected)
+        await until(lambda: len(connected) > tried + outbox.TRIES_MAX)
     finally:
         server.replicaof("NO", "ONE")
     await until(lambda: [len(each.data) for each in hub.log.read(("c",), 0)] == [600_000])
