@@ -13,16 +13,20 @@ from django_sse_live.backends.base import Backend
 from django_sse_live.backends.memory import MemoryBackend
 from django_sse_live.backends.redis import stream_writer
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
-from django_sse_live.events import CONTROL_CHANNEL, LOST_EVENTS, Event
+from django_sse_live.events import CONTROL_CHANNEL, LOST_EVENTS, REVOKE, Event, control_event
 from django_sse_live.hub import recent_ends
 from django_sse_live.hub.client_info import ClientInfo
 from django_sse_live.hub.hub import Hub
 from django_sse_live.hub.log import EventLog
 from django_sse_live.hub.recent_ends import Revocations
-from django_sse_live.revocation import _revocation
 from tests.backends.redis_process import RedisProcess
 from tests.clients import make_client
 from tests.live.harness import until
+
+
+def revocation(**conditions: str) -> Event:
+    return control_event(REVOKE, conditions)
+
 
 ADA = ClientInfo(("a",), user_pk="1", auth="old")
 EVE = ClientInfo(("a",), user_pk="2", auth="old")
@@ -55,7 +59,7 @@ async def test_in_memory_a_hub_that_begins_later_knows_them() -> None:
     backend = MemoryBackend({})
     backend.publish(Event(("news",), "x", "{}"))
     before = backend._log.head
-    backend.publish(_revocation(user_pk="1", not_auth="new"))
+    backend.publish(revocation(user_pk="1", not_auth="new"))
     hub = await begun(backend)
     assert concerns(hub, ADA, before) and not concerns(hub, EVE, before)
     assert not concerns(hub, ADA, hub.log.head)
@@ -91,7 +95,7 @@ class TestRedis:
         backend = make()
         hub = await begun(backend)
         before = await publish(backend, hub)
-        after = await publish(backend, hub, _revocation(user_pk="1", not_auth="new"))
+        after = await publish(backend, hub, revocation(user_pk="1", not_auth="new"))
         await publish(backend, hub, *(Event(("busy",), "x", "{}") for _ in range(500)))
         assert client.xlen("sse_live") < 300
         later = await begun(make())
@@ -111,7 +115,7 @@ class TestRedis:
         for each in (ada, eve):
             each.open()
         client.client_kill_filter(_type="normal", skipme=True)  # no read is under way
-        publisher.publish(_revocation(user_pk="1", not_auth="new"))
+        publisher.publish(revocation(user_pk="1", not_auth="new"))
         for _ in range(500):
             publisher.publish(Event(("busy",), "x", "{}"))
         while not client.exists("sse_live") or client.xinfo_stream("sse_live")["entries-added"] < 501 + has_read:
@@ -124,10 +128,10 @@ class TestRedis:
     async def test_of_the_same_only_the_newest_is_kept(self, make: Any, client: Any) -> None:
         backend = make()
         hub = await begun(backend)
-        await publish(backend, hub, *(_revocation(user_pk="1", not_auth="same") for _ in range(50)))
+        await publish(backend, hub, *(revocation(user_pk="1", not_auth="same") for _ in range(50)))
         assert client.hlen("{sse_live}:revoked") == 2  # and the since
         between = await publish(backend, hub)
-        await publish(backend, hub, _revocation(user_pk="1", not_auth="same"))
+        await publish(backend, hub, revocation(user_pk="1", not_auth="same"))
         assert concerns(await begun(make()), ADA, between)
 
     async def test_what_is_too_old_goes_and_is_known_to_be_gone(
@@ -135,11 +139,11 @@ class TestRedis:
     ) -> None:
         backend = make()
         hub = await begun(backend)
-        before = await publish(backend, hub, _revocation(user_pk="1"))
-        await publish(backend, hub, _revocation(user_pk="3"))
+        before = await publish(backend, hub, revocation(user_pk="1"))
+        await publish(backend, hub, revocation(user_pk="3"))
         monkeypatch.setattr(stream_writer, "kept_milliseconds", lambda: 20)
         await asyncio.sleep(0.1)
-        after = await publish(backend, hub, _revocation(user_pk="2"))
+        after = await publish(backend, hub, revocation(user_pk="2"))
         later = await begun(make())
         assert concerns(later, ClientInfo(("x",)), before)  # nobody knows what was revoked since
         assert not concerns(later, ClientInfo(("x",)), after)
@@ -156,16 +160,16 @@ class TestRedis:
     async def test_where_redis_has_forgotten_them_nothing_older_is_known(self, make: Any, client: Any) -> None:
         backend = make()
         hub = await begun(backend)
-        before = await publish(backend, hub, _revocation(user_pk="1"))
+        before = await publish(backend, hub, revocation(user_pk="1"))
         client.delete("{sse_live}:revoked")
-        after = await publish(backend, hub, _revocation(user_pk="1"))
+        after = await publish(backend, hub, revocation(user_pk="1"))
         later = await begun(make())
         assert concerns(later, EVE, before) and not concerns(later, EVE, after)
 
     async def test_a_stream_begun_anew_begins_anew_with_them(self, make: Any, client: Any) -> None:
         backend = make()
         hub = await begun(backend)
-        await publish(backend, hub, _revocation(user_pk="1"))
+        await publish(backend, hub, revocation(user_pk="1"))
         client.set("{sse_live}:epoch", "another")
         await until(lambda: hub.log.epoch == "another")
         assert client.hget("{sse_live}:revoked", "since").startswith("another:")
@@ -190,7 +194,7 @@ class TestRedis:
         hub = await begun(backend)
         keys = {"revoked": backend.stream.revoked_key, "revoked:times": backend.stream.revoked_times_key}
         client.set(keys[name], "of somebody else")
-        await publish(backend, hub, _revocation(user_pk="1"))
+        await publish(backend, hub, revocation(user_pk="1"))
         assert backend.is_available and not backend.buffered
 
 

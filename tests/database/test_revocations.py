@@ -8,12 +8,16 @@ from django.db import connections, transaction
 
 from django_sse_live.database import reader
 from django_sse_live.database.rows import NUMBER_MASK
-from django_sse_live.events import DISCONNECT, control_event
+from django_sse_live.events import DISCONNECT, REVOKE, Event, control_event
 from django_sse_live.hub.client_info import ClientInfo
 from django_sse_live.hub.clients import Client
 from django_sse_live.hub.hub import Hub
-from django_sse_live.revocation import _revocation
 from tests.database.conftest import Make, event, hub_of, until
+
+
+def revocation(**conditions: str) -> Event:
+    return control_event(REVOKE, conditions)
+
 
 ADA = ClientInfo(("a",), user_pk="1", auth="old")
 EVE = ClientInfo(("a",), user_pk="2", auth="old")
@@ -38,7 +42,7 @@ async def test_who_begins_later_knows_them(make: Make) -> None:
     backend = make()
     hub = await hub_of(backend)
     before = await told(backend, hub)
-    after = await told(backend, hub, _revocation(user_pk="1", not_auth="new"))
+    after = await told(backend, hub, revocation(user_pk="1", not_auth="new"))
     await told(backend, hub, *(event(number, "busy") for number in range(300)))
     for known in (hub, await hub_of(make())):
         assert concerns(known, ADA, before) and not concerns(known, ADA, after)
@@ -48,7 +52,7 @@ async def test_who_begins_later_knows_them(make: Make) -> None:
 async def test_after_trimming_what_is_older_is_not_known(make: Make, bus: str) -> None:
     backend = make()
     hub = await hub_of(backend)
-    before = await told(backend, hub, _revocation(user_pk="1"))
+    before = await told(backend, hub, revocation(user_pk="1"))
     after = await told(backend, hub, event(1), event(2))
     await told(backend, hub, event(3))
     trimmed = (after - 1) & NUMBER_MASK
@@ -90,8 +94,8 @@ async def test_more_of_them_than_are_read(make: Make, monkeypatch: pytest.Monkey
     backend = make()
     hub = await hub_of(backend)
     before = await told(backend, hub)
-    middle = await told(backend, hub, *(_revocation(user_pk=str(number)) for number in range(10, 15)))
-    await told(backend, hub, _revocation(user_pk="1"))
+    middle = await told(backend, hub, *(revocation(user_pk=str(number)) for number in range(10, 15)))
+    await told(backend, hub, revocation(user_pk="1"))
     later = await hub_of(make())
     assert concerns(later, EVE, before) and not concerns(later, EVE, middle)
     assert concerns(later, ADA, middle)
@@ -104,7 +108,7 @@ async def test_what_is_rolled_back_was_not_revoked(make: Make, bus: str) -> None
 
     def revoke(user: str, commit: bool) -> None:
         with transaction.atomic(using=bus):
-            after_commit = backend.enlist(_revocation(user_pk=user), bus)
+            after_commit = backend.enlist(revocation(user_pk=user), bus)
             assert after_commit is not None
             transaction.on_commit(after_commit, using=bus)
             transaction.set_rollback(not commit, using=bus)
