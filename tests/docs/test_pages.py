@@ -342,7 +342,10 @@ def play_in_browser(project, tools, name, *scene, models="Comment"):
     """A test of the project's own, ``see()``, that a browser plays."""
     start = BROWSER.replace("import Comment", f"import {models}")
     (project.directory / "board" / f"test_{name}.py").write_text(start + "".join(scene))
-    project.run("manage.py", "test", f"board.test_{name}", CHROMIUM=tools["chromium"])
+    # In a file: of a database in memory, which its threads share, SQLite locks whole tables and waits for none.
+    with (project.directory / "mysite" / "settings.py").open("a") as settings:
+        settings.write('\nDATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "test.sqlite3"}\n')
+    project.run("manage.py", "test", "--noinput", f"board.test_{name}", CHROMIUM=tools["chromium"])
 
 
 LOG_IN = """
