@@ -168,6 +168,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds in life takes less here."""
     monkeypatch.setattr(listener, "REJOIN_SECONDS", 0.1)
     monkeypatch.setattr(listener, "PROBE_SECONDS", 0.2)
+    _shorten_marks(monkeypatch)
+
+
+@pytest.fixture
+def quick_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, without probes: one that waits while a test holds the loop would be taken for a lost one."""
+    monkeypatch.setattr(listener, "REJOIN_SECONDS", 60)
+    monkeypatch.setattr(listener, "PROBE_SECONDS", 60)
+    _shorten_marks(monkeypatch)
+
+
+def _shorten_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "SETTLE_SECONDS", 0.5)
     monkeypatch.setattr(sender, "MARK_SECONDS", (0.1, 0.3, 0.6))
     monkeypatch.setattr(sender, "LAST_MARKS_PAUSES", (0.01, 0.01))
@@ -325,17 +337,19 @@ async def test_a_mark_is_said_until_the_layer_takes_it(server: Server, quick: No
 
 
 async def test_a_burst_of_a_process_that_has_ended_is_told_though_the_channel_took_no_mark(
-    server: Server, quick: None
+    server: Server, quick_marks: None
 ) -> None:
     async with processes(publishing=1) as (worker, publisher):
+        await until(lambda: not worker.backend._listener._probe)
         for number in range(150):
             publisher.publish(event(number))  # on the loop itself, which hears nothing meanwhile
         publisher.close()
         await worker.hears(*range(100), "reset")
 
 
-async def test_a_burst_that_lost_nothing_is_no_reset(server: Server, quick: None) -> None:
+async def test_a_burst_that_lost_nothing_is_no_reset(server: Server, quick_marks: None) -> None:
     async with processes(publishing=1) as (worker, publisher):
+        await until(lambda: not worker.backend._listener._probe)
         for number in range(80):
             publisher.publish(event(number))
         await worker.hears(*range(80))
