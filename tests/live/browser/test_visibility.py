@@ -44,6 +44,6 @@ def test_where_firefox_forbids_what_tabs_share_by_each_has_a_stream(site: Runser
     pytest.importorskip("websockets", reason="needs websockets")
     channel = uuid.uuid4().hex
     blocked = 'user_pref("network.cookie.cookieBehavior", 2);\n'
-    url = f"{site.url}/tab/?channel={channel}&share=1&persist=1"
+    url = f"{site.url}/tab/?channel={channel}&share=1&persist=local"
     with drivers.firefox(*need("firefox-esr"), tmp_path, url, blocked):
         until(lambda: streams(site, channel) == 1, 60, "a stream")
