@@ -110,7 +110,10 @@ class Watching:
         return self.hub.loop.call_later(seconds, callback, context=Context())
 
     def _ask_all(self, job: Heard) -> None:
-        self._ask(job, (client for audience in self.hub.fan_out.audiences(job.channel) for client in audience.clients))
+        self._ask(job, self._watchers(job))
+
+    def _watchers(self, job: Heard) -> list[Client]:
+        return [client for audience in self.hub.fan_out.audiences(job.channel) for client in audience.clients]
 
     # From producers
 
@@ -138,6 +141,7 @@ class Watching:
             shown = {name: value for name, value in said.items() if name not in HUB_MEMBERS}
             if job.state in ENDS:
                 shown["state"] = job.state  # the producer may not know yet that the job has ended
+                shown["length"] = job.length  # and the rest of its text may come later than the end that the cache has
             self._tell(job, shown, woken)
 
     def _drop_all(self, job: Heard) -> None:
@@ -214,6 +218,7 @@ class Watching:
                 job.read_at = now + RETRY_SECONDS
                 return
             frame = job.best(found, now)
+        was_open = job.state not in ENDS
         job.learn(frame, found, now)
         clients = [client for client in job.asking if client.is_open and not client.unread_frames]
         job.asking = {client for client in job.asking if client.is_open and client.unread_frames}
@@ -223,6 +228,15 @@ class Watching:
         forms = {client.form for client in clients}
         bodies = {form: frame_without_id(form, (job.channel,), FRAME, data) for form in forms}
         woken += [client for client in clients if client.put(bodies[client.form])]
+        if was_open and job.state in ENDS:
+            told = {*clients, *job.asking}
+            others = [client for client in self._watchers(job) if client not in told]
+            self._later(SILENT_SECONDS, partial(self._tell_end, job, others, now))
+
+    def _tell_end(self, job: Heard, clients: list[Client], since: float) -> None:
+        """Of an end that the cache had: pages that did not ask hear it from the producer, unless the bus loses that."""
+        if clients and job.heard_at <= since:
+            self._ask(job, [client for client in clients if client.is_open])
 
     # Silent jobs
 

@@ -179,6 +179,49 @@ async def test_an_end_that_is_heard_while_the_cache_is_read_stays_the_end(monkey
         assert (data["state"], data.get("result"), data["text"]) == ("finished", {"url": "/7/"}, "x")
 
 
+async def test_a_page_that_hears_late_of_an_end_which_another_has_seen_misses_no_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = await astart_job()
+    await job.awrite("one ")
+    async with watch(job.token) as page:
+        await page.frame()
+        backend, held = get_backend(), list[Event]()
+        with monkeypatch.context() as slow:
+            slow.setattr(backend, "publish_deltas", held.append)
+            await job.awrite("two ")
+            await until_then(lambda: bool(held))
+            await job.awrite("three")
+            await job.afinish()
+            async with watch(job.token) as late:
+                await late.until("finished")
+                assert late.text == "one two three"
+        for event in held:
+            backend.publish_deltas(event)
+        await page.until("finished")
+        assert page.text == "one two three"
+
+
+@pytest.mark.parametrize("carries", [True, False], ids=["the bus loses it", "no bus carries deltas"])
+async def test_an_end_that_one_page_found_in_the_cache_is_told_to_the_others(
+    carries: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SILENT_SECONDS", 0.2)
+    job = await astart_job()
+    async with watch(job.token) as page:
+        await page.frame()
+        backend = get_backend()
+        monkeypatch.setattr(backend, "publish_deltas", lambda event: None)
+        if not carries:
+            monkeypatch.setattr(type(backend), "carries_deltas", property(lambda self: False))
+        await job.awrite("text")
+        await job.afinish()
+        async with watch(job.token) as late:
+            await late.until("finished")
+            await page.until("finished")
+        assert page.text == "text"
+
+
 async def test_where_no_bus_carries_deltas_pages_read_on_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(get_backend()), "carries_deltas", False)
     monkeypatch.setattr(type(get_backend()), "publish_deltas", lambda self, event: None)
