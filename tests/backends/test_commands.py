@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -48,6 +49,26 @@ def run(*arguments: str, redis: RedisProcess | None = None) -> subprocess.Comple
     )
 
 
+@contextmanager
+def listening(channels: str, redis: RedisProcess, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """``sse_live_listen`` in a process of its own, which listens already."""
+    listener = subprocess.Popen(
+        manage("sse_live_listen", channels, redis=redis),
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert listener.stderr is not None
+        assert f"Listening to {channels}" in listener.stderr.readline()
+        yield listener
+    finally:
+        listener.kill()
+        listener.wait()
+
+
 def test_send_broadcasts_json_and_text() -> None:
     with capture_broadcasts() as broadcasts:
         call_command("sse_live_send", "comments", "new_comment", '{"id": 7}', stdout=StringIO())
@@ -74,18 +95,8 @@ def test_listen_refuses_a_backend_that_reaches_no_other_process() -> None:
 
 @pytest.mark.needs("redis")
 def test_what_one_process_sends_another_prints(redis: RedisProcess) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    listener = subprocess.Popen(
-        manage("sse_live_listen", "comm*", redis=redis),
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert listener.stdout is not None and listener.stderr is not None
-        assert "Listening to comm*" in listener.stderr.readline()
+    with listening("comm*", redis, PYTHONUNBUFFERED="1") as listener:
+        assert listener.stdout is not None
         run("sse_live_send", "other", "x", redis=redis)
         sent = run("sse_live_send", "comments", "new_comment", '{"id": 7}', redis=redis)
         if "does not answer" not in sent.stderr:  # a slow machine's Redis: the event waits for it
@@ -95,9 +106,6 @@ def test_what_one_process_sends_another_prints(redis: RedisProcess) -> None:
         run("sse_live_send", "comments", "note", "first\nsecond \x1b[2J \x9b", "--text", redis=redis)
         line = listener.stdout.readline()
         assert line.split("  ")[1:] == ["comments", "note", "first\\nsecond \\x1b[2J \\x9b\n"]
-    finally:
-        listener.kill()
-        listener.wait()
 
 
 async def test_what_changes_a_page_is_printed_too() -> None:
@@ -111,26 +119,14 @@ async def test_what_changes_a_page_is_printed_too() -> None:
 
 @pytest.mark.needs("redis")
 def test_it_ends_when_its_reader_leaves_and_writes_what_the_terminal_cannot_show(redis: RedisProcess) -> None:
-    listener = subprocess.Popen(
-        manage("sse_live_listen", "*", redis=redis),
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with listening("*", redis, PYTHONIOENCODING="ascii") as listener:
         assert listener.stdout is not None and listener.stderr is not None
-        assert "Listening to *" in listener.stderr.readline()
         run("sse_live_send", "comments", "new_comment", '"\N{OTTER}"', redis=redis)
         assert listener.stdout.readline().split("  ")[3:] == ['"\\U0001f9a6"\n']
         listener.stdout.close()
         run("sse_live_send", "comments", "new_comment", redis=redis)
         assert listener.wait(60) == 0
         assert listener.stderr.read() == ""
-    finally:
-        listener.kill()
-        listener.wait()
 
 
 @pytest.mark.needs("redis")

@@ -228,18 +228,24 @@ async def test_an_id_that_another_worker_is_ahead_by_is_waited_for(make: Make, s
 # Refused
 
 
+def noted_connects(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each connection from now on is given to answer, in seconds."""
+    noted: list[float] = []
+    connect = RedisServer.connect
+
+    def connect_and_note(self: RedisServer, answer_seconds: float) -> Any:
+        noted.append(answer_seconds)
+        return connect(self, answer_seconds)
+
+    monkeypatch.setattr(RedisServer, "connect", connect_and_note)
+    return noted
+
+
 async def test_an_event_that_redis_never_takes_is_given_up_and_told(
     make: Make, server: Any, redis: RedisProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Redis ends the connection over it each time, and answers everything else."""
-    patience: list[float] = []
-    connect = RedisServer.connect
-
-    def connect_and_note(self: RedisServer, answer_seconds: float) -> Any:
-        patience.append(answer_seconds)
-        return connect(self, answer_seconds)
-
-    monkeypatch.setattr(RedisServer, "connect", connect_and_note)
+    patience = noted_connects(monkeypatch)
     backend = make()
     hub = await hub_of(backend)
     await backend.apublish(event("before"))
@@ -265,22 +271,15 @@ async def test_a_large_event_is_not_given_up_while_redis_takes_no_other(
     make: Make, server: Any, redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "TRIES_MAX", 2)
-    connected: list[RedisServer] = []
-    connect = RedisServer.connect
-
-    def connect_and_note(self: RedisServer, answer_seconds: float) -> Any:
-        connected.append(self)
-        return connect(self, answer_seconds)
-
-    monkeypatch.setattr(RedisServer, "connect", connect_and_note)
+    connects = noted_connects(monkeypatch)
     backend = make()
     hub = await hub_of(backend)
     server.replicaof("127.0.0.1", 1)
     try:
         await backend.apublish(event("x" * 600_000))
         await until(lambda: not backend.is_available)
-        tried = len(connected)
-        await until(lambda: len(connected) > tried + outbox.TRIES_MAX)
+        tried = len(connects)
+        await until(lambda: len(connects) > tried + outbox.TRIES_MAX)
     finally:
         server.replicaof("NO", "ONE")
     await until(lambda: [len(each.data) for each in hub.log.read(("c",), 0)] == [600_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -84,64 +85,56 @@ def test_a_large_transaction_is_waited_for_as_long_as_its_process_completes_even
         session.close()
 
 
+class TwoSessions:
+    """Two sessions insert events; ours gives the positions, to what is settled at once."""
+
+    def __init__(self, bus: str, make: Make) -> None:
+        self._dialect = make()._dialect
+        self._positions = Positions(self._dialect)
+        self.ours, self.others = Session(bus), Session(bus)
+
+    def insert(self, session: Session, count: int) -> None:
+        with session.cursor() as cursor:
+            self._dialect.insert(cursor, [encode_row(event("x"))] * count)
+
+    def give(self) -> int:
+        return self._positions.give(self.ours, is_asked=True, is_due=False).head
+
+    def insert_and_give(self, session: Session, count: int) -> int:
+        self.insert(session, count)
+        return self.give()
+
+
+@pytest.fixture
+def two(bus: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoSessions]:
+    monkeypatch.setattr("django_sse_live.database.positions.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("django_sse_live.database.positions.SETTLED_EVENTS_MIN", 10)
+    two = TwoSessions(bus, make)
+    yield two
+    two.ours.close()
+    two.others.close()
+
+
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
-def test_an_id_that_a_session_had_in_reserve_gets_its_position(
-    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_id_that_a_session_had_in_reserve_gets_its_position(two: TwoSessions) -> None:
     """A sequence with a cache is warned of, and costs no event."""
-    monkeypatch.setattr("django_sse_live.database.positions.SETTLE_SECONDS", 0)
-    monkeypatch.setattr("django_sse_live.database.positions.SETTLED_EVENTS_MIN", 10)
-    dialect = make()._dialect
-    ours, others = Session(bus), Session(bus)
-    positions = Positions(dialect)
-
-    def insert_and_give(session: Session, count: int) -> int:
-        with session.cursor() as cursor:
-            dialect.insert(cursor, [encode_row(event("x"))] * count)
-        return positions.give(ours, is_asked=True, is_due=False).head
-
-    try:
-        ours.run("ALTER SEQUENCE sse_live_event_id_seq CACHE 20")
-        assert insert_and_give(others, 1) == 1
-        assert insert_and_give(ours, 50) == 51
-        assert insert_and_give(ours, 1) == 52
-        assert insert_and_give(others, 1) == 53
-    finally:
-        ours.close()
-        others.close()
+    two.ours.run("ALTER SEQUENCE sse_live_event_id_seq CACHE 20")
+    assert two.insert_and_give(two.others, 1) == 1
+    assert two.insert_and_give(two.ours, 50) == 51
+    assert two.insert_and_give(two.ours, 1) == 52
+    assert two.insert_and_give(two.others, 1) == 53
 
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
-def test_an_event_of_a_transaction_that_is_prepared_for_two_phases_gets_its_position(
-    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("django_sse_live.database.positions.SETTLE_SECONDS", 0)
-    monkeypatch.setattr("django_sse_live.database.positions.SETTLED_EVENTS_MIN", 10)
-    dialect = make()._dialect
-    ours, others = Session(bus), Session(bus)
-    positions = Positions(dialect)
-
-    def insert(session: Session, count: int) -> None:
-        with session.cursor() as cursor:
-            dialect.insert(cursor, [encode_row(event("x"))] * count)
-
-    def give() -> int:
-        return positions.give(ours, is_asked=True, is_due=False).head
-
-    try:
-        others.run("BEGIN")
-        insert(others, 1)
-        insert(ours, 20)
-        assert give() == 20  # what was inserted up to here waits to be settled
-        others.run("PREPARE TRANSACTION 'both'")
-        for count in (21, 41):
-            insert(ours, 20 if count == 41 else 1)
-            assert give() == count
-        others.run("COMMIT PREPARED 'both'")
-        assert give() == 42
-    finally:
-        ours.close()
-        others.close()
+def test_an_event_of_a_transaction_that_is_prepared_for_two_phases_gets_its_position(two: TwoSessions) -> None:
+    two.others.run("BEGIN")
+    two.insert(two.others, 1)
+    assert two.insert_and_give(two.ours, 20) == 20  # what was inserted up to here waits to be settled
+    two.others.run("PREPARE TRANSACTION 'both'")
+    assert two.insert_and_give(two.ours, 1) == 21
+    assert two.insert_and_give(two.ours, 20) == 41
+    two.others.run("COMMIT PREPARED 'both'")
+    assert two.give() == 42
 
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
