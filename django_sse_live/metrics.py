@@ -70,6 +70,11 @@ COUNTERS: Final[dict[str, tuple[str | None, str, str | Callable[[], Any]]]] = {
         "Events given up because too many waited for the bus",
         lambda: get_backend().dropped,
     ),
+    "sse_live_bus_unreadable_events": (
+        None,
+        "Foreign or malformed entries of the bus that were skipped",
+        lambda: get_backend().unreadable,
+    ),
 }
 GAUGES: Final[dict[str, tuple[str, Callable[[], int]]]] = {
     "sse_live_streams": ("Streams that are open", lambda: sum(len(hub.clients) for hub in open_hubs())),
@@ -88,7 +93,7 @@ GAUGES: Final[dict[str, tuple[str, Callable[[], int]]]] = {
     "sse_live_log_bytes": ("About how many bytes the log keeps", lambda: sum(hub.log.bytes for hub in open_hubs())),
     "sse_live_jobs_running": ("Jobs that this process writes", lambda: process_part(Writers).count),
     "sse_live_bus_up": ("1 while this process can reach the bus", lambda: int(get_backend().is_available)),
-    "sse_live_bus_buffered_events": ("Events that wait for the bus to be back", lambda: get_backend().buffered),
+    "sse_live_bus_buffered_events": ("Events that the bus has not taken yet", lambda: get_backend().buffered),
 }
 MESSAGES: Final = "sse_live_message_seconds"
 HISTOGRAMS: Final[dict[str, str]] = {

@@ -194,6 +194,7 @@ class Worker:
                 "outages": backend.outages,
                 "buffered": backend.buffered,
                 "dropped": backend.dropped,
+                "unreadable": backend.unreadable,
             },
             **({} if namespace is None else {"namespace": namespace}),
             "jobs": jobs,

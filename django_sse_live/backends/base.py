@@ -155,7 +155,7 @@ class Backend:
 
     @property
     def buffered(self) -> int:
-        """Events that wait until the bus is back."""
+        """Events that the bus has not taken yet: many wait only while it is away."""
         return 0
 
     @property

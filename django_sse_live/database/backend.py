@@ -116,7 +116,7 @@ class DatabaseBackend(Backend):
     @property
     def buffered(self) -> int:
         thread = self._threads.get(os.getpid())
-        return len(thread.parcels) if thread is not None and thread.is_behind else 0
+        return len(thread.parcels) if thread is not None else 0
 
     @property
     def dropped(self) -> int:

@@ -93,6 +93,13 @@ def test_listen_refuses_a_backend_that_reaches_no_other_process() -> None:
         call_command("sse_live_listen", "comments")
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "0", "1e300", "soon"])
+@pytest.mark.parametrize("command", [["sse_live_listen", "comments"], ["sse_live_status"], ["sse_live_doctor"]])
+def test_seconds_that_cannot_be_waited_for_are_refused(command: list[str], seconds: str) -> None:
+    with pytest.raises(CommandError, match=f"--seconds: invalid seconds value: '{seconds}'"):
+        call_command(*command, f"--seconds={seconds}")
+
+
 @pytest.mark.needs("redis")
 def test_what_one_process_sends_another_prints(redis: RedisProcess) -> None:
     with listening("comm*", redis, PYTHONUNBUFFERED="1") as listener:
@@ -144,6 +151,14 @@ def test_what_a_short_process_sent_while_redis_was_paused_gets_out_at_its_end(re
     redis.resume()
     assert sender.wait(20) == 0
     assert b"new_comment" in redis.command("XRANGE", "sse_live", "-", "+")
+
+
+@pytest.mark.needs("redis")
+def test_send_fails_where_the_bus_stays_away(redis: RedisProcess) -> None:
+    redis.pause()
+    sent = run("sse_live_send", "comments", "new_comment", "1", redis=redis)
+    assert sent.returncode == 1 and sent.stdout == ""
+    assert "'new_comment' was not sent: the bus does not answer." in sent.stderr
 
 
 def test_a_broadcast_that_nobody_can_hear_is_told_once() -> None:

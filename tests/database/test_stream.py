@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import threading
 import time
 from functools import partial
@@ -25,7 +26,7 @@ from django_sse_live.database.session import Session
 from django_sse_live.events import CONTROL_CHANNEL, Event, parse_id, position_milliseconds
 from django_sse_live.jobs.records import DELTAS
 from django_sse_live.workers import REPORT
-from tests.database.conftest import Make, data_in, data_of, event, hub_of, open_client, read
+from tests.database.conftest import Make, MakeAlias, data_in, data_of, event, hub_of, open_client, read
 from tests.live.harness import until
 
 
@@ -493,6 +494,15 @@ async def test_tables_that_are_missing_are_named_and_found_once_they_are_there(
         await asyncio.to_thread(backend.close)
         if kind != "sqlite":
             server.sql("DROP DATABASE empty")
+
+
+async def test_an_event_counts_as_waiting_for_a_database_that_says_nothing(add_alias: MakeAlias) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = {"HOST": "127.0.0.1", "PORT": str(silent.getsockname()[1]), "OPTIONS": {"connect_timeout": 2}}
+        backend = DatabaseBackend({"DATABASE": add_alias({"ENGINE": "django.db.backends.postgresql", **place})})
+        await asyncio.to_thread(backend.publish, event("waits"))
+        assert backend.buffered == 1
+        await asyncio.to_thread(backend.close)
 
 
 async def test_a_full_buffer_is_told_by_a_reset(

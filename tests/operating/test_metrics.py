@@ -15,9 +15,11 @@ from prometheus_client import REGISTRY, generate_latest
 
 from django_sse_live import abroadcast, disconnect_clients
 from django_sse_live.asgi import live_application
+from django_sse_live.backends import running_hub
 from django_sse_live.hub.counts import Latency
 from django_sse_live.hub.hub import Hub
 from django_sse_live.metrics import COUNTERS, GAUGES, LATENCY
+from django_sse_live.workers import worker_of
 from tests.hub.conftest import until
 from tests.live.harness.servers import ROOT
 from tests.operating.conftest import Connect
@@ -169,10 +171,15 @@ async def test_the_bus_is_down_while_it_is_away(monkeypatch: pytest.MonkeyPatch)
     assert scraped()["sse_live_bus_up"] == 0 and scraped()["sse_live_bus_buffered_events"] == 7
 
 
+async def test_entries_of_the_bus_that_cannot_be_read_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_sse_live.backends.memory.MemoryBackend.unreadable", 3)
+    assert scraped()["sse_live_bus_unreadable_events_total"] == 3
+    worker = worker_of(running_hub())
+    assert (await worker.report())["bus"]["unreadable"] == 3
+
+
 async def test_counts_outlive_the_loop_that_counted() -> None:
     import threading
-
-    from django_sse_live.backends import running_hub
 
     grown = Growth()
 

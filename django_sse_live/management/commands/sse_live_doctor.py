@@ -10,6 +10,7 @@ from django.utils.encoding import iri_to_uri
 
 from ...backends import get_backend
 from ...doctor.findings import examine
+from ..arguments import seconds
 
 
 class Command(BaseCommand):
@@ -22,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reload", metavar="COMMAND", help="reload the site by it, and look at what becomes of streams"
         )
-        parser.add_argument("--seconds", type=float, default=20, help="to wait for what should come at once (20)")
+        parser.add_argument("--seconds", type=seconds, default=20, help="to wait for what should come at once (20)")
 
     def handle(
         self, *args: Any, url: str, token: str | None, reload: str | None, seconds: float, **options: Any

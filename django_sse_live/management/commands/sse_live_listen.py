@@ -15,6 +15,7 @@ from ...backends import get_backend
 from ...events import Event
 from ...hub.hub import Hub
 from ...hub.log import EventLog
+from ..arguments import seconds
 
 # Text that a visitor has written may hold what a terminal obeys, or line breaks that look like another event.
 _CONTROL_CHARACTERS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -59,7 +60,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("channel", nargs="+", help="a name or a pattern, such as comments, 'user:*' or '*'")
-        parser.add_argument("--seconds", type=float, help="end after that long")
+        parser.add_argument("--seconds", type=seconds, help="end after that long")
 
     def handle(self, *args: Any, channel: list[str], seconds: float | None, **options: Any) -> None:
         if not get_backend().reaches_other_processes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -12,6 +13,8 @@ from ...backends import get_backend
 from ...broadcasting import broadcast, broadcast_text
 from ...hub.registry import open_hubs
 from ...namespaces import use_namespace
+
+BUS_SECONDS: Final = 5.0  # to wait for a bus that does not answer
 
 
 class Command(BaseCommand):
@@ -42,8 +45,14 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         backend = get_backend()
         if backend.buffered:
-            self.stderr.write("The bus does not answer; the event waits for it until this command ends.")
-        elif not backend.reaches_other_processes and not open_hubs():
+            self.stderr.write(f"The bus does not answer; the event waits for it, for {BUS_SECONDS:g} seconds.")
+            until = time.monotonic() + BUS_SECONDS
+            while backend.buffered and time.monotonic() < until:
+                time.sleep(0.05)
+            if backend.buffered:
+                backend.close()
+                raise CommandError(f"{event!r} was not sent: the bus does not answer.")
+        if not backend.reaches_other_processes and not open_hubs():
             self.stderr.write(
                 f"Nobody hears {event!r} on {channel!r}: {type(backend).__name__} reaches no other process."
             )

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...backends import get_backend, running_hub
 from ...workers import REPORTED_STREAMS_MAX, Report, totals, worker_of
+from ..arguments import seconds
 
 
 class Command(BaseCommand):
@@ -26,7 +27,7 @@ class Command(BaseCommand):
             metavar="FILTER",
             help=f"List streams too, up to {REPORTED_STREAMS_MAX} of each worker: any, or those that match (user:42).",
         )
-        parser.add_argument("--seconds", type=float, default=1.0, help="How long to wait for answers (default: 1).")
+        parser.add_argument("--seconds", type=seconds, default=1.0, help="How long to wait for answers (default: 1).")
 
     def handle(self, *args: Any, **options: Any) -> None:
         backend = get_backend()
