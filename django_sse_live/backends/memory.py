@@ -13,10 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..conf import is_test_run
-from ..events import ENDS, Event, next_position
+from ..events import ENDS, Event, next_position, position_milliseconds
 from ..hub.hub import Hub
 from ..hub.log import EventLog
 from ..hub.recent_ends import Revocations
@@ -24,6 +24,12 @@ from ..hub.registry import add_hub, deliver_to_hubs, open_hubs
 from .base import Backend
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
+
+OVERLAP_MS: Final = 10_000  # at a deploy, the process before this one may still send events for so long
+BUSES: Final = (
+    'set SSE_LIVE["BACKEND"] to "django_sse_live.database.DatabaseBackend", "django_sse_live.backends.redis_streams.'
+    'RedisStreamsBackend" or "django_sse_live.backends.channel_layer.ChannelLayerBackend".'
+)
 
 
 class MemoryBackend(Backend):
@@ -42,6 +48,7 @@ class MemoryBackend(Backend):
         self._is_publishing = False
         self._position = self._log.head_id
         self._may_be_alone = True  # unknown yet whether anybody can hear this process
+        self._others_since_ms: int | None = time.time_ns() // 1_000_000 + OVERLAP_MS  # None: it was warned of them
 
     def publish(self, event: Event) -> None:
         if self._may_be_alone:
@@ -86,10 +93,20 @@ class MemoryBackend(Backend):
         if not open_hubs() and "django.core.asgi" not in sys.modules:
             logger.warning(
                 "An SSE broadcast was made in a process that serves no streams: with the memory backend nobody hears "
-                'it. To reach the workers that do, set SSE_LIVE["BACKEND"] to '
-                '"django_sse_live.database.DatabaseBackend", "django_sse_live.backends.redis_streams.'
-                'RedisStreamsBackend" or "django_sse_live.backends.channel_layer.ChannelLayerBackend".'
+                "it. To reach the workers that do, %s",
+                BUSES,
             )
+
+    def _hear_foreign_id(self, position: int) -> None:
+        """Warn of another process that sends events to the same pages. An id of a process before this one is older."""
+        if self._others_since_ms is None or position_milliseconds(position) < self._others_since_ms:
+            return
+        self._others_since_ms = None
+        logger.warning(
+            "A page has events of another process of this site. With the memory backend each process has events of its "
+            "own, and a page hears those of one process alone. Run one worker, or %s",
+            BUSES,
+        )
 
     def attach(self, hub: Hub) -> None:
         with self._lock:
@@ -97,6 +114,7 @@ class MemoryBackend(Backend):
             try:
                 hub.log, hub.revocations = self._log.copy(), self._revocations.copy()
                 hub.set_clock(1000 * time.time())
+                hub.hear_foreign_id = self._hear_foreign_id
                 add_hub(hub)
             finally:
                 self._is_publishing = False

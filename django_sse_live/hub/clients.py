@@ -129,6 +129,8 @@ class Client(Reading):
         reset = None
         if self._asked == "unknown" or self._epoch != log.epoch or self.cursor == LOST:
             reset = "unknown_id"
+            if hub.hear_foreign_id is not None and not isinstance(self._asked, str) and self._epoch != log.epoch:
+                hub.hear_foreign_id(self._asked[1])
         elif log.lost(self.channels, self.cursor):
             reset = "history_expired"
         if reset is not None:

@@ -76,6 +76,7 @@ class Hub:
         # asked on each sweep, if the server sends no signal at a stop
         self.must_close: Callable[[], bool] | None = None
         self.finds_silence: bool = False  # the sweep looks for peers that acknowledge nothing, if the kernel cannot
+        self.hear_foreign_id: Callable[[int], None] | None = None  # called with the position in an id of another epoch
         self._filling: asyncio.Future[None] | None = None  # not done while the meaning of ids is unknown
         self._recent_ends = RecentEnds()
         self._began_at = float("-inf")  # loop time at which the log last began anew: revocations before may be missed

@@ -42,6 +42,7 @@ class ClientHub(Protocol):
     clients: Any  # the registry
     must_close: Callable[[], bool] | None
     finds_silence: bool
+    hear_foreign_id: Callable[[int], None] | None
     parts: dict[type, Any]
 
     @property
