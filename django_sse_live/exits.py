@@ -18,9 +18,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from django.dispatch import Signal
+
 POLL_SECONDS: Final = 0.05
 # The signals by which a supervisor or the end of a terminal (not on Windows) ends a process.
 SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+exit_work_done: Final = Signal()  # internal; sent where the process ends without atexit, once its work is done
 
 
 def is_interpreter_ending(error: RuntimeError) -> bool:
@@ -73,6 +77,7 @@ class ExitWork:
     def _at_end_of_child(self, **_: Any) -> None:
         if self.is_due:
             self.end()
+            exit_work_done.send_robust(sender=None)
 
     def _at_exit(self) -> None:
         if self.is_due:
@@ -115,6 +120,7 @@ class _Termination:
         for work in self.works:
             if work.is_due:
                 work.end()
+        exit_work_done.send_robust(sender=None)
         os.kill(os.getpid(), number)
 
 

@@ -19,6 +19,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from .backends import get_backend
+from .exits import exit_work_done
 from .hub.counts import LATENCY_SECONDS, Latency
 from .hub.failures import guarded, report_failure
 from .hub.hub import Hub, hub_ended, hub_opened
@@ -116,6 +117,7 @@ def connect() -> None:
         hub_ended.connect(metrics.hub_ended, weak=False, dispatch_uid="django_sse_live.metrics")
         when_published(metrics.count)
         atexit.register(metrics.end)
+        exit_work_done.connect(lambda **_: metrics.end(), weak=False, dispatch_uid="django_sse_live.metrics")
     else:
         from prometheus_client import REGISTRY
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,24 @@ def test_what_only_publishes_is_counted_though_it_serves_nothing_and_ends_at_onc
     left = scraped(tmp_path)
     assert left["sse_live_events_published_total"] == 5 + 2 + 2
     assert not GAUGES.keys() & left.keys(), "of a bus that it may or may not reach it says nothing"
+
+
+def test_a_job_that_is_lost_with_its_process_has_ended(tmp_path: Path) -> None:
+    code = (
+        "import django, os, signal, time; django.setup()\n"
+        "from django_sse_live import start_job\n"
+        "start_job(run=lambda job: time.sleep(60))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(60)\n"
+    )
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
+    }
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment).returncode == -signal.SIGTERM
+    left = scraped(tmp_path)
+    assert left["sse_live_jobs_started_total"] == left["sse_live_jobs_ended_total{lost}"] == 1
 
 
 async def test_the_view_that_the_documentation_shows_buries_those_that_were_killed(
