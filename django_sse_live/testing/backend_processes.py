@@ -21,7 +21,7 @@ class BackendProcesses:
     """The base of BackendSuite, which says what is to be overridden."""
 
     within_seconds: float = 20.0  # how long the bus may take for anything
-    # How long publish() may take while the bus is away: 50 ms here, and what a busy machine adds.
+    # How long publish() may take while the bus is away, in the median: 50 ms here, and what a busy machine adds.
     save_seconds: float = 0.2
     database: str | None = None  # whose transactions the bus takes part in
     assertEqual: Callable[..., None]

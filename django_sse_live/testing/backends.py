@@ -16,6 +16,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -235,9 +236,11 @@ class BackendSuite(TransactionSuite):
             backend.publish(self.event(number))
             return time.perf_counter() - begin
 
-        slowest = max([await asyncio.to_thread(save, number) for number in range(20)])
+        seconds = [await asyncio.to_thread(save, number) for number in range(20)]
         await self.bring_bus_back()
-        self.assertLess(slowest, self.save_seconds)
+        # A backend that waits does so at every save, or for long at one. A busy machine disturbs some saves, for a while.
+        self.assertLess(median(seconds), self.save_seconds)
+        self.assertLess(sum(seconds), self.within_seconds)
 
         def is_whole() -> bool:
             return self.heard(hub)[-20:] == list(range(20)) or self._was_told(client)
