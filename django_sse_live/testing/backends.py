@@ -238,7 +238,7 @@ class BackendSuite(TransactionSuite):
 
         seconds = [await asyncio.to_thread(save, number) for number in range(20)]
         await self.bring_bus_back()
-        # A backend that waits does so at every save, or for long at one. A busy machine disturbs some saves, for a while.
+        # A backend that waits does so at every save, or for long at one. A busy machine disturbs some, for a while.
         self.assertLess(median(seconds), self.save_seconds)
         self.assertLess(sum(seconds), self.within_seconds)
 
