@@ -189,7 +189,7 @@ class LiveSettings:
     max_clients_per_address: int | None = _setting(None, number(1, whole=True, optional=True))
     # proxies that each append to X-Forwarded-For; 0: the address is the connection's own
     proxy_count: int = _setting(0, number(0, whole=True))
-    max_channels: int = _setting(50, number(1, whole=True))  # per stream
+    max_channels: int = _setting(50, number(1, whole=True))  # per stream, beside the user's own
     # streams inside Django's request handling at once; each takes a thread for that moment
     max_opening: int = _setting(64, number(1, whole=True))
     send_timeout_seconds: float = _setting(30, number(0.1))  # a send that hangs this long ends the stream

@@ -77,12 +77,12 @@ async def parse_subscription(
             'or fix channels in the url: path("events/", include("django_sse_live.urls"), {"channels": ["comments"]}).',
         )
     channels = tuple(dict.fromkeys(wanted))
-    limit = live_settings().max_channels
-    if len(channels) > limit:
+    limit, count = live_settings().max_channels, len(channels) - (own is not None)
+    if count > limit:
         raise Refused(
             400,
             "too_many_channels",
-            f"{len(channels)} channels were asked for; a stream may have {limit}. Broadcast on broader channels, "
+            f"{count} channels were asked for; a stream may have {limit}. Broadcast on broader channels, "
             'or raise SSE_LIVE["MAX_CHANNELS"].',
         )
     granted = {*fixed, *signed, own}

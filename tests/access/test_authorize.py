@@ -38,6 +38,18 @@ class TestByDefault:
         assert "news" not in response.json()["detail"]
 
 
+class TestManyChannels:
+    async def test_a_users_own_channel_is_not_one_of_those_that_a_stream_may_have(
+        self, user: User, settings: Any
+    ) -> None:
+        settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["*"], "MAX_CHANNELS": 2}
+        visitor = await logged_in(user)
+        assert await channels(visitor, "channel=a&channel=b") == ["a", "b", f"user:{user.pk}"]
+        assert await channels(visitor, f"channel=a&channel=b&channel=user:{user.pk}") == ["a", "b", f"user:{user.pk}"]
+        response = await visitor.ask("channel=a&channel=b&channel=c")
+        assert response.json()["detail"].startswith("3 channels were asked for; a stream may have 2.")
+
+
 class TestPublicChannels:
     @pytest.mark.parametrize(
         ("patterns", "asked"),
