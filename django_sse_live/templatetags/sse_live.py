@@ -90,7 +90,7 @@ def sse_live(
     for name, value, choices in choices_of:
         if value is not None and value not in choices:
             raise ValueError(f"{{% sse_live {name}={value!r} %}}: it can be one of {', '.join(choices)}.")
-    if since is None:
+    if not since:  # a variable that the view does not set is ""
         since = _position(request)
     is_first = _is_first_of_page(context)
     group = _group_of(request) if share else None

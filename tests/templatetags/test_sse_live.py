@@ -111,6 +111,11 @@ def test_the_view_may_hand_the_position_over() -> None:
     assert element('{% sse_live "comments" since=position %}', position="abc:7-0")["last-event-id"] == "abc:7-0"
 
 
+def test_a_position_that_the_view_has_not_set_is_the_default() -> None:
+    before = stream_position()
+    assert element('{% sse_live "comments" since=position %}')["last-event-id"] == before
+
+
 def test_the_script_comes_once_per_page() -> None:
     page = draw(
         '{% sse_live "a" %}{% sse_live "b" %}{% if 1 %}{% with x=1 %}{% sse_live "c" %}{% endwith %}{% endif %}'
