@@ -295,6 +295,16 @@ def validate_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(validate_name("channel", name) for name in names))
 
 
+def refuse_reserved(channels: Iterable[str]) -> None:
+    """ValueError if the project names a channel of those that workers tell each other by."""
+    for name in channels:
+        if name.startswith(RESERVED_PREFIX):
+            raise ValueError(
+                f'The channel {name!r} is reserved: names that begin with "{RESERVED_PREFIX}" belong to '
+                "django-sse-live. Put a prefix of your own before names that users choose."
+            )
+
+
 def received_event(
     channels: object, type: object, payload: object, *, patch: object = None, is_text: object = False
 ) -> Event:

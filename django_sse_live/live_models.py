@@ -17,7 +17,7 @@ from django.db.models.fields.files import FieldFile
 
 from .callables import check_sync
 from .conf import live_settings
-from .events import validate_channels
+from .events import refuse_reserved, validate_channels
 from .patches import PATCH_TYPE, root_elements, validate_target
 from .rendering import render_for_everyone
 from .rows import QuerySource
@@ -218,7 +218,7 @@ def check_sources(model: type[Model], channel: object, fields: object, payload: 
         check_sync(f"{who}: channel", channel, "instance")
         return
     try:
-        validate_channels(channel)  # type: ignore[arg-type]
+        refuse_reserved(validate_channels(channel))  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise type(error)(f"{who}: {error}") from None
 

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 
 from .callables import call
 from .conf import live_settings
-from .events import RESERVED_PREFIX, Event
+from .events import Event, refuse_reserved
 from .identity import scope_name, validate_namespace
 from .savepoints import undone_if_it_fails
 
@@ -74,12 +74,7 @@ def scope_event(event: Event) -> None:
     those that workers tell each other by."""
     if event.is_control or event.namespace:
         return
-    for name in event.channels:
-        if name.startswith(RESERVED_PREFIX):
-            raise ValueError(
-                f'The channel {name!r} is reserved: names that begin with "{RESERVED_PREFIX}" belong to '
-                "django-sse-live. Put a prefix of your own before names that users choose."
-            )
+    refuse_reserved(event.channels)
     event.channels = scope_channels(event.channels)
 
 

@@ -381,6 +381,7 @@ class TestRegistration:
             ({"channel": None}, "Unheard: The channel must be a str"),
             ({"channel": []}, "Unheard: .*at least one channel"),
             ({"channel": "a, b"}, "Unheard: .*reads like several"),
+            ({"channel": ["a", "sse.live"]}, "Unheard: .*'sse.live' is reserved"),
             ({"channel": lambda: "a"}, r"Unheard: channel must be a function \(instance\); this one takes \(\)"),
             ({"channel": a_coroutine_function}, r"channel must be a sync function \(instance\)"),
             ({"payload": "text"}, r"payload must be a function \(instance, action\), not str"),

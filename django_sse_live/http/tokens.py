@@ -19,7 +19,7 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from ..conf import live_settings
-from ..events import RESERVED_PREFIX, validate_name
+from ..events import refuse_reserved, validate_name
 from ..identity import auth_digests, user_pk
 from ..namespaces import current_namespace
 from .refusals import Refused
@@ -88,11 +88,8 @@ def sign_job(
 
 def _claims(names: list[str], namespace: str, max_age: float | None) -> dict[str, Any]:
     for name in names:
-        if validate_name("channel", name).startswith(RESERVED_PREFIX):
-            raise ValueError(
-                f'The channel {name!r} cannot be signed: names that begin with "{RESERVED_PREFIX}" belong to '
-                "django-sse-live. Put a prefix of your own before names that users choose."
-            )
+        validate_name("channel", name)
+    refuse_reserved(names)
     return _lasting(names, namespace, max_age)
 
 
