@@ -429,6 +429,8 @@ def _full(refusal: str, hub: Hub) -> Refused:
 
 
 def _encode_initial(events: Iterable[tuple[str, Any]], client: Client) -> list[bytes]:
+    if not isinstance(events, Iterable):
+        raise TypeError(f"get_initial_events() returned {events!r}; it must return pairs (type, data), or [].")
     encoder = live_settings().json_encoder
     frames = []
     for event in events:

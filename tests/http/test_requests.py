@@ -140,6 +140,7 @@ async def test_an_initial_event_of_a_reserved_type(visitor: Visitor) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
+        ("/snapshot-none/", r"get_initial_events\(\) returned None; it must return pairs"),
         ("/snapshot-wrong/", r"get_initial_events\(\) gave 'snapshot'; each event is a pair"),
         ("/named-user/", r"get_user\(\) returned a str; it must return a user, or None"),
     ],

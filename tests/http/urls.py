@@ -41,6 +41,11 @@ class WrongSnapshot(EventStreamView):
         return ["snapshot"]
 
 
+class NoSnapshot(EventStreamView):
+    def get_initial_events(self, request: HttpRequest, channels: tuple[str, ...]) -> Any:
+        return None
+
+
 class NamedUser(EventStreamView):
     def get_user(self, request: HttpRequest) -> Any:
         return "otter"
@@ -69,6 +74,7 @@ urlpatterns = [
     path("async/", FixedAsync.as_view()),
     path("snapshot/", Snapshot.as_view(), {"channels": ["news"]}),
     path("snapshot-sync/", SnapshotSync.as_view(), {"channels": ["news"]}),
+    path("snapshot-none/", NoSnapshot.as_view(), {"channels": ["news"]}),
     path("snapshot-wrong/", WrongSnapshot.as_view(), {"channels": ["news"]}),
     path("named-user/", NamedUser.as_view()),
     path("snapshot-reserved/", ReservedSnapshot.as_view(), {"channels": ["news"]}),
