@@ -19,7 +19,7 @@ from ..asgi import live_application
 from ..conf import live_settings
 from ..http.types import ASGIApplication, Scope
 from .broadcasts import send_committed_broadcasts
-from .exchanges import TIMEOUT_SECONDS, Exchange, SocketExchange
+from .exchanges import TIMEOUT_SECONDS, Exchange, SocketExchange, keep_transactions
 from .streams import MessageRefused, Stream, StreamRefused
 
 Query = Mapping[str, str | Iterable[str]] | str
@@ -72,6 +72,7 @@ class StreamClient(AsyncClient):
             headers["Last-Event-ID"] = last_id
         url = _url(path, query)
         socket = None
+        await sync_to_async(keep_transactions)()
         if self.application is None:
             body = await self._ask_django(url, headers)
         elif self.transport == "websocket":
@@ -124,6 +125,7 @@ class StreamClient(AsyncClient):
             headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
             scope = self._scope(url, headers)
             scope["method"] = "POST"
+            await sync_to_async(keep_transactions)()
             exchange = Exchange(self.application, scope, body)
             status = await exchange.status()
             content = b"".join([chunk async for chunk in exchange.body()])

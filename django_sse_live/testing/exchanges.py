@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Final
+from functools import partial
+from typing import Any, Final
+
+from django.db import connections
 
 from ..http.types import ASGIApplication, Message, Scope
 
 TIMEOUT_SECONDS: Final = 10.0  # how long an application may take to end once its client has left
+
+
+def keep_transactions() -> None:
+    """Let no application close a connection that is in a transaction, such as that of TestCase.
+
+    Django closes old connections as a request begins and ends, and takes these for old. Its own test client stops that
+    for the moment of its request; a stream lasts, beside other requests.
+    """
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete = partial(_close_if_old, connection)  # type: ignore[method-assign]
+
+
+def _close_if_old(connection: Any) -> None:
+    if not connection.in_atomic_block:
+        type(connection).close_if_unusable_or_obsolete(connection)
 
 
 class Exchange:

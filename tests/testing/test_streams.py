@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from django_sse_live import abroadcast, adisconnect_clients, asend_to_user, broadcast_text
 from django_sse_live.asgi import live_application
 from django_sse_live.backends import running_hub
-from django_sse_live.testing import StreamClient, StreamEnded, StreamRefused
+from django_sse_live.testing import MessageRefused, StreamClient, StreamEnded, StreamRefused
 from django_sse_live.testing.parsers import EventParser
 from tests.testapp.models import Note
 
@@ -216,6 +217,20 @@ class UnderTestCase(TestCase):
         async with client.stream("/events/", {"channel": "notes"}) as stream:
             await Note.objects.acreate(text="hello")
             self.assertEqual((await stream.next()).type, "new_note")
+
+    async def test_no_application_closes_the_connection_of_the_tests_transaction(self):
+        """As Django does at the begin and the end of each request: what the test has saved would be gone."""
+        closed = []
+        await sync_to_async(lambda: setattr(connection, "close", partial(closed.append, "closed")))()
+        self.addCleanup(lambda: delattr(connection, "close"))
+        for transport in ("sse", "websocket"):
+            client = StreamClient(application=live_application(get_asgi_application()), transport=transport)
+            async with client.stream("/events/", {"channel": "news"}) as stream:
+                with self.assertRaisesMessage(MessageRefused, "no_handler"):
+                    await stream.send("unheard_of")
+        with self.assertRaisesMessage(MessageRefused, "no_handler"):
+            await StreamClient(application=get_asgi_application()).send("unheard_of")
+        self.assertEqual(closed, [])
 
 
 @override_settings(SSE_LIVE=PUBLIC)
