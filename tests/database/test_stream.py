@@ -220,6 +220,22 @@ async def test_a_flushed_database_is_another_stream(bus: str, make: Make) -> Non
     assert "event: reset" in read(await open_client(backend, hub, before))
 
 
+async def test_a_flushed_database_goes_on_without_a_second_reset(bus: str, make: Make) -> None:
+    """As Django does between two tests: ids go on where they were."""
+    backend = make()
+    hub = await hub_of(backend)
+    await backend.apublish(event("before"))
+    await until(lambda: data_of(hub) == ["before"])
+    before = hub.log.epoch
+    flush = partial(call_command, "flush", database=bus, interactive=False, verbosity=0, inhibit_post_migrate=True)
+    await in_thread(partial(flush, reset_sequences=False))
+    await until(lambda: hub.log.epoch != before)
+    client = await open_client(backend, hub)
+    await backend.apublish(event("after"))
+    await until(lambda: data_of(hub) == ["after"], say=lambda: data_of(hub))
+    assert "event: reset" not in read(client)
+
+
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
 async def test_jobs_of_other_processes_stream_on_in_a_flushed_database(bus: str, make: Make) -> None:
     """Its ids begin anew, below those that were read."""

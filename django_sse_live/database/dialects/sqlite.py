@@ -60,8 +60,10 @@ class SQLite(Dialect):
         return Status(*rows[0][:5])._replace(has_pending=bool(rows[0][5])) if rows else None
 
     def make_stream(self, session: Session) -> None:
+        # Where a flush has taken the rows, the next id is still the one after the last.
         session.run(
-            "INSERT OR IGNORE INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) VALUES (1, %s, 0, 0, 0)",
+            "INSERT OR IGNORE INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) VALUES (1, %s, 0, 0, "
+            "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sse_live_event'), 0))",
             [random_epoch()],
         )
 
