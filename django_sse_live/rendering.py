@@ -46,6 +46,7 @@ def render_for_everyone(template_name: str, values: Mapping[str, Any]) -> str:
     noted: _Noted = {}
     failure: Exception | None = None
     html = ""
+    names: dict[str, Any] = {}
     language, zone = settings.LANGUAGE_CODE, timezone.get_default_timezone()
     with undone_if_it_fails(), translation.override(language), timezone.override(zone):
         try:
@@ -56,12 +57,14 @@ def render_for_everyone(template_name: str, values: Mapping[str, Any]) -> str:
                 context.update(dict(values))
                 html = template.template.render(context)
             else:
-                names = _ProcessorNames(getattr(template.backend, "context_processors", ()), noted)
-                html = template.render({**names, **values})
+                names = {**_ProcessorNames(getattr(template.backend, "context_processors", ()), noted), **values}
+                html = template.render(names)
         except Exception as error:
             if not noted:
                 raise
             failure = error
+        finally:
+            names.clear()  # Django's test client and django-debug-toolbar keep contexts, and look into them later
     # Checked even if nothing was raised: {% if %} drops an exception inside of and, or, == and in, and draws its else.
     if noted:
         name = next(iter(noted))
@@ -79,7 +82,10 @@ _Noted = dict[str, str]
 
 
 class _ViewerValue:
-    """The stand-in for a value that differs from viewer to viewer. Each use is noted, and raises."""
+    """The stand-in for a value that differs from viewer to viewer. Each use is noted, and raises.
+
+    Tools that keep contexts, such as django-debug-toolbar, compare values and ask them for attributes after the
+    rendering: that must not fail in ways of its own."""
 
     __slots__ = ("name", "source", "noted")
 
@@ -92,15 +98,18 @@ class _ViewerValue:
         self.noted.setdefault(self.name, self.source)
 
     def __getattr__(self, name: str) -> Any:
-        return self._refuse()
+        self.note()
+        raise AttributeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        self.note()
+        return self is other
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         self.note()
         raise ViewerDependentError(self.name)
 
-    __bool__ = __str__ = __repr__ = __format__ = __hash__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = (
-        _refuse
-    )
+    __bool__ = __str__ = __repr__ = __format__ = __hash__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
     __len__ = __iter__ = __contains__ = __getitem__ = __call__ = __int__ = __float__ = __index__ = _refuse
     __add__ = __radd__ = __mod__ = __rmod__ = _refuse
 
@@ -113,7 +122,7 @@ class _ViewerRequest(_ViewerValue):
     def __getattr__(self, name: str) -> Any:
         if name in ("current_app", "resolver_match"):
             raise AttributeError(name)
-        return self._refuse()
+        return super().__getattr__(name)
 
 
 class _EmptyToken(str):

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import OperationalError
+from django.template.backends.jinja2 import Template as Jinja2Template
 from django.template.loader import get_template
 from django.test import RequestFactory
+from django.test.signals import template_rendered
+from django.test.utils import ContextList
 from django.utils.functional import SimpleLazyObject
 
 from django_sse_live.rendering import ViewerDependentError, render_for_everyone
@@ -289,6 +295,59 @@ def test_a_processor_that_failed_for_once_is_asked_again(settings: Any, monkeypa
         render_for_everyone("row.html", {})
     monkeypatch.setattr("tests.test_rendering.is_database_away", False)
     assert render_for_everyone("row.html", {}) == "Onwards"
+
+
+# Who keeps contexts
+
+
+@contextmanager
+def signal_heard(signal: Any, receiver: Any) -> Iterator[None]:
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
+
+
+@pytest.mark.parametrize("source", ["{{ name }}", "{{ user }}", "{% included_flat %}"])
+def test_debug_toolbar_looks_into_contexts_after_the_rendering(settings: Any, source: str) -> None:
+    files = configure(settings, [])
+    files["row.html"] = source
+    layers: list[Any] = []
+
+    def keep(context: Any, **_: Any) -> None:
+        layers.extend(layer for layer in context.dicts if layer)
+
+    with signal_heard(template_rendered, keep):
+        for _ in range(2):
+            with suppress(ViewerDependentError):
+                render_for_everyone("row.html", {"name": "word"})
+    assert layers
+    for layer in layers:
+        for other in layers:
+            assert (layer == other) in (True, False)
+        for value in layer.values():
+            assert not hasattr(value, "_wrapped")
+
+
+def test_the_context_of_a_test_client_is_that_of_the_view(settings: Any) -> None:
+    configure(settings, [])["row.html"] = "{{ name }}"
+    contexts = ContextList()
+    with signal_heard(template_rendered, lambda context, **_: contexts.append(copy(context))):
+        render_for_everyone("row.html", {"name": "word"})
+        get_template("row.html").render({"user": "otter"}, RequestFactory().get("/"))
+    assert contexts["user"] == "otter"
+    assert contexts["name"] == "word"
+
+
+def test_what_jinja_was_given_is_forgotten_as_well(settings: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "row.html").write_text("{{ name }}")
+    settings.TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2", "DIRS": [str(tmp_path)]}]
+    given: list[Any] = []
+    render = Jinja2Template.render
+    monkeypatch.setattr(Jinja2Template, "render", lambda self, context: given.append(context) or render(self, context))
+    assert render_for_everyone("row.html", {"name": "word"}) == "word"
+    assert given == [{}]
 
 
 # Templates at random
