@@ -122,6 +122,7 @@ class Worker:
     async def gather(self, text: str = "", limit: int = 0, *, seconds: float = ANSWER_SECONDS) -> list[Report]:
         """Ask, and wait for the answers; oldest worker first. Where the bus reaches other processes, that takes
         ``seconds``."""
+        text = text[:FILTER_MAX_LENGTH]
         reports: dict[str, Report] = {}
         heard = asyncio.Event()
 

@@ -153,6 +153,10 @@ async def test_a_report_names_no_more_streams_than_it_is_asked_for(hub: Hub, con
     assert report["matching"] == 5 and len(report["matches"]) == 2
 
 
+async def test_a_filter_that_is_too_long_is_cut_short_and_answered(hub: Hub) -> None:
+    assert len(await worker_of(hub).gather("x" * 300, seconds=5)) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "does"),
     [
