@@ -142,7 +142,7 @@ class Change:
         type = live.type_of(action)
         if type is None:
             return
-        refreshes = (self.refreshes or refreshes) and target is not None
+        refreshes = live.refreshes or ((self.refreshes or refreshes) and target is not None)
         patch = encode_patch("refresh", target) if live.has_patches and target is not None else None
         if action == "deleted":
             if live.template is not None and not refreshes:

@@ -346,6 +346,22 @@ class TestRefresh:
             ("patch", "refresh", "list-1"), ("article_updated", "refresh", "list-2"),
         ]  # fmt: skip
 
+    def test_a_row_whose_target_is_nowhere_refreshes_nothing(self, register: Register, caplog: Any) -> None:
+        register(insert="refresh", target=lambda article: f"list-{article.views}" if article.views else None)
+        with capture_broadcasts() as broadcasts:
+            article = Article.objects.create()
+            article.save()
+            article.views = 1
+            article.save()
+            article.views = 0
+            article.save()
+            article.delete()
+        assert [(b.type, b.patch and b.patch["target"]) for b in broadcasts] == [
+            ("new_article", None), ("article_updated", None), ("article_updated", "list-1"),
+            ("patch", "list-1"), ("article_updated", None), ("article_deleted", None),
+        ]  # fmt: skip
+        assert not caplog.records
+
 
 class TestByHand:
     def test_up_to_a_hundred_are_rendered(self, register: Register) -> None:
