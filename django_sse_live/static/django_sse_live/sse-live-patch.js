@@ -20,7 +20,7 @@ const NEW = "data-sse-live-new";
 const CONTROL = "input, textarea, select";
 const KEEP = "[data-sse-live-keep], sse-live";
 /** Inside `:is`, a browser ignores `:popover-open` if it does not know it. */
-const HELD = `:is(${KEEP}, details[open], dialog[open], :popover-open)`;
+const HELD = `:is(${KEEP}, [open], :popover-open)`;
 const TOKEN = "[name=csrfmiddlewaretoken]";
 
 /**
@@ -61,39 +61,37 @@ function markup(node) {
 /** Prepares new markup: it takes no focus, and its forms get the page's own CSRF token. @template {ParentNode} T @param {T} root */
 function prepared(root) {
   for (const each of root.querySelectorAll("[autofocus]")) each.removeAttribute("autofocus");
-  /** @type {HTMLInputElement | null} */
+  /** @type {any} */
   const token = document.querySelector(`${TOKEN}:not([value=""])`);
-  if (token) for (const each of /** @type {any} */ (root.querySelectorAll(TOKEN))) each.value = token.value;
+  for (const each of /** @type {any} */ (token ? root.querySelectorAll(TOKEN) : [])) each.value = token.value;
   return root;
 }
 
-/** Parses markup for a place in `parent`. @param {string} html @param {Element} parent */
+/** Parses markup for a place in `parent`. @param {string} html @param {any} parent */
 function parsed(html, parent) {
   /** A template, which takes table rows and cells too. @type {any} */
-  const box = inert.createElementNS(parent.namespaceURI, parent instanceof HTMLElement ? "template" : parent.localName);
+  const box = inert.createElementNS(parent.namespaceURI, /xhtml/.test(parent.namespaceURI) ? "template" : parent.localName);
   box.innerHTML = policy.createHTML(html);
   return prepared(box.content ?? box);
 }
 
 // ---- what the visitor is using
 
-/** @param {any} control */
-const contentOf = ({ value, checked, options = [] }) => [value, checked, ...[...options].map((each) => each.selected)].join();
+/** A control's state and values. @param {any} control @returns {any[]} */
+const contentOf = ({ value, checked, selectedOptions = [{ value }] }) => [checked, ...[...selectedOptions].map(({ value }) => value)];
 
-/** Whether the visitor has changed a control. @param {any} control */
+/** The content of a control that the visitor has changed. @param {any} control */
 function isChanged(control) {
-  const form = document.createElement("form");
-  const copy = form.appendChild(control.cloneNode(true));
+  const copy = document.createElement("form").appendChild(control.cloneNode(true));
   copy.id = copy.name = "";  // else it may be the form's property `reset`
-  form.reset();
-  return contentOf(copy) !== contentOf(control);
+  copy.form.reset();
+  return contentOf(copy).join() !== contentOf(control).join() && contentOf(control);
 }
 
 /** Whether the visitor is using an element: focused, typed, chosen, opened, scrolled or selected; or the page says to keep it. @param {Element} element */
 function isHeld(element) {
-  /** @type {any} */ const selection = getSelection();
   return element === document.activeElement || element.matches(HELD) || (element.matches(CONTROL) ? isChanged(element)
-    : element.scrollTop || element.scrollLeft || !selection.isCollapsed && selection.containsNode(element, true));
+    : element.scrollTop || element.scrollLeft || !getSelection()?.isCollapsed && getSelection()?.containsNode(element, true));
 }
 
 /** @param {any} node @returns {boolean} */
@@ -121,10 +119,10 @@ function renewed(old, fresh) {
   if (old.matches(`${KEEP}, [contenteditable]`) && isHeld(old)) return old;
   // A choice or a text that the server has too is not kept: else it would hide what others save after that. So is a box without a
   // choice, focused or not.
-  if (old.matches(CONTROL) && contentOf(old) !== contentOf(fresh) && (/checkbox|radio/.test(old.type) ? isChanged : isHeld)(old)) return old;
+  if (old.matches(CONTROL) && contentOf(old).join() !== contentOf(fresh).join() && (/box|radio/.test(old.type) ? isChanged : isHeld)(old)) return old;
   // An element without an id is only structure: it stays if it holds elements with one.
   // So does an element with a <details>, which the visitor may have closed.
-  if (old.nodeName === fresh.nodeName && (holds(old) || old.matches("details") || old.querySelector(idOf(old) ? "details" : "details, [id]"))) {
+  if (old.nodeName === fresh.nodeName && (holds(old) || old.matches("details") || old.querySelector("details") || !idOf(old) && old.querySelector("[id]"))) {
     if (old.matches("input")) old.checked = fresh.checked;
     return become(old, fresh);
   }
@@ -133,7 +131,7 @@ function renewed(old, fresh) {
 
 /** @param {any} old @param {any} fresh */
 function become(old, fresh) {
-  for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name) && name !== NEW && name !== "open") old.removeAttribute(name);
+  for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name) && name !== "open" && name !== NEW) old.removeAttribute(name);
   // setAttribute() refuses names such as `@click`.
   for (const name of fresh.getAttributeNames()) if (name !== "open" && old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttributeNode(fresh.getAttributeNode(name).cloneNode());
   fill(old, [...fresh.childNodes]);
@@ -145,10 +143,12 @@ function become(old, fresh) {
  * @param {any} parent @param {any[]} nodes
  */
 function fill(parent, nodes) {
+  const select = parent.closest("select");
+  const content = select && isChanged(select);
   const stay = new Set(nodes);  // a list may be long
   const pairs = new Map();
   const fresh = nodes.filter((node) => node.parentNode !== parent);
-  const added = fresh.filter((node) => idOf(node) && !document.getElementById(idOf(node)));
+  for (const node of fresh) if (idOf(node)) node.toggleAttribute(NEW, !document.getElementById(idOf(node)));
   const olds = [...parent.childNodes].filter((node) => !stay.has(node));
   for (const by of KEYS) {
     const keys = olds.map(by);
@@ -169,10 +169,11 @@ function fill(parent, nodes) {
     if (node !== next && (node.parentNode !== parent || !holds(node))) parent.insertBefore(node, next);
     next = node.nextSibling;
   }
-  for (const each of parent.querySelectorAll(`[${EMPTY}]`)) each.toggleAttribute("hidden", !!rowsOf(each.parentNode).length);
-  for (const node of fresh.filter((each) => each.matches && document.contains(each))) {
+  // Options come, go and are replaced. What the visitor has chosen stays chosen.
+  if (content) for (const each of select.options) each.selected = content.includes(each.value);
+  for (const each of parent.querySelectorAll(`[${EMPTY}]`)) each.toggleAttribute("hidden", !!rowsOf(each.parentNode)[0]);
+  for (const node of fresh.filter((node) => node.matches && document.contains(node))) {
     /** @type {any} */ (window).htmx?.process?.(node);  // an element with that id is a property of the window too
-    node.toggleAttribute(NEW, added.includes(node));
     setTimeout(() => node.removeAttribute(NEW), NEW_MS);
   }
 }
@@ -180,7 +181,7 @@ function fill(parent, nodes) {
 // ---- patches
 
 /** @param {any} list */
-const rowsOf = (list) => [...list.childNodes].filter((row) => row.matches?.(`:not([${EMPTY}])`));
+const rowsOf = (list) => [...list.childNodes].filter((node) => node.matches?.(`:not([${EMPTY}])`));
 
 /** Applies a patch to the page, a part of it, or a fetched page. @param {Patch} patch @param {Root} root @returns {any} */
 function perform({ action, target, html = "", id, from }, root) {
@@ -203,8 +204,8 @@ function perform({ action, target, html = "", id, from }, root) {
   const ids = nodes.map(idOf);
   const children = [...list.childNodes].filter((node) => node === element || !idOf(node) || !ids.includes(idOf(node)));
   // A list's index among its own children is -1.
-  const at = action === "append" ? children.length : children.indexOf(element) + (/prepend|after/.test(action) ? 1 : 0);
-  children.splice(at, /^re/.test(action) ? 1 : 0, ...nodes);
+  const at = action === "append" ? children.length : children.indexOf(element) + +/prepend|after/.test(action);
+  children.splice(at, +/^re/.test(action), ...nodes);
 
   // A table has the limit of rows for its body.
   const limit = +list.closest("[data-sse-live-limit], :not(tbody)").getAttribute("data-sse-live-limit") || Infinity;
@@ -214,9 +215,10 @@ function perform({ action, target, html = "", id, from }, root) {
   if (/prepend|before/.test(action)) rows.reverse();
   for (const node of /replace|update/.test(action) ? [] : rows.splice(0, rows.length - limit)) if (!holds(node)) node.parentNode?.removeChild(node);
   // Only the server knows the next row of a limited list, or the text of an empty one.
-  const region = action === "remove" && (before >= limit || !list.firstElementChild) && list.closest(REGION);
-  if (region) page.wanted.add(idOf(region));
-  for (const each of ids.length ? ids.map((id) => root.getElementById(id)) : [list]) announce(each);
+  const region = list.closest(REGION);
+  if (region && action === "remove" && (before >= limit || !list.firstElementChild)) page.wanted.add(idOf(region));
+  if (!ids.length) announce(list);
+  for (const id of ids) announce(root.getElementById(id));
 }
 
 /** Tells the page that an element has changed. In a fetched page nothing listens. @param {Element | null | undefined} element */

@@ -40,7 +40,10 @@ export type Page = {
     policy: {
         createHTML: (html: string) => any;
     };
-    isChanged: (control: Element) => boolean;
+    /**
+     * whether the visitor has changed a control
+     */
+    isChanged: (control: Element) => any;
 };
 /** Fetches the wanted regions, soon. @param {Page} lent */
 export declare function refresh(lent: Page): void;

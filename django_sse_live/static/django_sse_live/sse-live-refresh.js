@@ -38,7 +38,7 @@ const KEEP = "data-sse-live-keep";
  * @property {(fresh: Element) => Element} prepared
  * @property {(element: Element) => void} announce
  * @property {{createHTML: (html: string) => any}} policy
- * @property {(control: Element) => boolean} isChanged
+ * @property {(control: Element) => any} isChanged whether the visitor has changed a control
  */
 
 /** @type {Page} */

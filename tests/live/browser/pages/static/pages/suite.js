@@ -616,6 +616,52 @@ test("an editable element with focus, what is scrolled, and what is to be kept s
   equal([byId("s").scrollTop, byId("s").textContent, place.querySelector("[data-sse-live-keep]") === kept, kept.textContent], [200, "two", true, "one"]);
 });
 
+test("what is chosen in a select stays chosen while its options come, go, are renamed and are put in another order", async () => {
+  const option = (value, text = value, more = "") => `<option id="o${value}" value="${value}"${more}>${text}</option>`;
+  const select = (options, more = "") => `<form id="f"><select id="s" data-sse-live${more}>${options}</select></form>`;
+  const chosen = () => [...byId("s").selectedOptions].map(({ value }) => value).join();
+  const texts = () => [...byId("s").options].map(({ text }) => text).join();
+  for (const group of [(options) => options, (options) => `<optgroup id="g" label="g">${options}</optgroup>`]) {
+    show(select(group(option(1, "1", " selected") + option(2))));
+    byId("s").value = "2";
+    put("replace", "o2", option(2, "two"));
+    equal([chosen(), texts()], ["2", "1,two"], "renamed");
+    put("prepend", byId("g") ? "g" : "s", option(2, "too"));
+    equal([chosen(), texts()], ["2", "too,1"], "moved");
+    put("replace", "o1", option(1, "one", " selected"));
+    put("append", "s", option(3, "3", " selected"));
+    equal([chosen(), texts()], ["2", "too,one,3"], "beside one that the server has selected");
+    put("update", "s", `<option value="0">0</option><option value="1">1</option><option value="2">II</option>`);
+    equal([chosen(), texts()], ["2", "0,1,II"], "without ids");
+    answers = [page(select(option(5) + option(2, "zwei") + option(1)))];
+    send({ action: "refresh", target: "s" });
+    await until(() => texts() === "5,zwei,1");
+    equal(chosen(), "2", "after a refresh");
+    put("remove", "o2");
+    equal(chosen(), "5", "gone");
+  }
+  show(select(option(1, "1", " selected") + option("") + option(2) + option(3), " multiple"));
+  for (const each of byId("s").options) each.selected = each.value > 1;
+  put("replace", "o2", option(2, "two"));
+  put("replace", "o1", option(1, "one", " selected"));
+  equal([chosen(), texts()], ["2,3", "one,,two,3"], "several");
+  for (const each of byId("s").options) each.selected = false;
+  put("replace", "o2", option(2, "II", " selected"));
+  equal(chosen(), "", "none");
+});
+
+test("a select without a choice of the visitor's has what the server selects", async () => {
+  const option = (value, more = "") => `<option id="o${value}" value="${value}"${more}>${value}</option>`;
+  show(`<select id="s">${option(1)}${option(2)}</select>`);
+  put("replace", "o2", option(2, " selected"));
+  equal(byId("s").value, "2");
+  byId("s").value = "1";
+  put("update", "s", option(1, " selected") + option(2));
+  equal(byId("s").value, "1", "the server has the visitor's choice");
+  put("update", "s", option(1) + option(2, " selected"));
+  equal(byId("s").value, "2", "somebody else's choice after that");
+});
+
 test("a focused button gets its new words and keeps the focus; selected text stays selected", async () => {
   show(`<div id="d"><button>Like (1)</button><p>some text</p><i>1</i></div>`);
   const button = place.querySelector("button");
