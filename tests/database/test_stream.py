@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.db import connections, transaction
 from django.test import override_settings
 
-from django_sse_live.database import DatabaseBackend, history, listener
+from django_sse_live.database import DatabaseBackend, history, listener, problems
 from django_sse_live.database.listener import Listener
 from django_sse_live.database.rows import NUMBER_MASK, encode_row
 from django_sse_live.database.session import Session
@@ -258,6 +258,56 @@ async def test_jobs_of_other_processes_stream_on_in_a_flushed_database(bus: str,
     await until(lambda: data_of(hub)[-1:] == ["after"], say=lambda: data_of(hub))
     backend.publish_deltas(Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": ["after"]})))
     await until(lambda: heard[-1:] == [{"jobs": ["after"]}], say=lambda: heard[-1:])
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+async def test_a_dump_is_restored_while_workers_look(bus: str, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """pg_restore makes a table, fills it and gives it its key, each in a transaction of its own."""
+    backend = make()
+    hub = await hub_of(backend)
+    await backend.apublish(event("before"))
+    await until(lambda: data_of(hub) == ["before"])
+
+    def run(sql: str) -> Any:
+        return in_thread(lambda: execute(bus, sql))
+
+    await run(
+        "CREATE TABLE dumped AS TABLE sse_live_stream; DROP TABLE sse_live_stream;"
+        "CREATE TABLE sse_live_stream (LIKE dumped)"
+    )
+    await until(lambda: "SSE bus lost" in caplog.text)
+    await run("INSERT INTO sse_live_stream TABLE dumped")
+    await run("ALTER TABLE sse_live_stream ADD PRIMARY KEY (id)")
+    await backend.apublish(event("after"))
+    await until(lambda: data_of(hub)[-1:] == ["after"], say=lambda: data_of(hub))
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
+async def test_a_copy_on_the_same_server_is_another_stream(
+    bus: str, make: Make, kind: str, server: Any, add_alias: MakeAlias
+) -> None:
+    backend = make()
+    hub = await hub_of(backend)
+    await backend.apublish(event("before"))
+    await until(lambda: data_of(hub) == ["before"])
+    before = hub.log.head_id
+    await in_thread(backend.close)
+    name = connections.settings[bus]["NAME"]
+    copy = f"{name}_copy"
+    if kind == "postgresql":  # which copies no database that has sessions
+        server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        await until(lambda: server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'") == "0")
+        server.sql(f"CREATE DATABASE {copy} TEMPLATE {name}")
+    else:
+        server.create(copy)
+        for table in problems.TABLES:
+            server.sql(f"CREATE TABLE {copy}.{table} LIKE {name}.{table}")
+            server.sql(f"INSERT INTO {copy}.{table} SELECT * FROM {name}.{table}")
+    copied = make(DATABASE=add_alias(server.settings(copy)))
+    fresh = await hub_of(copied)
+    await copied.apublish(event("after"))
+    await until(lambda: data_of(fresh)[-1:] == ["after"])
+    assert "event: reset" in read(await open_client(copied, fresh, before))
 
 
 async def test_a_database_that_was_taken_back_is_another_stream(bus: str, make: Make, kind: str) -> None:

@@ -38,9 +38,9 @@ class MySQL(Dialect):
         session.run(f"SET SESSION {timeout} = {LOCK_SECONDS}")
 
     def identity(self, session: Session) -> str:
-        if session.is_mariadb:
-            return ""  # MariaDB has no name that survives a restart
-        return str(session.query("SELECT @@server_uuid")[0][0])
+        # MariaDB has no name of a server that survives a restart.
+        server = "''" if session.is_mariadb else "@@server_uuid"
+        return ".".join(session.query(f"SELECT DATABASE(), {server}")[0])
 
     def status(self, session: Session, after_id: int = -1) -> Status | None:
         rows = session.query(_STATUS, [after_id, after_id])

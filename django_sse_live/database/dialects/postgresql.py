@@ -127,17 +127,19 @@ class PostgreSQL(Dialect):
             yield cursor
 
     def identity(self, session: Session) -> str:
-        """The cluster's identifier and its timeline. A promotion or a point-in-time restore changes the timeline."""
+        """The database's number, the cluster's identifier and its timeline. ``CREATE DATABASE … TEMPLATE`` gives a copy
+        a number of its own; a promotion or a point-in-time restore changes the timeline."""
+        ((number,),) = session.query("SELECT oid FROM pg_database WHERE datname = current_database()")
         try:
-            (found,) = session.query(
+            ((cluster,),) = session.query(
                 "SELECT system_identifier::text || '.' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
                 "FROM pg_control_system()"
             )
         except Exception as error:
-            if _state(error) in ("42501", "42883", "0A000"):  # not allowed, or not there (managed services)
-                return ""
-            raise
-        return str(found[0])
+            if _state(error) not in ("42501", "42883", "0A000"):  # not allowed, or not there (managed services)
+                raise
+            cluster = ""
+        return f"{number}.{cluster}"
 
     def status(self, session: Session, after_id: int = -1) -> Status | None:
         rows = session.query(self._status(session, after_id))
@@ -147,11 +149,12 @@ class PostgreSQL(Dialect):
         return f"EXECUTE sse_live_status ({after_id})" if session.is_prepared else _STATUS.format(after=after_id)
 
     def make_stream(self, session: Session) -> None:
-        # The stream's row may be lost while events are still there: positions go on after theirs.
+        # The stream's row may be lost while events are still there: positions go on after theirs. By the key: while
+        # pg_restore fills the tables they have none yet, and a row of ours would be in the way of the restored one.
         session.run(
             "INSERT INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) "
             "SELECT 1, %s, coalesce(max(position), 0), coalesce(max(milliseconds), 0), 0 FROM sse_live_event "
-            "ON CONFLICT DO NOTHING",
+            "ON CONFLICT (id) DO NOTHING",
             [random_epoch()],
         )
 
