@@ -400,6 +400,16 @@ async def test_events_that_were_dropped_are_told(server: Server, monkeypatch: py
         await until(lambda: 9 in worker.read() and {1, 2, 3} <= set(worker.heard))
 
 
+async def test_a_message_without_what_later_versions_added_is_heard(server: Server) -> None:
+    """While workers are restarted one after the other, those of the version before send too."""
+    async with processes() as (worker,):
+        (member,) = server.group
+        old = {"from": "x", "seq": 1, "since": 0, "channels": ["c"], "event": "t", "data": "1", "text": False}
+        server.channels.setdefault(member, type(server.errors)()).append({"type": "sse.live", **old})
+        await worker.hears(1)
+        assert worker.backend.unreadable == 0
+
+
 async def test_a_message_that_cannot_be_read_is_passed_over_and_logged_once(server: Server, caplog: Any) -> None:
     async with processes(publishing=1) as (worker, publisher):
         (member,) = server.group

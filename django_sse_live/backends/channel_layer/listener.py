@@ -246,5 +246,5 @@ class LayerListener:
 
 def _event_of(message: Mapping[str, Any]) -> Event:
     return received_event(
-        message["channels"], message["event"], message["data"], patch=message["patch"], is_text=message["text"]
+        message["channels"], message["event"], message["data"], patch=message.get("patch"), is_text=message["text"]
     )
