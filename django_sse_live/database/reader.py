@@ -23,7 +23,7 @@ CONTROL_EVENTS_MAX: Final = 20_000  # read for the tickets of a new worker; it r
 
 
 class Reader:
-    """Touched in the bus thread alone, except ``known_id`` and hand_on()."""
+    """Touched in the bus thread alone, except ``known_id``, hand_on() and stamp()."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.known_id: str | None = None  # the hubs were handed every event up to it; None without hubs
@@ -55,6 +55,10 @@ class Reader:
         """Hand every hub an event without a position. From any thread."""
         for hub in self.hubs:
             hub.deliver_if_open(event)
+
+    def stamp(self, event: Event, position: int) -> None:
+        """Give an event its id, as the hubs have ids. From any thread."""
+        event.stamp(self._epoch, position)
 
     def forget_closed(self) -> None:
         """Drop the hubs whose loops are closed."""

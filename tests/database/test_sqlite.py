@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connections, transaction
 
 from django_sse_live import broadcast
+from django_sse_live.backends import get_backend
 from django_sse_live.database import DatabaseBackend
 from django_sse_live.database.problems import explained
 from tests.database.conftest import MakeAlias, data_of, hub_of, site_settings
@@ -115,3 +117,44 @@ def test_so_is_a_replica(cause: Exception) -> None:
     error = OperationalError(*cause.args)
     error.__cause__ = cause
     assert "database 'default' is read-only" in str(explained(error, "default"))
+
+
+async def test_a_stream_hears_what_a_test_saves_in_a_transaction_that_lets_nobody_else_write(
+    add_alias: MakeAlias, tmp_path: Path
+) -> None:
+    """As under TestCase with a file as its database, from the first test on and after a flush."""
+    options = {"transaction_mode": "IMMEDIATE"}
+    file = {"NAME": str(tmp_path / "test.sqlite3"), "OPTIONS": options}
+    alias = await asyncio.to_thread(partial(add_alias, file, migrated=True))
+    loop = asyncio.get_running_loop()
+    with site_settings(alias):
+        backend = get_backend()
+
+        def run_a_test() -> None:
+            with transaction.atomic(using=alias):
+                hub = asyncio.run_coroutine_threadsafe(hub_of(backend), loop).result()
+                for number in range(3):
+                    broadcast("c", "t", number, using=alias)
+                for _, callback, *_ in connections[alias].run_on_commit:
+                    callback()
+                heard = until(lambda: data_of(hub) == [0, 1, 2], say=lambda: data_of(hub))
+                asyncio.run_coroutine_threadsafe(heard, loop).result()
+                transaction.set_rollback(True, using=alias)
+            connections[alias].close()
+
+        def flush() -> None:
+            call_command(
+                "flush",
+                database=alias,
+                interactive=False,
+                verbosity=0,
+                reset_sequences=False,
+                inhibit_post_migrate=True,
+            )
+            call_command("migrate", "sse_live_database", database=alias, verbosity=0)  # sends post_migrate, as a flush
+            connections[alias].close()
+
+        await asyncio.to_thread(run_a_test)
+        await asyncio.to_thread(flush)
+        await asyncio.to_thread(run_a_test)
+        backend.close()

@@ -18,6 +18,12 @@ TRIMMED_AT_ONCE: Final = 20_000  # more than elsewhere, since it runs once a min
 PENDING_SEARCHED_EVENTS: Final = 1_000
 PENDING_SEARCHED_SECONDS: Final = 60
 
+# Where a flush has taken the rows, the next id is still the one after the last.
+MAKE_STREAM: Final = (
+    "INSERT OR IGNORE INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) VALUES (1, %s, 0, 0, "
+    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sse_live_event'), 0))"
+)
+
 _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 # Times never go back, since ids are made of them.
 _NEXT_TIME: Final = (
@@ -60,12 +66,7 @@ class SQLite(Dialect):
         return Status(*rows[0][:5])._replace(has_pending=bool(rows[0][5])) if rows else None
 
     def make_stream(self, session: Session) -> None:
-        # Where a flush has taken the rows, the next id is still the one after the last.
-        session.run(
-            "INSERT OR IGNORE INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) VALUES (1, %s, 0, 0, "
-            "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sse_live_event'), 0))",
-            [random_epoch()],
-        )
+        session.run(MAKE_STREAM, [random_epoch()])
 
     def _insert_more(self, cursor: Any, rows: Sequence[NewRow], ids: Sequence[int]) -> None:
         for row, id in zip(rows, ids, strict=True):
