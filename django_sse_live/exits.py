@@ -92,7 +92,7 @@ class _Termination:
 
     def __init__(self, before: Any, work: ExitWork) -> None:
         self.works = [work]
-        self._before = before
+        self.before: Any = before
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.works = [work for work in self.works if work.is_due]
@@ -104,18 +104,18 @@ class _Termination:
                 for work in self.works:
                     work.end()
                 self.works = []
-        if callable(self._before):
+        if callable(self.before):
             if self.works and hasattr(signal, "pthread_sigmask"):
                 # Held back in this thread: what raises it again ends the process after the works, not before.
                 signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-            self._before(number, frame)
+            self.before(number, frame)
         else:
             signal.signal(number, signal.SIG_DFL)
             if not self.works:
                 signal.raise_signal(number)
 
     def _end_works(self, number: int) -> None:
-        while callable(self._before) and not (signal.getsignal(number) == signal.SIG_DFL and _is_held_back(number)):
+        while callable(self.before) and not (signal.getsignal(number) == signal.SIG_DFL and _is_held_back(number)):
             time.sleep(POLL_SECONDS)  # the server shuts down; this thread is a daemon, and ends with the process
         for work in self.works:
             if work.is_due:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from django_sse_live.exits import ExitWork
 from django_sse_live.http.servers import abort_connection, uvicorn
 from django_sse_live.http.shutdown import StopHandler
 from tests.live.harness import until
@@ -26,12 +27,17 @@ class Server:
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="only it has signal handlers")
-@pytest.mark.parametrize("stands_before", [False, True])
-def test_a_uvicorn_that_ends_is_noticed_by_its_flag_and_by_its_listeners(stands_before: bool) -> None:
+@pytest.mark.parametrize("stand_before", ["", "stop", "work", "work stop", "stop work stop"])
+def test_a_uvicorn_that_ends_is_noticed_by_its_flag_and_by_its_listeners(stand_before: str) -> None:
     server = Server()
-    handler: Any = server.handle_exit
-    before = signal.signal(signal.SIGTERM, StopHandler(None, handler) if stands_before else handler)
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
+    work = ExitWork(lambda: None, lambda: False)
     try:
+        for each in stand_before.split():
+            if each == "work":  # of a bus
+                work.watch_signals()
+            else:
+                signal.signal(signal.SIGTERM, StopHandler(None, signal.getsignal(signal.SIGTERM)))  # type: ignore[arg-type]
         assert not uvicorn.is_ending()
         server.should_exit = True
         assert uvicorn.is_ending()
@@ -40,6 +46,7 @@ def test_a_uvicorn_that_ends_is_noticed_by_its_flag_and_by_its_listeners(stands_
         server.servers = []  # not yet started
         assert not uvicorn.is_ending()
     finally:
+        work.cancel()
         signal.signal(signal.SIGTERM, before)
     assert not uvicorn.is_ending()
 

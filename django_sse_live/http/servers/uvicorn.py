@@ -120,6 +120,7 @@ def is_ending() -> bool:
 def _server() -> Any:
     """uvicorn.Server, found by its signal handler; a server in another thread has none."""
     handler: Any = signal.getsignal(signal.SIGTERM)
-    handler = getattr(handler, "before", handler)  # this package's handler wraps it
+    while hasattr(handler, "before"):  # this package's handlers wrap it, and each other
+        handler = handler.before
     server = getattr(handler, "__self__", None)
     return server if hasattr(server, "should_exit") and hasattr(server, "servers") else None
