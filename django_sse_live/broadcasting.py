@@ -234,17 +234,22 @@ def _check_size(event: Event) -> None:
 
 
 def _within_bound(finish: Callable[[Event], bool]) -> Callable[[Event], bool]:
-    """``finish`` and a check of the size: an event that has become too large is logged, and not sent. The bus may call
-    it too."""
+    """``finish`` and a check of the size: an event that has become too large is logged. It is sent as the refresh that
+    it was until then, or not at all. The bus may call it too."""
 
     def finish_and_check(event: Event) -> bool:
+        refresh = event.patch
         if not finish(event):
             return False
         try:
             _check_size(event)
         except ValueError:
-            logger.exception("A saved row is not told to its pages.")
-            return False
+            does = "is not told to its pages" if refresh is None else "is fetched by its pages"
+            logger.exception("A saved row %s.", does)
+            event.patch = refresh
+            if event.data_bytes > live_settings().event_max_bytes:
+                event.payload = "null"
+            return refresh is not None
         return True
 
     return finish_and_check

@@ -470,6 +470,31 @@ class TestIds:
         assert broadcasts[0].patch and broadcasts[0].patch["html"] == f'<li id="news-{article.pk}">t</li>\n'
 
 
+class TestARowThatIsTooLarge:
+    def test_is_fetched_by_its_pages(self, register: Register, templates: Any, caplog: Any, settings: Any) -> None:
+        settings.SSE_LIVE = {"EVENT_MAX_BYTES": 2048}
+        row = '<li id="{{ article|live_id }}">{% for n in article.title %}{{ article.title }}{% endfor %}</li>'
+        register(template=templates(row=row), fields=["title"])
+        with capture_broadcasts() as broadcasts:
+            article = Article.objects.create(title="x" * 50)
+            article.save()
+            article.title = "y"
+            article.save()
+        assert [(b.type, b.data["title"][0], *actions([b])[0]) for b in broadcasts] == [
+            ("new_article", "x", "refresh", "list"), ("article_updated", "x", "refresh", "list"),
+            ("article_updated", "y", "replace", f"article-{article.pk}"),
+        ]  # fmt: skip
+        assert ["EVENT_MAX_BYTES" in str(record.exc_info[1]) for record in caplog.records] == [True, True]
+
+    def test_so_is_one_whose_data_are(self, register: Register, caplog: Any, settings: Any) -> None:
+        settings.SSE_LIVE = {"EVENT_MAX_BYTES": 2048}
+        register(payload=lambda article, action: {"text": "x" * 3000})
+        with capture_broadcasts() as broadcasts:
+            Article.objects.create()
+        assert [(b.data, *actions([b])[0]) for b in broadcasts] == [(None, "refresh", "list")]
+        assert "EVENT_MAX_BYTES" in caplog.text
+
+
 class TestNoViewerGetsIn:
     def test_a_template_that_asks_is_logged_and_sends_nothing(
         self, register: Register, templates: Any, caplog: Any
