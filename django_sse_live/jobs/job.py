@@ -74,13 +74,15 @@ class Job:
     @property
     def state(self) -> State:
         """running, finished, failed, cancelled, expired, or lost (its producer has been silent for 20 s)."""
-        if self._writer is None or (self._writer.over and self._writer.end is None):
+        writer = self._in_charge
+        if writer is None:
             return self._state
-        return "running" if self._writer.end is None else self._writer.end.state
+        return "running" if writer.end is None else writer.end.state
 
     @property
     def text(self) -> str:
-        return self._record.text if self._writer is None else self._writer.text
+        writer = self._in_charge
+        return self._record.text if writer is None else writer.text
 
     @property
     def fraction(self) -> float | None:
@@ -105,13 +107,19 @@ class Job:
 
     @property
     def _ended(self) -> End | None:
-        return self._end if self._writer is None else self._writer.end
+        writer = self._in_charge
+        return self._end if writer is None else writer.end
+
+    @property
+    def _in_charge(self) -> Writer | None:
+        """The writer of this object, if what it says counts, and not what the cache has."""
+        return None if self._writer is None or self._writer.is_given_up else self._writer
 
     @property
     def is_cancelled(self) -> bool:
         """Whether the producer should stop. A plain attribute, kept up to date by a thread: reading it costs
         nothing."""
-        return self.state == "cancelled" if self._writer is None else self._writer.is_cancelled
+        return self.state == "cancelled" or (self._writer is not None and self._writer.is_cancelled)
 
     @property
     def token(self) -> str:
@@ -199,13 +207,12 @@ class Job:
     def refresh(self) -> Job:
         """Read the job's state from the cache again. Returns itself."""
         found = job_store().read([self.id]).get(self.id)
-        if self._writer is not None and (not self._writer.over or self._writer.end is not None):
+        if self._in_charge is not None:
             return self
         if found is None:
             self._state = "expired"
         else:
             self._record, self._end, self._state = found.record, found.end, found.state
-            self._writer = None
         return self
 
     def take(self) -> Job:

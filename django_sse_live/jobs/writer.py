@@ -38,6 +38,7 @@ class Writer:
         self.is_cancelled: bool = False  # read by the producer at any time
         self.over: str = ""  # why it is too late to write
         self.end: End | None = None
+        self.is_given_up: bool = False  # over, and will have no end: what the cache has counts
         self.stored_length = 0  # of the text that the cache has
         self.stored_n = 0
         self.stored_at: float = 0.0  # monotonic; the first text is stored at once
@@ -113,6 +114,11 @@ class Writer:
                 self._n += 1
             self.is_cancelled = self.is_cancelled or is_cancelled
             self.over = why
+
+    def give_up(self, why: str, *, is_cancelled: bool = True) -> None:
+        """close() without an end: the job is lost, or has another writer."""
+        self.close(why, is_cancelled=is_cancelled)
+        self.is_given_up = True
 
     def reopen(self) -> None:
         """Undo close(): the end could not be stored, so the job goes on."""

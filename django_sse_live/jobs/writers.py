@@ -162,7 +162,7 @@ class Writers:
                 writer.end = end
                 self._finish(store, writer, f"job {record.id} has been stopped", is_cancelled=True)
             elif end is not None or next_key(record.id) in values or lease not in (None, writer.lease):
-                writer.close(f"job {record.id} has another writer", is_cancelled=next_key(record.id) in values)
+                writer.give_up(f"job {record.id} has another writer", is_cancelled=next_key(record.id) in values)
                 self._remove(writer, "taken")
             else:
                 if lease is None:
@@ -248,10 +248,10 @@ class Writers:
                 if writer.over:
                     continue
                 if _is_taken(writer, values):
-                    writer.close(f"job {writer.record.id} has another writer", is_cancelled=True)
+                    writer.give_up(f"job {writer.record.id} has another writer")
                     self._remove(writer, "taken")
                     continue
-                writer.close(f"job {writer.record.id} is lost, as its process ends", is_cancelled=True)
+                writer.give_up(f"job {writer.record.id} is lost, as its process ends")
                 self._send_last(store, writer, "lost")
         finally:
             self._rounds.release()

@@ -383,6 +383,22 @@ def test_an_end_that_the_cache_does_not_take_is_none(monkeypatch: pytest.MonkeyP
     assert job.finish() and stored(job).text == "xy"
 
 
+def test_who_refreshes_a_job_while_its_end_is_stored_leaves_it_to_its_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start_job()
+    end = JobStore.end
+
+    def end_later(store: JobStore, *arguments: Any) -> Any:
+        assert job.refresh().state == "running"
+        return end(store, *arguments)
+
+    monkeypatch.setattr(JobStore, "end", end_later)
+    job.write("x")
+    assert job.finish({"n": 1})
+    assert (job.state, job.text, job.result) == ("finished", "x", {"n": 1})
+    with pytest.raises(JobOver, match="finished"):
+        job.write("y")
+
+
 def test_an_end_that_the_cache_takes_without_an_answer_stands_and_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     job = start_job()
     caches = type(cache._connections["default"])  # type: ignore[attr-defined]
@@ -478,8 +494,11 @@ def test_the_right_to_write_moves() -> None:
     with pytest.raises(JobOver, match="another writer"):
         job.write("not any more")
     assert not job.is_cancelled
-    taken.finish()
+    taken.finish({"n": 1})
     assert (stored(job).state, stored(job).text) == ("finished", "mine")
+    assert job.refresh() is job and (job.state, job.text, job.result) == ("finished", "mine", {"n": 1})
+    with pytest.raises(JobOver, match="another writer"):
+        job.write("not any more")
     with pytest.raises(JobOver, match="finished"):
         stored(job).take()
 

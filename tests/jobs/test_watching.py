@@ -24,9 +24,10 @@ from django.utils import translation
 from django_sse_live import Job, afind_job, astart_job, broadcast
 from django_sse_live.backends import get_backend, replace_backend
 from django_sse_live.events import CONTROL_CHANNEL, Event
-from django_sse_live.hub.registry import find_hub, forget_hubs
+from django_sse_live.hub.registry import find_hub, forget_hubs, process_part
 from django_sse_live.jobs import heard, watching
 from django_sse_live.jobs.records import DELTAS
+from django_sse_live.jobs.running import Running
 from django_sse_live.jobs.store import JobStore
 from django_sse_live.namespaces import use_namespace
 from django_sse_live.testing import MessageRefused, Stream, StreamClient, StreamRefused
@@ -630,6 +631,32 @@ async def test_a_coroutine_that_awaits_what_it_has_cancelled_has_failed(
         async with watch(job.token) as page:
             await page.until("failed")
     assert job.id in caplog.text
+
+
+async def test_who_waits_for_a_job_by_refresh_keeps_no_place_of_it_taken(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+    end, begun = JobStore.end, asyncio.get_running_loop().create_future()
+
+    def end_later(store: JobStore, *arguments: Any) -> Any:
+        begun.result().refresh()
+        return end(store, *arguments)
+
+    async def run(job: Job) -> str:
+        await begun
+        await job.afinish("done")
+        return "said already"
+
+    running = process_part(Running)
+    async with StreamClient().stream("/events/", {"channel": "c"}):
+        await until_then(lambda: not running._count)  # of other tests
+        monkeypatch.setattr(JobStore, "end", end_later)
+        job = await astart_job(run=run)
+        assert running._count == 1
+        begun.set_result(job)
+        await until_then(lambda: not running._count)
+    assert (job.state, job.result) == ("finished", "done") and job.id not in caplog.text
 
 
 async def test_what_runs_on_a_worker_that_shuts_down_is_lost_at_once(settings: Any) -> None:
