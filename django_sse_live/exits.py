@@ -21,6 +21,8 @@ from typing import Any, Final
 from django.dispatch import Signal
 
 POLL_SECONDS: Final = 0.05
+THREAD_NAME: Final = "sse-live-exit"
+THREAD_SECONDS: Final = 10.0  # how long an exit waits for that thread
 # The signals by which a supervisor or the end of a terminal (not on Windows) ends a process.
 SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -80,6 +82,11 @@ class ExitWork:
             exit_work_done.send_robust(sender=None)
 
     def _at_exit(self) -> None:
+        if any(_is_held_back(number) for number in SIGNALS):
+            # This would do one work, and let the signal end the process; the thread does all.
+            for thread in threading.enumerate():
+                if thread.name == THREAD_NAME:
+                    thread.join(THREAD_SECONDS)
         if self.is_due:
             self.end()
         for number in SIGNALS:
@@ -95,14 +102,14 @@ class _Termination:
         self.before: Any = before
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.works = [work for work in self.works if work.is_due]
-        if self.works:
-            thread = threading.Thread(target=self._end_works, args=(number,), name="sse-live-exit", daemon=True)
+        if not any(work.is_due for work in self.works):
+            self.works = []
+        if self.works:  # also those that are not due yet: the last of a job is work for the bus
+            thread = threading.Thread(target=self._end_works, args=(number,), name=THREAD_NAME, daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # the process may have no more threads: in this one, before the other handlers
-                for work in self.works:
-                    work.end()
+                self._do_works()
                 self.works = []
         if callable(self.before):
             if self.works and hasattr(signal, "pthread_sigmask"):
@@ -117,11 +124,14 @@ class _Termination:
     def _end_works(self, number: int) -> None:
         while callable(self.before) and not (signal.getsignal(number) == signal.SIG_DFL and _is_held_back(number)):
             time.sleep(POLL_SECONDS)  # the server shuts down; this thread is a daemon, and ends with the process
+        self._do_works()
+        exit_work_done.send_robust(sender=None)
+        os.kill(os.getpid(), number)
+
+    def _do_works(self) -> None:
         for work in self.works:
             if work.is_due:
                 work.end()
-        exit_work_done.send_robust(sender=None)
-        os.kill(os.getpid(), number)
 
 
 def _unblock(number: int) -> None:

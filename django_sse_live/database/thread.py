@@ -103,6 +103,8 @@ class BusThread:
         self.deltas.put(event)
         if len(self.deltas):
             self._wake()
+            if self._must_stop and self._thread is None and not self.is_behind:  # the process ends, and so do its jobs
+                self._run()
 
     def poke(self) -> None:
         """Tell that an event is committed."""
@@ -120,6 +122,7 @@ class BusThread:
 
     def attach(self, hub: Hub) -> None:
         """Serve a hub. Called on its loop."""
+        self.watch_signals()
         self._inbox.attach(hub)
         self._wake_for(hub)
 

@@ -23,11 +23,12 @@ from django.utils.translation import gettext as _
 
 from ..callables import in_thread, is_async
 from ..hub.failures import is_being_cancelled
-from ..hub.hub import Hub, hub_ended
+from ..hub.hub import Hub, hub_ended, hub_opened
 from ..hub.registry import open_hubs, process_part, running_loop
 from ..namespaces import use_namespace
 from .job import Job
 from .writer import Writer
+from .writers import Writers
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 
@@ -105,7 +106,7 @@ class Running:
             await in_thread(_finish, job, result)
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # sys.exit() would end the worker
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():  # the loop ends
-                job.writer.gatherer.abandon([job.writer])
+                _abandon({job.writer})
                 raise
             _report(job)
             await in_thread(_fail, job, _("This did not work. Please try again."))
@@ -136,8 +137,7 @@ class Running:
     def hub_ended(self, hub: Hub) -> None:
         with self._lock:
             writers = self._by_hub.pop(hub, set())
-        for writer in writers:
-            writer.gatherer.abandon([writer])
+        _abandon(writers)
 
 
 def _running_hub() -> Hub | None:
@@ -178,10 +178,28 @@ def _fail(job: Job, message: str) -> None:
             job.writer.gatherer.abandon([job.writer])
 
 
+def _abandon(writers: set[Writer]) -> None:
+    """Give up jobs, from their loop. In a thread, as a cache in a database refuses a thread whose loop runs; it is no
+    daemon, so that the interpreter waits for it."""
+
+    def abandon() -> None:
+        for writer in writers:
+            writer.gatherer.abandon([writer])
+        connections.close_all()
+
+    if writers:
+        threading.Thread(target=abandon, name="sse-live-job-end").start()
+
+
+def _on_hub_opened(**_: Any) -> None:
+    process_part(Writers).watch_signals()  # jobs begin in threads, and only the main thread may watch
+
+
 def _on_hub_ended(*, hub: Hub, **_: Any) -> None:
     process_part(Running).hub_ended(hub)
 
 
 def connect() -> None:
     """Called once, when the app is ready."""
+    hub_opened.connect(_on_hub_opened, dispatch_uid="django_sse_live.jobs.running")
     hub_ended.connect(_on_hub_ended, dispatch_uid="django_sse_live.jobs")

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from django.db import close_old_connections, connections, reset_queries
@@ -48,6 +48,7 @@ class Writers:
         self._look_at = self._beat_at = 0.0
         self._has_failed = self._has_warned = False
         self._exit = ExitWork(self.abandon, lambda: bool(self._writers))
+        self.watch_signals: Callable[[], None] = self._exit.watch_signals
 
     def add(self, writer: Writer) -> None:
         writer.gatherer = self
@@ -62,7 +63,7 @@ class Writers:
         except RuntimeError:  # the process may have no more threads
             self.abandon([writer])
             raise
-        self._exit.watch_signals()
+        self.watch_signals()
         self._news.set()
 
     @property
@@ -189,13 +190,15 @@ class Writers:
 
     def _send_last(self, store: JobStore, writer: Writer, state: State) -> None:
         said = writer.take(state, must=True)
-        self._remove(writer, state)
-        self._publish([said] if said is not None else [])
         try:
-            self._store(store, [writer])
-            store.release(writer.record.id)
-        except Exception:
-            report_failure("The last that was written to job %s cannot be stored.", writer.record.id)
+            self._publish([said] if said is not None else [])
+            try:
+                self._store(store, [writer])
+                store.release(writer.record.id)
+            except Exception:
+                report_failure("The last that was written to job %s cannot be stored.", writer.record.id)
+        finally:  # no sooner: a process that exits waits for it
+            self._remove(writer, state)
 
     def _publish(self, said: Iterable[dict[str, Any]]) -> None:
         batch: list[str] = []

@@ -310,6 +310,21 @@ async def test_a_copy_on_the_same_server_is_another_stream(
     assert "event: reset" in read(await open_client(copied, fresh, before))
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"], indirect=True)
+async def test_the_last_of_a_job_is_sent_though_the_thread_of_the_bus_has_stopped(make: Make) -> None:
+    """At the end of a process, whichever of the two comes first."""
+    backend = make()
+    hub = await hub_of(make())
+    heard: list[Any] = []
+    hub.handlers[DELTAS] = heard.append
+    await backend.apublish(event("before"))
+    await until(lambda: data_of(hub) == ["before"])
+    await asyncio.to_thread(backend.thread.stop)
+    said = Event((CONTROL_CHANNEL,), DELTAS, json.dumps({"jobs": ["last"]}))
+    await asyncio.to_thread(backend.publish_deltas, said)
+    await until(lambda: heard == [{"jobs": ["last"]}])
+
+
 async def test_a_database_that_was_taken_back_is_another_stream(bus: str, make: Make, kind: str) -> None:
     backend = make()
     hub = await hub_of(backend)

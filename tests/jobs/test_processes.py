@@ -167,6 +167,36 @@ job.write('def')
         assert found.state == "lost" and found.text.endswith("def")
 
 
+UVICORN = """
+import threading, uvicorn
+from django_sse_live import astart_job
+from django_sse_live.backends import running_hub
+def write(job):
+    job.write("abc")
+    threading.Event().wait()
+async def app(scope, receive, send):
+    await receive()
+    running_hub()  # as the first stream of a worker does
+    await astart_job(key="k", run=write)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+uvicorn.run(app, port=0, log_level="error")
+"""
+
+
+async def test_what_a_worker_of_uvicorn_runs_in_a_thread_is_lost_at_once_when_the_worker_ends(
+    bus: dict[str, Any],
+) -> None:
+    """Uvicorn ends by the signal itself, once it has shut down."""
+    async with producer(UVICORN, bus) as (script, job):
+        while (await job.arefresh()).text != "abc":
+            await asyncio.sleep(0.02)
+        script.process.terminate()
+        assert await asyncio.to_thread(script.process.wait, 60) == -signal.SIGTERM
+        assert (await job.arefresh()).state == "lost"
+
+
 async def test_a_worker_of_tasks_takes_what_a_view_has_begun(bus: dict[str, Any]) -> None:
     job = await astart_job(key="k")
     body = "job = find_job(key='k').take()\nfor t in tokens(): job.write(t)\njob.finish()"

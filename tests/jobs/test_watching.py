@@ -17,6 +17,7 @@ from asgiref.local import Local
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.management import call_command
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template import engines
 from django.utils import translation
@@ -29,6 +30,7 @@ from django_sse_live.jobs import heard, watching
 from django_sse_live.jobs.records import DELTAS
 from django_sse_live.jobs.running import Running
 from django_sse_live.jobs.store import JobStore
+from django_sse_live.jobs.writers import Writers
 from django_sse_live.namespaces import use_namespace
 from django_sse_live.testing import MessageRefused, Stream, StreamClient, StreamRefused
 from tests.jobs.conftest import until
@@ -659,8 +661,13 @@ async def test_who_waits_for_a_job_by_refresh_keeps_no_place_of_it_taken(
     assert (job.state, job.result) == ("finished", "done") and job.id not in caplog.text
 
 
-async def test_what_runs_on_a_worker_that_shuts_down_is_lost_at_once(settings: Any) -> None:
+@pytest.mark.parametrize("kind", ["locmem.LocMemCache", "db.DatabaseCache"])
+async def test_what_runs_on_a_worker_that_shuts_down_is_lost_at_once(
+    settings: Any, transactional_db: None, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
     settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["c"]}
+    settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{kind}", "LOCATION": "job_cache"}}
+    await sync_to_async(call_command)("createcachetable", verbosity=0)
     began = asyncio.Event()
 
     async def run(job: Job) -> None:
@@ -675,10 +682,11 @@ async def test_what_runs_on_a_worker_that_shuts_down_is_lost_at_once(settings: A
         assert hub is not None
         hub.shut_down()
         assert (await stream.next()).type == "goodbye"
-    await asyncio.to_thread(_until_cancelled, job)
+    writers = process_part(Writers)
+    await until_then(lambda: not writers.count)
     found = await afind_job(job.id)
     assert found is not None and (found.state, found.text) == ("lost", "begun")
-    assert (await astart_job(key="k")).is_new
+    assert (await astart_job(key="k")).is_new and "cannot be" not in caplog.text
 
 
 def test_the_element(rf: Any) -> None:
