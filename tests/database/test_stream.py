@@ -201,6 +201,25 @@ async def test_a_thousand_events_of_one_transaction_are_all_heard_in_their_order
 # Another lineage
 
 
+async def test_a_stream_that_opens_after_a_flush_hears_all_of_the_new_one(bus: str, make: Make) -> None:
+    """As in each test but the first of a TransactionTestCase, whose flush resets no sequence."""
+    backend = make()
+    serving = await hub_of(backend)
+    await backend.apublish(event("before"))
+    await until(lambda: len(serving.log) == 1)
+    before = serving.log.epoch
+    await in_thread(partial(call_command, "migrate", "auth", database=bus, verbosity=0))  # a flush writes permissions
+    flush = partial(call_command, "flush", database=bus, interactive=False, verbosity=0, reset_sequences=False)
+    await in_thread(flush)
+    await asyncio.sleep(0)
+    assert serving.log.epoch != before
+    for hub in (serving, await hub_of(make())):
+        client = await open_client(backend, hub)
+        await backend.apublish(event("after"))
+        await until(lambda hub=hub: data_of(hub)[-1:] == ["after"])  # type: ignore[misc]
+        assert "event: reset" not in read(client)
+
+
 async def test_a_flushed_database_is_another_stream(bus: str, make: Make) -> None:
     backend = make()
     hub = await hub_of(backend)
@@ -412,6 +431,22 @@ async def test_a_worker_that_begins_behind_a_pending_event_resumes_who_is_past_i
     await beginning.apublish(event(2))
     await until(lambda: data_of(fresh) == [0, 1, 2])
     assert data_in(read(client)) == [2]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+async def test_a_stream_that_is_made_anew_waits_for_a_pending_event(bus: str, make: Make) -> None:
+    backend = make()
+
+    def insert() -> int:
+        with connections[bus].cursor() as cursor:
+            cursor.execute("DELETE FROM sse_live_stream")
+            (id,) = backend._dialect.insert(cursor, [encode_row(Event(("c",), "t", "0", finish=lambda event: True))])
+            return id
+
+    id = await in_thread(insert)
+    hub = await hub_of(backend)
+    await in_thread(partial(backend._complete_here, id, encode_row(event("whole")).body))
+    await until(lambda: data_of(hub) == ["whole"], say=lambda: data_of(hub))
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)

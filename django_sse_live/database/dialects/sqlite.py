@@ -21,7 +21,8 @@ PENDING_SEARCHED_SECONDS: Final = 60
 # Where a flush has taken the rows, the next id is still the one after the last.
 MAKE_STREAM: Final = (
     "INSERT OR IGNORE INTO sse_live_stream (id, epoch, head, milliseconds, trimmed) VALUES (1, %s, 0, 0, "
-    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sse_live_event'), 0))"
+    "coalesce((SELECT min(id) - 1 FROM sse_live_event), "
+    "(SELECT seq FROM sqlite_sequence WHERE name = 'sse_live_event'), 0))"
 )
 
 _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
