@@ -7,6 +7,8 @@ whose values differ from viewer to viewer get stand-ins, which record their use.
 from __future__ import annotations
 
 import inspect
+import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import CodeType
@@ -47,17 +49,19 @@ def render_for_everyone(template_name: str, values: Mapping[str, Any]) -> str:
     failure: Exception | None = None
     html = ""
     names: dict[str, Any] = {}
+    token = secrets.token_hex(16)
     language, zone = settings.LANGUAGE_CODE, timezone.get_default_timezone()
     with undone_if_it_fails(), translation.override(language), timezone.override(zone):
         try:
             if isinstance(template.backend, DjangoTemplates):
                 engine = template.template.engine
-                names = _ProcessorNames(engine.context_processors, noted)
+                names = _ProcessorNames(engine.context_processors, noted, token)
                 context = _SharedContext(names, noted, autoescape=engine.autoescape)
                 context.update(dict(values))
                 html = template.template.render(context)
             else:
-                names = {**_ProcessorNames(getattr(template.backend, "context_processors", ()), noted), **values}
+                processors = getattr(template.backend, "context_processors", ())
+                names = {**_ProcessorNames(processors, noted, token), **values}
                 html = template.render(names)
         except Exception as error:
             if not noted:
@@ -65,6 +69,10 @@ def render_for_everyone(template_name: str, values: Mapping[str, Any]) -> str:
             failure = error
         finally:
             names.clear()  # Django's test client and django-debug-toolbar keep contexts, and look into them later
+    # A field is drawn empty, and each page fills in its own token.
+    html = re.sub(rf"(value=[\"']?){token}", r"\1", html)
+    if token in html:
+        noted["csrf_token"] = " (outside of a form's field)"
     # Checked even if nothing was raised: {% if %} drops an exception inside of and, or, == and in, and draws its else.
     if noted:
         name = next(iter(noted))
@@ -125,23 +133,16 @@ class _ViewerRequest(_ViewerValue):
         return super().__getattr__(name)
 
 
-class _EmptyToken(str):
-    """Makes ``{% csrf_token %}`` draw an empty field. Each page fills in its own token."""
-
-    def __bool__(self) -> bool:
-        return True
-
-
 class _ProcessorNames(dict[str, Any]):
     """The lowest level of a template's context: stand-ins for the names that context processors set."""
 
-    def __init__(self, processors: Iterable[str], noted: _Noted) -> None:
+    def __init__(self, processors: Iterable[str], noted: _Noted, token: str) -> None:
         self.processors: _Processors = _processors(tuple(processors))
         super().__init__((name, _ViewerValue(name, "", noted)) for name in VIEWER_NAMES)
         for name, path in self.processors.of_viewers.items():
             if name not in self:
                 self[name] = _ViewerValue(name, f" (of the context processor {path})", noted)
-        self["csrf_token"] = _EmptyToken()
+        self["csrf_token"] = token
         self["csrf_input"] = mark_safe('<input type="hidden" name="csrfmiddlewaretoken" value="">')
 
 

@@ -272,6 +272,19 @@ def test_a_csrf_field_is_drawn_empty(settings: Any) -> None:
     assert render_for_everyone("row.html", {}) == '<input type="hidden" name="csrfmiddlewaretoken" value="">'
 
 
+def test_a_csrf_token_elsewhere_is_a_viewer_s(settings: Any) -> None:
+    """Such a button would be refused: the page fills in its token in fields alone."""
+    files = configure(settings, [])
+    files["row.html"] = """<button hx-headers='{"X-CSRFToken": "{{ csrf_token }}"}'>Delete</button>"""
+    with pytest.raises(ViewerDependentError, match=r"'row.html'.*'csrf_token' \(outside of a form's field\)"):
+        render_for_everyone("row.html", {})
+    assert "its own" in render_for_everyone("row.html", {"csrf_token": "its own"})
+    for quote in ('"', "'", ""):
+        field = f"<input value={quote}%s{quote} name=csrfmiddlewaretoken>"
+        files["field.html"] = "{% if csrf_token %}" + field % "{{ csrf_token }}" + "{% endif %}"
+        assert render_for_everyone("field.html", {}) == field % ""
+
+
 @pytest.mark.parametrize("processor", ["give_tenant", "give_through_another"])
 @pytest.mark.parametrize(
     "source",
