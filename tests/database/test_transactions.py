@@ -15,6 +15,7 @@ from django.contrib.sessions.backends.cache import SessionStore as CacheSession
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from django_sse_live import broadcast, disconnect_clients
 from django_sse_live.backends import get_backend
@@ -65,6 +66,13 @@ def test_a_save_and_its_event_are_committed_together(bus: str, site: DatabaseBac
         Note.objects.using(bus).create()
         raise LookupError
     assert rows(bus) == ["new_note"]
+
+
+def test_the_first_event_of_a_process_is_one_query_too(bus: str, site: DatabaseBackend) -> None:
+    for _ in range(2):
+        with transaction.atomic(using=bus), CaptureQueriesContext(connections[bus]) as queries:
+            broadcast("c", "t", using=bus)
+        assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
 
 
 def test_a_query_that_fails_and_is_caught_by_a_projects_own_code_breaks_no_transaction(bus: str) -> None:
