@@ -139,7 +139,8 @@ def _secret(place: str, value: Any) -> str | None:
     return value
 
 
-_ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
+# An app of a phone or a browser has a scheme of its own: "capacitor://localhost".
+_ORIGIN = re.compile(r"(?!ftp:|wss?:)[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 
 
 def _origins(place: str, value: Any) -> tuple[str, ...]:

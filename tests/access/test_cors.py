@@ -12,12 +12,13 @@ from django_sse_live.conf import live_settings
 from tests.visitors import Visitor
 
 APP = "https://app.example.com"
+PHONE = "capacitor://localhost"  # of the pages in an app for iOS
 CORS = "Access-Control-"
 
 
 @pytest.fixture
 def allowed(settings: Any) -> None:
-    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["news"], "ALLOWED_ORIGINS": [APP, "http://localhost:5173"]}
+    settings.SSE_LIVE = {"PUBLIC_CHANNELS": ["news"], "ALLOWED_ORIGINS": [APP, "http://localhost:5173", PHONE]}
 
 
 def cors(response: Any) -> dict[str, str]:
@@ -30,7 +31,7 @@ def varies_by_origin(response: Any) -> bool:
 
 @pytest.mark.usefixtures("allowed")
 class TestAnOriginOnTheList:
-    @pytest.mark.parametrize("origin", [APP, "http://localhost:5173"])
+    @pytest.mark.parametrize("origin", [APP, "http://localhost:5173", PHONE])
     async def test_may_read_the_stream_with_cookies(self, visitor: Visitor, origin: str) -> None:
         async with visitor.listen("channel=news", origin=origin) as stream:
             assert cors(stream.response) == {
@@ -138,6 +139,7 @@ async def test_without_the_setting_not_a_header(visitor: Visitor) -> None:
         "http://app.example.com:80",
         "https://user@app.example.com",
         "ftp://app.example.com",
+        "wss://app.example.com",
         "null",
     ],
 )
