@@ -41,8 +41,10 @@ def share_with_origin(request: HttpRequest, response: HttpResponseBase) -> None:
 
 
 def own_origin(request: HttpRequest) -> str:
-    """The origin of this site, as browsers write it. Raises DisallowedHost as Django does."""
-    return f"{request.scheme}://{request.get_host()}"
+    """The origin of this site, as browsers write it: also where a proxy passes a Host with the scheme's own port on.
+    Raises DisallowedHost as Django does."""
+    host = request.get_host().lower()
+    return f"{request.scheme}://{host.removesuffix(':443' if request.scheme == 'https' else ':80')}"
 
 
 def is_foreign_subresource(request: HttpRequest) -> bool:

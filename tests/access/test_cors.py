@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
 from django_sse_live.conf import live_settings
+from django_sse_live.http.cors import own_origin
 from tests.visitors import Visitor
 
 APP = "https://app.example.com"
@@ -153,3 +154,23 @@ def test_a_setting_that_no_browser_would_ever_match_is_refused(settings: Any, wr
 def test_those_that_browsers_write_are_not(settings: Any, right: str) -> None:
     settings.SSE_LIVE = {"ALLOWED_ORIGINS": [right]}
     assert live_settings().allowed_origins == (right,)
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme", "origin"),
+    [
+        ("example.com:443", "https", "https://example.com"),  # of a proxy that sends $host:$server_port
+        ("example.com:80", "http", "http://example.com"),
+        ("Example.com", "http", "http://example.com"),
+        ("example.com:80", "https", "https://example.com:80"),
+        ("example.com:443", "http", "http://example.com:443"),
+        ("example.com:8443", "https", "https://example.com:8443"),
+        ("[::1]:80", "http", "http://[::1]"),
+        ("[::80]", "http", "http://[::80]"),
+    ],
+)
+def test_the_sites_own_origin_is_what_browsers_write(
+    rf: Any, settings: Any, host: str, scheme: str, origin: str
+) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    assert own_origin(rf.get("/events/", headers={"host": host}, secure=scheme == "https")) == origin
