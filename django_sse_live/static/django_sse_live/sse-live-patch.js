@@ -198,8 +198,8 @@ function perform({ action, target, html = "", id, from }, root) {
   const nodes = [...content.children].filter((node) => {
     const old = root.getElementById(idOf(node));
     if (!old || old.parentNode === list) return true;
-    if (!holds(old)) perform({ action: "remove", target: idOf(node) }, root);
-    return !old.isConnected;
+    // What the visitor is using is changed where it is.
+    return !(holds(old) ? renewed(old, node) : perform({ action: "remove", target: idOf(node) }, root));
   });
   const ids = nodes.map(idOf);
   const children = [...list.childNodes].filter((node) => node === element || !idOf(node) || !ids.includes(idOf(node)));

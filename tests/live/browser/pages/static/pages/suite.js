@@ -685,6 +685,17 @@ test("the row being edited does not fall off a full list", async () => {
   equal([...byId("l").children].map(({ id }) => id), ["d", "e"]);
 });
 
+test("a row that is typed in and moves to another list stays, with its new content", async () => {
+  show(`<ol id="l">${row("a")}${row("b")}</ol><ol id="m"></ol>`);
+  const input = byId("a").querySelector("input");
+  input.value = "typed";
+  put("append", "m", row("a", "new"));
+  equal([byId("a").parentNode.id, byId("a").querySelector("p").textContent, byId("a").contains(input), input.value], ["l", "new", true, "typed"]);
+  input.value = input.defaultValue;
+  put("append", "m", row("a", "newer"));
+  equal([byId("a").parentNode.id, byId("a").querySelector("p").textContent, byId("l").children.length], ["m", "newer", 1]);
+});
+
 test("remove removes it, whatever it holds", async () => {
   show(`<ol id="l">${row("a")}${row("b")}</ol>`);
   byId("a").querySelector("input").focus();
