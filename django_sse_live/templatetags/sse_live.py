@@ -5,6 +5,8 @@ What a page needs to open a stream is known here. How streams are served is not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -40,7 +42,7 @@ register: template.Library = template.Library()
 @register.inclusion_tag("django_sse_live/sse_live.html", takes_context=True)
 def sse_live(
     context: Context,
-    *channels: str,
+    *channels: str | Sequence[str],
     since: str | None = None,
     src: str | None = None,
     share: bool = False,
@@ -59,8 +61,8 @@ def sse_live(
     channels of its own. In DEBUG a comment in the page says so.
 
     Args:
-        channels: the channels of the page. Every visitor to whom the view shows the page may hear them. Without any,
-            the stream's own rules decide: channels fixed by the url, and the user's own channel.
+        channels: the channels of the page, or lists of them. Every visitor to whom the view shows the page may hear
+            them. Without any, the stream's own rules decide: channels fixed by the url, and the user's own channel.
         since: a `stream_position()` taken before the page's queries. The default is the position at the start of the
             request with `live_application`, and the current one without it.
         src: the url of the stream. The default is that of `django_sse_live.urls`.
@@ -80,9 +82,10 @@ def sse_live(
     """
     request: HttpRequest | None = context.get("request")
     url = src or _stream_url()
-    for channel in channels:
+    names = tuple(chain.from_iterable(each if isinstance(each, (list, tuple)) else (each,) for each in channels))
+    for channel in names:
         _check_channel(channel)
-    if not channels and _is_anonymous(request) and not _has_channels(url):
+    if not names and _is_anonymous(request) and not _has_channels(url):
         return {"is_drawn": False, "is_explained": settings.DEBUG}
     if reset not in (None, "reload"):
         raise ValueError(f'{{% sse_live reset={reset!r} %}}: it can be "reload", or is left out.')
@@ -99,11 +102,11 @@ def sse_live(
     return {
         "is_drawn": True,
         "src": url,
-        "token": _token(channels, request, src),
+        "token": _token(names, request, src),
         "since": since,
         # They tell the element from that of another page or fragment, whose url is the same and whose token is not
         # compared. No name of a channel has a line break in it.
-        "channels": "\n".join(channels),
+        "channels": "\n".join(names),
         "group": group,
         "persist": persist,
         "stats_url": stats_url,
@@ -199,7 +202,8 @@ def _check_channel(channel: object) -> None:
     kind, what = (ValueError, "empty") if channel == "" else (TypeError, f"of the type {type(channel).__name__}")
     raise kind(
         f"A channel of {{% sse_live %}} is {what}. A name without quotes is a variable: write "
-        '{% sse_live "comments" %}, or look whether the view sets the variable. Each channel is one text.'
+        '{% sse_live "comments" %}, or look whether the view sets the variable. Each channel is one text; the tag '
+        "takes lists of them too."
     )
 
 

@@ -75,6 +75,11 @@ def test_channels_may_be_variables() -> None:
     assert channels == ["post.7"]
 
 
+def test_a_list_gives_as_many_channels() -> None:
+    drawn = element('{% sse_live "comments" rooms %}', rooms=["room.1", "room.2"])
+    assert grant([drawn["token"]], None, "").channels == ["comments", "room.1", "room.2"]
+
+
 def test_the_token_is_bound_to_whoever_is_logged_in(user: User) -> None:
     token = element(request=request_by(user))["token"]
     assert grant([token], user, "").channels == ["comments"]
@@ -274,7 +279,7 @@ def test_the_position_is_kept_in_the_browser_if_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "what"), [("", "is empty"), (["a", "b"], "of the type list"), (User.objects.all(), "QuerySet")]
+    ("given", "what"), [("", "is empty"), (["a", ["b"]], "of the type list"), (User.objects.all(), "QuerySet")]
 )
 def test_a_name_without_quotes_is_told_from_a_channel(given: Any, what: str) -> None:
     """The database is not asked: the test has none."""
