@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import OperationalError
-from django.template.backends.jinja2 import Template as Jinja2Template
 from django.template.loader import get_template
 from django.test import RequestFactory
 from django.test.signals import template_rendered
@@ -354,11 +353,13 @@ def test_the_context_of_a_test_client_is_that_of_the_view(settings: Any) -> None
 
 
 def test_what_jinja_was_given_is_forgotten_as_well(settings: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("jinja2", reason="Jinja2 is not installed")
     (tmp_path / "row.html").write_text("{{ name }}")
     settings.TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2", "DIRS": [str(tmp_path)]}]
     given: list[Any] = []
-    render = Jinja2Template.render
-    monkeypatch.setattr(Jinja2Template, "render", lambda self, context: given.append(context) or render(self, context))
+    template: Any = type(get_template("row.html"))
+    render = template.render
+    monkeypatch.setattr(template, "render", lambda self, context: given.append(context) or render(self, context))
     assert render_for_everyone("row.html", {"name": "word"}) == "word"
     assert given == [{}]
 
