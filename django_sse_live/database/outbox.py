@@ -60,8 +60,9 @@ class Outbox:
 
     def _insert(self, connection: Any, event: Event, row: Any) -> int:
         if not self._has_tables:
-            # By the driver's own cursor: to assertNumQueries the first broadcast of a process is as any other.
-            connection.ensure_connection()
+            # By the driver's own cursor: to assertNumQueries the first broadcast of a process is as any other. Django's
+            # is opened before: it connects, and that of django-tenants chooses the schema.
+            connection.cursor().close()
             with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
                 self._max_bytes = self._dialect.body_max_bytes(cursor)
                 self._check_tables(connection, cursor)

@@ -188,7 +188,10 @@ def _abandon(writers: set[Writer]) -> None:
         connections.close_all()
 
     if writers:
-        threading.Thread(target=abandon, name="sse-live-job-end").start()
+        try:
+            threading.Thread(target=abandon, name="sse-live-job-end").start()
+        except RuntimeError:  # the process may have no more threads
+            abandon()
 
 
 def _on_hub_opened(**_: Any) -> None:
