@@ -679,6 +679,8 @@ def test_a_command_that_a_signal_ends_sends_what_it_has_or_says_what_is_lost(is_
     with RedisProcess(aof=True) as own:
         code = """
             broadcast("c", "t", 0)
+            while get_backend().buffered:  # an event without its answer would be counted among the lost
+                time.sleep(0.01)
             print("connected", flush=True)
             sys.stdin.readline()
             broadcast("c", "t", 1)
@@ -696,8 +698,7 @@ def test_a_command_that_a_signal_ends_sends_what_it_has_or_says_what_is_lost(is_
         )
         assert command.stdin is not None and command.stdout is not None and command.stderr is not None
         assert command.stdout.readline() == "connected\n"
-        while own.command("XLEN", "sse_live") != b":1\r\n":
-            time.sleep(0.01)
+        assert own.command("XLEN", "sse_live") == b":1\r\n"
         own.kill()
         command.stdin.write("\n")
         command.stdin.flush()
