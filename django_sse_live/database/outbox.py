@@ -67,9 +67,7 @@ class Outbox:
                 self._max_bytes = self._dialect.body_max_bytes(cursor)
                 self._check_tables(connection, cursor)
         self.check_size(event, len(row.body))
-        with self._dialect.outbox_cursor(connection) as cursor:
-            (id,) = self._dialect.insert(cursor, [row])
-        return id
+        return self._dialect.insert_in(connection, row)
 
     def check_size(self, event: Event, size: int) -> None:
         """ValueError for a body that the database does not take. After the first INSERT."""

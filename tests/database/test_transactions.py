@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import threading
 import time
 from typing import Any
@@ -21,6 +22,7 @@ from django_sse_live import broadcast, disconnect_clients
 from django_sse_live.backends import get_backend
 from django_sse_live.broadcasting import send_event
 from django_sse_live.database import DatabaseBackend, backend, parcels
+from django_sse_live.database.dialects.base import Dialect
 from django_sse_live.database.session import Session
 from django_sse_live.events import CONTROL_CHANNEL, LOST_EVENTS, Event
 from django_sse_live.jobs.records import DELTAS
@@ -505,26 +507,73 @@ def test_options_are_checked() -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
-def test_an_event_is_inserted_by_the_cursor_that_the_project_would_have(bus: str, make: Make) -> None:
-    """The driver's own where Django's would do the same; Django's where somebody has a say in it."""
+def test_an_event_is_inserted_past_djangos_cursor_only_where_nobody_has_a_say_in_it(
+    bus: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from psycopg import Cursor
 
-    dialect, connection = make()._dialect, connections[bus]
+    connection, by_django = connections[bus], Mock(side_effect=Dialect.insert_in, autospec=True)
+    monkeypatch.setattr(Dialect, "insert_in", lambda *given: by_django(*given))
+    backend = make()
 
-    def is_drivers() -> bool:
-        with transaction.atomic(using=bus), dialect.outbox_cursor(connection) as cursor:
-            return type(cursor) is Cursor
+    def is_past_django(channels: tuple[str, ...] = ("c",)) -> bool:
+        by_django.reset_mock()
+        with transaction.atomic(using=bus):
+            fetch(bus, "SELECT 1")
+            backend.enlist(Event(channels, "t", '"é"'), bus)
+        return not by_django.called
 
     class Traced(Cursor[Any]):
         pass
 
-    assert is_drivers()
+    assert is_past_django()
     with connection.execute_wrapper(lambda execute, *given: execute(*given)):
-        assert not is_drivers()
-    raw = connection.connection
-    raw.prepare_threshold = 5  # Django's never prepares: behind a pooler a statement that is prepared may be gone
-    assert not is_drivers()
-    raw.prepare_threshold = None
-    assert is_drivers()
-    raw.cursor_factory = Traced
-    assert not is_drivers()
+        assert not is_past_django()
+    with CaptureQueriesContext(connection):
+        assert not is_past_django()
+    assert not is_past_django(("c", "d"))
+    monkeypatch.setitem(sys.modules, "gevent", Mock())
+    assert not is_past_django()
+    monkeypatch.delitem(sys.modules, "gevent")
+    assert is_past_django()
+    connection.connection.cursor_factory = Traced
+    assert not is_past_django()
+    assert rows(bus) == ["t"] * 7
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_an_event_may_be_the_first_statement_of_a_transaction(bus: str, make: Make) -> None:
+    backend = make()
+    for _ in range(2):
+        with transaction.atomic(using=bus):
+            backend.enlist(event("first"), bus)
+            backend.enlist(event("second"), bus)
+            transaction.set_rollback(True, using=bus)
+    with transaction.atomic(using=bus):
+        backend.enlist(event("third"), bus)
+    assert len(rows(bus)) == 1
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_the_error_of_an_insert_is_that_of_the_driver(bus: str, server: Any, make: Make) -> None:
+    from psycopg import errors
+
+    backend = make()
+    with transaction.atomic(using=bus):
+        fetch(bus, "SELECT 1")
+        backend.enlist(event("before"), bus)
+    execute(bus, "ALTER TABLE sse_live_event RENAME TO elsewhere")
+    try:
+        with pytest.raises(DatabaseError, match="migrate") as raised, transaction.atomic(using=bus):
+            fetch(bus, "SELECT 1")
+            backend.enlist(event("lost"), bus)
+    finally:
+        execute(bus, "ALTER TABLE elsewhere RENAME TO sse_live_event")
+    cause = raised.value.__cause__
+    assert cause is not None and isinstance(cause.__cause__, errors.UndefinedTable)
+    with pytest.raises(DatabaseError), transaction.atomic(using=bus):
+        ((pid,),) = fetch(bus, "SELECT pg_backend_pid()")
+        server.sql(f"SELECT pg_terminate_backend({pid}, 60000)")
+        backend.enlist(event("lost"), bus)
+    connections[bus].close()
+    assert len(rows(bus)) == 1

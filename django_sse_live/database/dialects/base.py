@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
 from ..rows import LOST_KEY, NOW_KEY, NewRow, Row
@@ -85,10 +84,11 @@ class Dialect:
 
     # Publishing
 
-    def outbox_cursor(self, connection: Any) -> AbstractContextManager[Any]:
-        """A cursor of the project's connection, in its transaction."""
-        cursor: AbstractContextManager[Any] = connection.cursor()
-        return cursor
+    def insert_in(self, connection: Any, row: NewRow) -> int:
+        """Insert an event in the transaction of the project's connection. Returns its id."""
+        with connection.cursor() as cursor:
+            (id,) = self.insert(cursor, [row])
+        return id
 
     def insert(self, cursor: Any, rows: Sequence[NewRow]) -> list[int]:
         """Insert events in the open transaction of the cursor. Returns their ids."""
