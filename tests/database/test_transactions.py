@@ -532,13 +532,16 @@ def test_an_event_is_inserted_past_djangos_cursor_only_where_nobody_has_a_say_in
     with CaptureQueriesContext(connection):
         assert not is_past_django()
     assert not is_past_django(("c", "d"))
+    connection.inc_thread_sharing()
+    assert not is_past_django()
+    connection.dec_thread_sharing()
     monkeypatch.setitem(sys.modules, "gevent", Mock())
     assert not is_past_django()
     monkeypatch.delitem(sys.modules, "gevent")
     assert is_past_django()
     connection.connection.cursor_factory = Traced
     assert not is_past_django()
-    assert rows(bus) == ["t"] * 7
+    assert rows(bus) == ["t"] * 8
 
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)

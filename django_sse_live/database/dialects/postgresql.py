@@ -114,13 +114,14 @@ class PostgreSQL(Dialect):
 
     def insert_in(self, connection: Any, row: NewRow) -> int:
         """By a call of libpq, at half the cost of a cursor, where the transaction has begun and the event has one
-        channel. By Django's cursor too where the project logs, wraps or replaces cursors, and under gevent, where the
-        call would hold up every greenlet."""
+        channel. By Django's cursor also where the project logs, wraps or replaces cursors; where threads share the
+        connection, whose lock a cursor takes; and under gevent, where the call would hold up every greenlet."""
         pgconn: Any = getattr(connection.connection, "pgconn", None)
         if (
             row.more_keys
             or getattr(pgconn, "transaction_status", None) != _IN_TRANSACTION
             or pgconn.pipeline_status
+            or connection.allow_thread_sharing
             or connection.queries_logged
             or connection.execute_wrappers
             or "cursor" in vars(connection)
