@@ -26,6 +26,8 @@ from typing import Any
 from tests.backends.redis_process import RedisProcess
 from tests.database.servers import MariaServer, PostgresServer, Server
 
+from .load import compiled
+
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = {
     "none": "no event",
@@ -52,14 +54,30 @@ IDLE_SECONDS = 10.0
 Figures = dict[str, float]
 
 
+@contextmanager
+def slower_disk(folder: Path, ms: float) -> Iterator[None]:
+    """In servers that are started meanwhile each fsync() and fdatasync() takes at least so long."""
+    if not ms:
+        yield
+        return
+    library = compiled("slow_disk.c", folder, "-shared", "-fPIC", "-ldl")
+    folder.chmod(0o755)  # the server's user reads it
+    os.environ.update(LD_PRELOAD=str(library), SLOW_DISK_US=str(round(ms * 1000)))
+    try:
+        yield
+    finally:
+        del os.environ["LD_PRELOAD"], os.environ["SLOW_DISK_US"]
+
+
 class Stage:
     """Servers, and processes that write to them and listen."""
 
-    def __init__(self, stack: ExitStack, folder: Path, redis: RedisProcess | None) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, redis: RedisProcess | None, sync_ms: float) -> None:
         self.folder = folder
         self.redis = redis
-        self.postgres: PostgresServer = stack.enter_context(PostgresServer("fsync=on"))
-        self.maria: MariaServer = stack.enter_context(MariaServer("--innodb-flush-log-at-trx-commit=1"))
+        with slower_disk(folder, sync_ms):
+            self.postgres: PostgresServer = stack.enter_context(PostgresServer("fsync=on"))
+            self.maria: MariaServer = stack.enter_context(MariaServer("--innodb-flush-log-at-trx-commit=1"))
         self._number = 0
 
     def make(self, row: str) -> tuple[dict[str, str], Server | None]:
@@ -211,6 +229,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--writers", default="1,4,16", help="how many processes write, with commas")
     parser.add_argument("--hz", type=float, default=100, help="events per second, where delays are measured; 0: not")
     parser.add_argument("--rows", default=",".join(TITLES), help=f"which, with commas, of: {', '.join(TITLES)}")
+    parser.add_argument(
+        "--sync-ms", type=float, default=0, help="an fdatasync() of PostgreSQL and MariaDB takes at least so long"
+    )
     options = parser.parse_args(arguments)
     rows = options.rows.split(",")
     writers = [int(number) for number in options.writers.split(",")]
@@ -233,9 +254,13 @@ def main(arguments: list[str]) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sse-bench-")))
         redis = stack.enter_context(RedisProcess()) if any(row in rows for row in HAS_REDIS) else None
-        stage = Stage(stack, folder, redis)
+        stage = Stage(stack, folder, redis, options.sync_ms)
         load = os.getloadavg()[0]
-        print(f"fdatasync of 8 KiB: {fsync_ms(folder):.2f} ms; {os.cpu_count()} cores, load {load:.1f}\n", flush=True)
+        slower = f", in the databases at least {options.sync_ms:g} ms" if options.sync_ms else ""
+        print(
+            f"fdatasync of 8 KiB: {fsync_ms(folder):.2f} ms{slower}; {os.cpu_count()} cores, load {load:.1f}\n",
+            flush=True,
+        )
         for number in range(options.rounds):
             for row in rows:
                 for count in writers:

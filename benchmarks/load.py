@@ -1,4 +1,4 @@
-"""The load generator as seen from here: a process of its own, compiled when first needed."""
+"""The load generator as seen from here: a process of its own. What is written in C is compiled when first needed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ HERE = Path(__file__).parent
 
 def load_command(work: Path) -> list[str]:
     """The command of the load generator: load.c, compiled."""
+    return [str(compiled("load.c", work))]
+
+
+def compiled(name: str, work: Path, *options: str) -> Path:
+    """What the compiler makes of a source file of this folder. It stays in ``work`` for the next time."""
     compiler = shutil.which("gcc") or shutil.which("cc") or shutil.which("clang")
     if compiler is None or not sys.platform.startswith("linux"):
-        raise SystemExit(
-            "The benchmarks need Linux and a C compiler for their load (Debian: apt-get install gcc libc6-dev)."
-        )
-    source = HERE / "load.c"
-    program = work / f"load-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
-    if not program.exists():
-        subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
-    return [str(program)]
+        raise SystemExit("This benchmark needs Linux and a C compiler (Debian: apt-get install gcc libc6-dev).")
+    source = HERE / name
+    made = work / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    if not made.exists():
+        subprocess.run([compiler, "-O2", *options, "-o", str(made), str(source)], check=True)
+    return made
 
 
 class Load:
