@@ -130,6 +130,7 @@ async def test_an_entry_that_stands_in_the_stream_twice_is_heard_once(make: Make
     backend = make()
     hub = await hub_of(backend)
     backend.publish(event(1))
+    await until(lambda: not backend.buffered)
     [(_, fields)] = server.xrange(stream)
     server.xadd(stream, fields)
     backend.publish(event(2))
@@ -183,6 +184,7 @@ async def test_a_new_worker_fills_its_log_within_its_bounds(make: Make) -> None:
     events = [event(number) for number in range(250)]
     for e in events:
         backend.publish(e)
+    await until(lambda: not backend.buffered)
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 130}):
         hub = await hub_of(make())
         assert [e.data for e in hub.log.read(("c",), events[119].position)] == list(range(120, 250))
@@ -349,6 +351,7 @@ async def test_a_position_is_known_or_asked_for_or_safe(make: Make, redis: Redis
     backend = make()
     assert backend.known_position() is None
     backend.publish(event(1))
+    await until(lambda: not backend.buffered)
     asked = backend.position()
     hub = await hub_of(backend)
     assert backend.known_position() == asked == hub.log.head_id

@@ -390,6 +390,7 @@ async def test_a_full_redis_is_read_from(full: tuple[RedisProcess, Any], make: M
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 10}):
         events = [event(number) for number in range(60)]
         await asyncio.to_thread(lambda: [backend.publish(e) for e in events])
+        await until(lambda: not backend.buffered)
         fill_up(client)
         hub = await hub_of(backend)
         assert hub.is_ready
@@ -426,6 +427,7 @@ async def test_a_stream_is_bounded_in_bytes(make: Make, server: Any, stream: str
     backend = make(MAXBYTES=1024 * 1024)
     payload = "x" * 10_000
     await asyncio.to_thread(lambda: [backend.publish(event(payload)) for _ in range(400)])
+    await until(lambda: not backend.buffered)
     assert server.memory_usage(stream) < 1.2 * 1024 * 1024
     assert 50 < server.xlen(stream) < 120
 
