@@ -535,9 +535,9 @@ def test_an_event_is_inserted_past_djangos_cursor_only_where_nobody_has_a_say_in
     connection.inc_thread_sharing()
     assert not is_past_django()
     connection.dec_thread_sharing()
-    monkeypatch.setitem(sys.modules, "gevent", Mock())
-    assert not is_past_django()
-    monkeypatch.delitem(sys.modules, "gevent")
+    with monkeypatch.context() as green:
+        green.setitem(sys.modules, "gevent.monkey", Mock(is_module_patched=lambda name: name == "threading"))
+        assert not is_past_django()
     assert is_past_django()
     connection.connection.cursor_factory = Traced
     assert not is_past_django()

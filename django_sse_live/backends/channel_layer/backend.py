@@ -17,11 +17,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ...events import Event
+from ...green_threads import are_threads_green
 from ...hub.hub import Hub
 from ...hub.registry import add_hub
 from ..base import Backend
 from ..outage import Outage
-from .layer import are_threads_green
 from .listener import LayerListener
 from .sender import LayerSender
 

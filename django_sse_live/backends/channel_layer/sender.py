@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from ...events import Event
 from ...exits import ExitWork, is_interpreter_ending
+from ...green_threads import are_threads_green
 from ..cancellation import within
 from ..outage import Outage
-from .layer import DELTAS_GROUP, GROUP, LAYER_SECONDS, MESSAGE_TYPE, RETRY_SECONDS, MakeLayer, are_threads_green
+from .layer import DELTAS_GROUP, GROUP, LAYER_SECONDS, MESSAGE_TYPE, RETRY_SECONDS, MakeLayer
 
 logger: logging.Logger = logging.getLogger("django_sse_live")
 

@@ -5,12 +5,12 @@ Settings hold for one transaction (SET LOCAL): behind a pooler, another client u
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Hashable, Sequence
 from functools import cache
 from struct import pack
 from typing import Any, Final
 
+from ...green_threads import are_threads_green
 from ..rows import NewRow, Row
 from ..session import Session
 from .base import LOCK_SECONDS, POSITIONS_AT_ONCE, READ_AT_ONCE, Dialect, Status, random_epoch, row, values
@@ -115,7 +115,7 @@ class PostgreSQL(Dialect):
     def insert_in(self, connection: Any, row: NewRow) -> int:
         """By a call of libpq, at half the cost of a cursor, where the transaction has begun and the event has one
         channel. By Django's cursor also where the project logs, wraps or replaces cursors; where threads share the
-        connection, whose lock a cursor takes; and under gevent, where the call would hold up every greenlet."""
+        connection, whose lock a cursor takes; and where threads are greenlets, all of which the call would hold up."""
         pgconn: Any = getattr(connection.connection, "pgconn", None)
         if (
             row.more_keys
@@ -126,7 +126,7 @@ class PostgreSQL(Dialect):
             or connection.execute_wrappers
             or "cursor" in vars(connection)
             or not _has_own_cursors(connection.__class__, connection.connection.cursor_factory)
-            or "gevent" in sys.modules
+            or are_threads_green()
         ):
             return super().insert_in(connection, row)
         connection.validate_thread_sharing()
