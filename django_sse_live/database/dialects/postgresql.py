@@ -84,8 +84,8 @@ _INSERT: Final = (
     b"INSERT INTO sse_live_event (channel_key, more, pending, body, milliseconds) "
     b"VALUES ($1, 0, $2, $3, 0) RETURNING id"
 )
-_TYPES: Final = (20, 16, 17)  # bigint, boolean, bytea
-_BINARY: Final = (1, 1, 1)  # the format of each
+_TYPES: Final = [20, 16, 17]  # bigint, boolean, bytea; lists, since psycopg 3.1 takes no tuples
+_BINARY: Final = [1, 1, 1]  # the format of each
 _IN_TRANSACTION: Final = 2  # PQTRANS_INTRANS
 _TUPLES_OK: Final = 2  # PGRES_TUPLES_OK
 
@@ -131,7 +131,7 @@ class PostgreSQL(Dialect):
             return super().insert_in(connection, row)
         connection.validate_thread_sharing()
         connection.validate_no_broken_transaction()
-        values = pack(">q", row.channel_key), b"\1" if row.is_pending else b"\0", row.body
+        values = [pack(">q", row.channel_key), b"\1" if row.is_pending else b"\0", row.body]
         with connection.wrap_database_errors:
             result = pgconn.exec_params(_INSERT, values, _TYPES, _BINARY)
             if result.status != _TUPLES_OK:
