@@ -229,11 +229,11 @@ class Hub:
             return iter(())  # of a bus that keeps none: whoever waited for it is let in
         self._began_at = self.loop.time()
         if revocations is not None and log.epoch == before.epoch and revocations.has_all(before.head + 1):
-            return self._end_revoked(revocations, before.head + 1)
+            return self._end_revoked(list(self.clients), revocations, before.head + 1)
         return self.check_again()
 
-    def _end_revoked(self, revocations: Revocations, since: int) -> Work:
-        for client in self.clients:
+    def _end_revoked(self, clients: list[Client], revocations: Revocations, since: int) -> Work:
+        for client in clients:
             if revocations.concern(client.info, since):
                 guarded(client.end, "revoked", retry_ms=self.retry_ms())
             yield
@@ -344,7 +344,11 @@ class Hub:
             clients = [
                 client for audience in self.fan_out.audiences(conditions["channel"]) for client in audience.clients
             ]
-        for client in self.clients if clients is None else clients:
+        # Those of this moment: one that joins before the last slice of the work was checked after the revocation.
+        return self._end_each(list(self.clients if clients is None else clients), conditions, is_final)
+
+    def _end_each(self, clients: list[Client], conditions: dict[str, str], is_final: bool) -> Work:
+        for client in clients:
             if client.info.matches(**conditions):
                 if is_final:
                     guarded(client.end, "disconnected")

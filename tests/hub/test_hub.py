@@ -315,6 +315,19 @@ class TestClosing:
         await reader.until(lambda reader: reader.data("n") == ["1"])
         assert "goodbye" not in reader.types()
 
+    async def test_a_client_that_comes_while_others_are_ended_is_not_one_of_them(
+        self, hub: Hub, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_sse_live.hub.inbox.SLICE_SECONDS", 0.0)  # as on a busy machine
+        before = connect("a", user_pk="7")
+        await before.until(lambda reader: reader.types() == ["connected"])
+        disconnect_clients(user=7)
+        later = connect("a", user_pk="7")
+        await before.done()
+        await abroadcast("a", "n", 1)
+        await later.until(lambda reader: reader.data("n") == ["1"])
+        assert "goodbye" not in later.types()
+
 
 class TestLimits:
     @override_settings(SSE_LIVE={"MAX_CLIENTS": 2})
