@@ -1,4 +1,4 @@
-"""gevent and eventlet: where threads are greenlets."""
+"""Whether threads are greenlets, as under gevent and eventlet."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import sys
 
 
 def are_threads_green() -> bool:
-    """Whether threads are greenlets, which run on another thread's stack, with its running loop. What blocks in C then
-    holds all of them up."""
+    """Greenlets run on another thread's stack, with its running loop, and what blocks in C holds all of them up."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     return bool(
         (gevent is not None and gevent.is_module_patched("threading"))
