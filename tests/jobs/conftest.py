@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
+from django_sse_live.jobs.records import Record
+from django_sse_live.jobs.store import job_store
 from django_sse_live.jobs.writer import Writer
 from django_sse_live.jobs.writers import Writers
 from django_sse_live.testing.isolation import own_bus
@@ -22,6 +25,16 @@ def until(condition: Callable[[], Any]) -> Any:
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.005)
     return found
+
+
+async def stored(id: str, condition: Callable[[Record], bool]) -> None:
+    """Until the cache, which answers who joins, has a job like this."""
+
+    def is_stored() -> bool:
+        found = job_store().read([id]).get(id)
+        return found is not None and condition(found.record)
+
+    await asyncio.to_thread(until, is_stored)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from django_sse_live.jobs import writers
 from django_sse_live.jobs.records import state_key
 from django_sse_live.jobs.store import JobStore
 from django_sse_live.testing import StreamClient, streams
-from tests.jobs.conftest import until
+from tests.jobs.conftest import stored, until
 from tests.jobs.test_watching import Page, watch
 
 READS, WRITES = ("get", "get_many", "has_key"), ("set", "set_many", "add", "touch", "delete", "delete_many")
@@ -117,6 +117,7 @@ async def test_who_joins_at_the_end_gets_little_more_than_the_text(
         await asyncio.sleep(0)
     if has_ended:
         await job.afinish()
+    await stored(job.id, lambda record: record.text == text)
     monkeypatch.setattr(streams.EventParser, "feed", counted)
     async with StreamClient().stream("/events/", {"token": job.token, "format": format}) as stream:
         said = (await stream.next()).data

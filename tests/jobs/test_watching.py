@@ -33,7 +33,7 @@ from django_sse_live.jobs.store import JobStore
 from django_sse_live.jobs.writers import Writers
 from django_sse_live.namespaces import use_namespace
 from django_sse_live.testing import MessageRefused, Stream, StreamClient, StreamRefused
-from tests.jobs.conftest import until
+from tests.jobs.conftest import stored, until
 from tests.live.harness import until as until_then
 
 
@@ -77,6 +77,7 @@ async def test_who_joins_gets_all_there_is_in_one_frame_and_then_what_is_new() -
     job = await astart_job()
     job.write("😀 Hello ")
     job.progress(0.25, "Reading")
+    await stored(job.id, lambda record: record.n == 2)
     async with watch(job.token) as page:
         data = await page.frame()
         assert data == {
