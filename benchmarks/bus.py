@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tests.backends.redis_process import RedisProcess
 from tests.database.servers import MariaServer, PostgresServer, Server
@@ -62,11 +63,8 @@ def slower_disk(folder: Path, ms: float) -> Iterator[None]:
         return
     library = compiled("slow_disk.c", folder, "-shared", "-fPIC", "-ldl")
     folder.chmod(0o755)  # the server's user reads it
-    os.environ.update(LD_PRELOAD=str(library), SLOW_DISK_US=str(round(ms * 1000)))
-    try:
+    with patch.dict(os.environ, LD_PRELOAD=str(library), SLOW_DISK_US=str(round(ms * 1000))):
         yield
-    finally:
-        del os.environ["LD_PRELOAD"], os.environ["SLOW_DISK_US"]
 
 
 class Stage:

@@ -27,7 +27,7 @@ def compiled(name: str, work: Path, *options: str) -> Path:
     source = HERE / name
     made = work / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
     if not made.exists():
-        subprocess.run([compiler, "-O2", *options, "-o", str(made), str(source)], check=True)
+        subprocess.run([compiler, "-O2", "-o", str(made), str(source), *options], check=True)
     return made
 
 

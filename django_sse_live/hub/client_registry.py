@@ -6,7 +6,7 @@ Touched on the hub's loop alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ..conf import live_settings
@@ -171,7 +171,7 @@ class ClientRegistry:
         session: str | None = None,
         namespace: str | None = None,
         **_: str,
-    ) -> Iterable[Client] | None:
+    ) -> list[Client] | None:
         """The clients for which the first given condition is true; None if no condition is given."""
         if client_id is not None:
             client = self._by_id.get(client_id)

@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from random import random
 from typing import Any, Final
 
@@ -339,13 +339,13 @@ class Hub:
     def _end_matching(self, conditions: dict[str, str], *, is_final: bool) -> Work:
         """End the clients that meet every condition. Either the goodbye is final, or they come back and their access is
         checked anew."""
-        clients: Iterable[Client] | None = self.clients.candidates(**conditions)
+        clients = self.clients.candidates(**conditions)
         if clients is None and "channel" in conditions:
             clients = [
                 client for audience in self.fan_out.audiences(conditions["channel"]) for client in audience.clients
             ]
         # Those of this moment: one that joins before the last slice of the work was checked after the revocation.
-        return self._end_each(list(self.clients if clients is None else clients), conditions, is_final)
+        return self._end_each(list(self.clients) if clients is None else clients, conditions, is_final)
 
     def _end_each(self, clients: list[Client], conditions: dict[str, str], is_final: bool) -> Work:
         for client in clients:

@@ -185,11 +185,14 @@ def _abandon(writers: set[Writer]) -> None:
     def abandon() -> None:
         for writer in writers:
             writer.gatherer.abandon([writer])
+
+    def abandon_in_thread() -> None:
+        abandon()
         connections.close_all()
 
     if writers:
         try:
-            threading.Thread(target=abandon, name="sse-live-job-end").start()
+            threading.Thread(target=abandon_in_thread, name="sse-live-job-end").start()
         except RuntimeError:  # the process may have no more threads
             abandon()
 

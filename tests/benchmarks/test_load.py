@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socketserver
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import Load, load_command
+from benchmarks.load import Load, compiled, load_command
 
 CLIENTS = 3
 
@@ -142,3 +144,16 @@ def test_who_is_opened_again_brings_its_ticket(streams: Streams, load: Load) -> 
         ours.open()
     assert streams.paths[:CLIENTS] == ["/events/?format=envelope"] * CLIENTS
     assert streams.paths[CLIENTS:] == ["/events/?format=envelope&ticket=a-b~c"] * CLIENTS
+
+
+@pytest.mark.skipif(not shutil.which("cc") or sys.platform != "linux", reason="compiles what Linux preloads")
+def test_on_a_slower_disk_a_program_waits_for_each_of_its_writes(tmp_path: Path) -> None:
+    library = compiled("slow_disk.c", tmp_path, "-shared", "-fPIC", "-ldl")
+    program = "import os, sys; file = open(sys.argv[1], 'w'); os.fsync(file.fileno()); os.fdatasync(file.fileno())"
+    began = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "written")],
+        env={**os.environ, "LD_PRELOAD": str(library), "SLOW_DISK_US": "1500000"},
+        check=True,
+    )
+    assert time.monotonic() - began >= 3

@@ -512,7 +512,7 @@ def test_an_event_is_inserted_past_djangos_cursor_only_where_nobody_has_a_say_in
 ) -> None:
     from psycopg import Cursor
 
-    connection, by_django = connections[bus], Mock(side_effect=Dialect.insert_in, autospec=True)
+    connection, by_django = connections[bus], Mock(side_effect=Dialect.insert_in)
     monkeypatch.setattr(Dialect, "insert_in", lambda *given: by_django(*given))
     backend = make()
 

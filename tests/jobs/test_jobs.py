@@ -678,6 +678,22 @@ def test_where_no_thread_can_be_started_for_now_nothing_has_begun_and_later_ones
     until(lambda: job.state == "finished")
 
 
+def test_where_no_thread_can_be_started_jobs_of_a_loop_that_ends_are_given_up_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def fails(thread: threading.Thread) -> None:
+        if thread.name == "sse-live-job-end":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    job = start_job()
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    running._abandon({job.writer})
+    assert job.refresh().state == "lost"
+
+
 def _start_or_none(key: str, run: Any) -> Job | None:
     try:
         return start_job(key=key, run=run)

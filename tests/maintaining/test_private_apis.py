@@ -314,7 +314,8 @@ def test_a_cursor_of_the_drivers_in_a_transaction_of_djangos() -> None:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     names = ("queries_logged", "validate_thread_sharing", "validate_no_broken_transaction", "wrap_database_errors")
-    missing = [name for name in (*names, "_cursor", "create_cursor") if not hasattr(BaseDatabaseWrapper, name)]
+    own = ("allow_thread_sharing", "_cursor", "create_cursor", "make_cursor")
+    missing = [name for name in (*names, *own) if not hasattr(BaseDatabaseWrapper, name)]
     assert not missing and isinstance(connection.execute_wrappers, list), (
         f"Django's database wrapper has no {missing or 'list of execute_wrappers'}: database/dialects/postgresql.py "
         "inserts an event past it."

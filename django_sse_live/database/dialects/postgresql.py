@@ -80,10 +80,8 @@ _AFTER: Final = (
     f"WHERE position > $1 AND position <= $2 ORDER BY position LIMIT {READ_AT_ONCE}"
 )
 
-_INSERT: Final = (
-    b"INSERT INTO sse_live_event (channel_key, more, pending, body, milliseconds) "
-    b"VALUES ($1, 0, $2, $3, 0) RETURNING id"
-)
+_INSERT: Final = "INSERT INTO sse_live_event (channel_key, more, pending, body, milliseconds) VALUES {} RETURNING id"
+_INSERT_ONE: Final = _INSERT.format("($1, 0, $2, $3, 0)").encode()
 _TYPES: Final = [20, 16, 17]  # bigint, boolean, bytea; lists, since psycopg 3.1 takes no tuples
 _BINARY: Final = [1, 1, 1]  # the format of each
 _IN_TRANSACTION: Final = 2  # PQTRANS_INTRANS
@@ -133,7 +131,7 @@ class PostgreSQL(Dialect):
         connection.validate_no_broken_transaction()
         values = [pack(">q", row.channel_key), b"\1" if row.is_pending else b"\0", row.body]
         with connection.wrap_database_errors:
-            result = pgconn.exec_params(_INSERT, values, _TYPES, _BINARY)
+            result = pgconn.exec_params(_INSERT_ONE, values, _TYPES, _BINARY)
             if result.status != _TUPLES_OK:
                 raise _error_of(result)
         return int(result.get_value(0, 0))
@@ -172,10 +170,7 @@ class PostgreSQL(Dialect):
 
     def insert(self, cursor: Any, rows: Sequence[NewRow]) -> list[int]:
         marks = ", ".join(["(%s, %s, %s, %s, 0)"] * len(rows))
-        cursor.execute(
-            f"INSERT INTO sse_live_event (channel_key, more, pending, body, milliseconds) VALUES {marks} RETURNING id",
-            values(rows),
-        )
+        cursor.execute(_INSERT.format(marks), values(rows))
         ids = [id for (id,) in cursor.fetchall()]
         self._insert_more(cursor, rows, ids)
         return ids
