@@ -532,6 +532,9 @@ def test_an_event_is_inserted_past_djangos_cursor_only_where_nobody_has_a_say_in
     with CaptureQueriesContext(connection):
         assert not is_past_django()
     assert not is_past_django(("c", "d"))
+    fetch(bus, "SELECT 1")
+    with connection.connection.pipeline():
+        assert not is_past_django()
     connection.inc_thread_sharing()
     assert not is_past_django()
     connection.dec_thread_sharing()
@@ -541,7 +544,7 @@ def test_an_event_is_inserted_past_djangos_cursor_only_where_nobody_has_a_say_in
     assert is_past_django()
     connection.connection.cursor_factory = Traced
     assert not is_past_django()
-    assert rows(bus) == ["t"] * 8
+    assert rows(bus) == ["t"] * 9
 
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
