@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_sse_live.backends import replace_backend, replay_history
+from django_sse_live.backends.redis.entries import read_id
 from django_sse_live.backends.redis.server import RedisServer
 from django_sse_live.backends.redis_streams import RedisStreamsBackend
 from django_sse_live.events import DISCONNECT, Event, parse_id
@@ -71,6 +72,18 @@ async def hub_of(backend: RedisStreamsBackend) -> Hub:
     return hub
 
 
+async def taken(backend: RedisStreamsBackend, events: list[Event]) -> None:
+    """Wait until Redis has these events, its last ones, and write their ids on them: a publisher whose answer was late
+    does not know them."""
+    await until(lambda: not backend.buffered)
+    client = backend.stream.server.connect(10.0)
+    epoch = client.get(backend.stream.epoch_key).decode()
+    found = client.xrevrange(backend.stream.name, count=len(events))
+    for sent, (entry_id, _) in zip(reversed(events), found, strict=True):
+        sent.stamp(epoch, read_id(entry_id))
+    client.close()
+
+
 def event(data: Any, type: str = "t") -> Event:
     return Event(("c",), type, json.dumps(data))
 
@@ -122,6 +135,7 @@ async def filled(make: Make, count: int, payload: str = "") -> tuple[RedisStream
     events = [event([number, payload] if payload else number) for number in range(count)]
     hub = await hub_of(backend)
     await asyncio.to_thread(lambda: [backend.publish(e) for e in events])
+    await taken(backend, events)
     await until(lambda: hub.log.head == events[-1].position and len(hub.log) == 10)
     return backend, hub, events
 
@@ -187,6 +201,7 @@ async def test_a_new_worker_fills_its_log_within_its_bounds(make: Make) -> None:
     await until(lambda: not backend.buffered)
     with override_settings(SSE_LIVE={"HISTORY_EVENTS": 130}):
         hub = await hub_of(make())
+        await taken(backend, events)
         assert [e.data for e in hub.log.read(("c",), events[119].position)] == list(range(120, 250))
         assert not hub.log.lost(("c",), events[119].position)
         assert hub.log.lost(("c",), events[118].position)

@@ -170,6 +170,8 @@ async def test_a_reader_that_falls_behind_the_stream_tells_its_clients(make: Mak
     def publish() -> None:
         for number in range(1000):
             elsewhere.publish(event(number))
+        while elsewhere.buffered:
+            time.sleep(0.005)
 
     thread = threading.Thread(target=publish)
     thread.start()
@@ -338,6 +340,7 @@ async def test_what_is_worth_nothing_later_does_not_wait_for_redis(make: Make, r
     backend = make(BUFFER_EVENTS=6)
     hub = await hub_of(backend)
     await backend.apublish(event("first"))
+    await until(lambda: not backend.buffered)
     redis.pause()
     try:
         backend.publish(event("noticed"))

@@ -39,6 +39,7 @@ from tests.backends.test_redis_details import (
     opened,
     server,
     stream,
+    taken,
 )
 from tests.clients import make_client
 from tests.live.harness import until
@@ -588,6 +589,7 @@ async def test_history_read_for_one_goes_on_for_the_next_with_the_traffic(make: 
             assert data_of(heard(client)) == list(range(since + 1, len(events)))
             fresh = [event(len(events) + number) for number in range(more)]
             await asyncio.to_thread(lambda fresh=fresh: [backend.publish(e) for e in fresh])
+            await taken(backend, fresh)
             events += fresh
             await until(lambda last=events[-1]: hub.log.head == last.position and len(hub.log) == 10)
 
