@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest import IsolatedAsyncioTestCase
@@ -529,17 +530,17 @@ def test_closing_while_the_senders_thread_starts_in_another_thread(
 
 def test_a_broadcast_of_a_finalizer_in_the_senders_own_thread_does_not_wait_for_itself(server: Server) -> None:
     backend = ChannelLayerBackend({})
-    backend.publish(event(1))
-    assert backend._sender._loop is not None
-    begun = time.monotonic()
-    done = threading.Event()
+    sender = backend._sender
+    sender.enqueue(event(1)).result(60)
+    assert sender._loop is not None and not sender.is_slow
+    has_waited: Future[bool] = Future()
 
     def finalize() -> None:
         backend.publish(event(2))
-        done.set()
+        has_waited.set_result(sender.is_slow)
 
-    backend._sender._loop.call_soon_threadsafe(finalize)
-    assert done.wait(5) and time.monotonic() - begun < 5
+    sender._loop.call_soon_threadsafe(finalize)
+    assert not has_waited.result(60)
     backend.close()
 
 

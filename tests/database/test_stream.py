@@ -95,8 +95,10 @@ async def test_what_is_not_even_bytes_is_passed_over(make: Make, bus: str) -> No
     backend = make()
     for value in ("'text'", "7", "1e99"):
         await backend.apublish(event("bad"))
+        await until(lambda: not backend.buffered)
         await in_thread(lambda value=value: execute(bus, f"UPDATE sse_live_event SET body = {value}"))
         await backend.apublish(event("good"))
+        await until(lambda: not backend.buffered)
         assert data_of(await hub_of(make())) == ["good"]
 
 
