@@ -42,7 +42,7 @@ DOCS_STAMP := $(TEST_VENV)/.installed-docs
 JS_TESTS = $(wildcard tests/js/*.test.js tests/js/*.test.mjs)
 JS_STAMP := tests/js/node_modules/.installed
 
-.PHONY: help demo test lint docs release-check clean python
+.PHONY: help demo test lint docs environment release-check clean python
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -74,6 +74,8 @@ docs: $(DOCS_STAMP)
 	$(TEST_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs docs/_build
 	$(TEST_VENV)/bin/python -m pytest -q tests/docs/test_site.py
 	@echo 'The documentation is in docs/_build/index.html.'
+
+environment: $(DOCS_STAMP)
 
 release-check: $(TEST_STAMP)
 	@$(TEST_VENV)/bin/python .ci/release_check.py
