@@ -52,7 +52,7 @@ async def end_like_asyncio_run() -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        _, pending = await asyncio.wait(tasks, timeout=10)
+        _, pending = await asyncio.wait(tasks, timeout=60)
         assert not pending
 
 
@@ -80,7 +80,7 @@ async def test_a_loop_can_close_while_redis_is_read(monkeypatch: pytest.MonkeyPa
         backend = RedisStreamsBackend({"URL": redis.url})
         monkeypatch.setattr(reader.Reader, "_read_next", deaf)
         backend.attach(Hub(asyncio.get_running_loop(), EventLog("0")))
-        await asyncio.wait_for(is_reading.wait(), 10)
+        await asyncio.wait_for(is_reading.wait(), 60)
         await end_like_asyncio_run()
         await asyncio.to_thread(backend.close)
 

@@ -149,7 +149,7 @@ def test_what_a_short_process_sent_while_redis_was_paused_gets_out_at_its_end(re
     assert sender.stderr is not None
     assert "does not answer" in sender.stderr.readline()
     redis.resume()
-    assert sender.wait(20) == 0
+    assert sender.wait(60) == 0
     assert b"new_comment" in redis.command("XRANGE", "sse_live", "-", "+")
 
 

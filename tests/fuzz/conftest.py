@@ -31,7 +31,7 @@ def fuzz(share: float, short: int) -> settings:
 def run() -> Iterator[Run]:
     """Runs a coroutine to its end, which must come within ten seconds; all on one loop."""
     loop = asyncio.new_event_loop()
-    yield lambda coroutine: loop.run_until_complete(asyncio.wait_for(coroutine, 10))
+    yield lambda coroutine: loop.run_until_complete(asyncio.wait_for(coroutine, 60))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 

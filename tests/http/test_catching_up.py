@@ -56,7 +56,7 @@ async def test_a_bus_that_is_slow_holds_up_nobody_else_s_opening(
     answer.set()
     await until(lambda: waiting.is_open)
     waiting.messages.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
 
 
 async def test_a_client_that_leaves_while_the_bus_is_asked_is_gone(
@@ -184,7 +184,7 @@ async def test_while_a_new_worker_s_log_is_filled_nobody_holds_a_place_or_a_thre
     await until(lambda: all(one.is_open for one in streams))
     for one in streams:
         one.messages.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
 
 async def test_a_client_that_was_refused_in_the_view_does_not_open_without_its_snapshot(

@@ -47,7 +47,7 @@ class Connection:
         await until(lambda: self.is_open)
         yield
         self.messages.put_nowait({"type": "http.disconnect"})
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, 60)
 
 
 @pytest.mark.parametrize("application", [get_asgi_application, get_wsgi_application(), "mysite.asgi.application"])
@@ -139,7 +139,7 @@ async def test_whatever_asks_for_a_stream_leaves_no_connection_of_a_hook_open(
     request = asyncio.ensure_future(application(connection.scope, connection.messages.get, connection.send))
     await until(lambda: used and used[0] in closed)
     connection.messages.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(request, 10)
+    await asyncio.wait_for(request, 60)
     assert connection.sent[0]["status"] == 200
 
 
@@ -177,7 +177,7 @@ async def test_the_thread_of_a_cancelled_request_ends_when_it_is_done() -> None:
 
     def busy() -> None:
         seen.append(threading.current_thread())
-        may_end.wait(10)
+        may_end.wait(60)
 
     async def open_busy() -> None:
         async with threads.OpeningThreads().lend():
@@ -213,7 +213,7 @@ def test_the_idle_threads_of_a_loop_end_with_it() -> None:
     asyncio.run(main())
     asyncio.run(kept())
     for thread in seen:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -99,7 +99,7 @@ async def request(
     await until(lambda: answer.messages or task.done())
     yield answer
     messages.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
 
 
 async def assert_opens(application: Any, client: AsyncClient | None = None, **options: Any) -> Answer:

@@ -64,7 +64,7 @@ class Reader:
         await until(lambda: condition(self))
 
     async def done(self) -> None:
-        await asyncio.wait_for(asyncio.shield(self._task), 10)
+        await asyncio.wait_for(asyncio.shield(self._task), 60)
 
     async def leave(self) -> None:
         self.client.leave()
@@ -79,7 +79,7 @@ async def until(condition: Callable[[], bool]) -> None:
         while not condition():  # conditions of every kind
             await asyncio.sleep(0.001)
 
-    await asyncio.wait_for(poll(), 10)
+    await asyncio.wait_for(poll(), 60)
 
 
 async def drained(hub: Hub) -> None:

@@ -449,12 +449,12 @@ class TestHubs:
         async def serve() -> None:
             client = make_client(running_hub(), ("a",))
             client.open()
-            ready.wait(10)
+            ready.wait(60)
             text = b""
             while b"event: t" not in text:
                 chunk = client.take()
                 if chunk is None:
-                    await asyncio.wait_for(client.wait(), 10)
+                    await asyncio.wait_for(client.wait(), 60)
                 else:
                     text += chunk
             client.leave()
@@ -463,10 +463,10 @@ class TestHubs:
         threads = [threading.Thread(target=asyncio.run, args=(serve(),)) for _ in range(2)]
         for thread in threads:
             thread.start()
-        ready.wait(10)
+        ready.wait(60)
         broadcast("a", "t", 1)
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         stop.set()
         assert len(heard) == 2 and heard[0] == heard[1]
 

@@ -452,8 +452,8 @@ def test_a_start_that_the_cache_takes_without_an_answer_leaves_no_job_that_seems
 
 def test_an_expired_job() -> None:
     job = start_job(ttl_seconds=1)
-    job.finish()
     found = stored(job)
+    job.finish()
     until(lambda: find_job(job.id) is None)
     assert found.refresh().state == "expired" and found.cancel() is False
 
@@ -643,7 +643,7 @@ def test_who_joins_does_not_run_it_and_a_place_is_given_back(monkeypatch: pytest
 
     def run(job: Job) -> None:
         ran.append(job.id)
-        go.wait(20)
+        go.wait(60)
 
     job = until(lambda: _start_or_none("a", run))  # once what ran before has left its place
     with pytest.raises(RuntimeError, match="1 jobs run"):

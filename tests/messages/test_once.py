@@ -108,7 +108,7 @@ async def test_one_that_runs_is_said_to_run(sender: Sender, store: str, handle: 
         return "done"
 
     first = asyncio.ensure_future(sender.send("slow", id=ID))
-    await asyncio.wait_for(runs.wait(), 10)
+    await asyncio.wait_for(runs.wait(), 60)
     again = Sender()
     sent = await again.send("slow", id=ID)
     assert (sent[0], sent[1]["error"]) == (409, "running")
@@ -182,12 +182,12 @@ async def test_who_has_sent_it_may_be_gone(sender: Sender, store: str, handle: A
     @handle("slow")
     def slow(message: Message) -> str:
         loop.call_soon_threadsafe(runs.set)
-        assert may_end.wait(10)
+        assert may_end.wait(60)
         ran.append("to its end")
         return "done"
 
     first = asyncio.ensure_future(sender.send("slow", id=ID))
-    await asyncio.wait_for(runs.wait(), 10)
+    await asyncio.wait_for(runs.wait(), 60)
     first.cancel()
     may_end.set()
     await asyncio.gather(first, return_exceptions=True)
@@ -208,7 +208,7 @@ async def test_a_handler_that_the_end_of_its_loop_cuts_off_is_not_run_again(send
         await asyncio.Event().wait()
 
     first = asyncio.ensure_future(sender.send("slow", id=ID))
-    await asyncio.wait_for(runs.wait(), 10)
+    await asyncio.wait_for(runs.wait(), 60)
     for task in running_hub().parts[Messages].tasks:
         task.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -252,7 +252,7 @@ async def test_the_lease_is_renewed_while_the_handler_runs(
 
     @handle("slow")
     def slow(message: Message) -> bool:
-        return renewed.acquire(timeout=60) and renewed.acquire(timeout=10)
+        return renewed.acquire(timeout=60) and renewed.acquire(timeout=60)
 
     assert (await sender.send("slow"))[1]["data"] is True
 

@@ -357,12 +357,12 @@ async def test_a_handler_whose_sender_has_left_keeps_its_thread_and_its_connecti
     async def send(message: Any) -> None: ...
 
     request = asyncio.ensure_future(around(ASGIHandler())(scope, messages.get, send))
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 60)
     messages.put_nowait({"type": "http.disconnect"})
     await asyncio.wait([request], timeout=0.5)
     may_go_on.set()
-    await asyncio.wait_for(is_done.wait(), 10)
-    await asyncio.wait([request], timeout=10)
+    await asyncio.wait_for(is_done.wait(), 60)
+    await asyncio.wait([request], timeout=60)
     assert len(set(used)) == 1
 
 
@@ -422,7 +422,7 @@ async def test_a_stop_waits_for_them(rooms: None) -> None:
     StopHandler(hub.loop, lambda number, frame: passed_on.set())(15, None)
     assert not passed_on.is_set()
     hub.busy = 0
-    await asyncio.wait_for(passed_on.wait(), 10)
+    await asyncio.wait_for(passed_on.wait(), 60)
 
 
 # What is counted

@@ -142,7 +142,7 @@ async def echo(server: Server, text: bytes) -> bytes:
     writer.write(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)  # masked with zeros
     frame = await asyncio.wait_for(reader.readexactly(2 + len(text)), 10)
     writer.write(bytes([0x88, 0x82, 0, 0, 0, 0]) + b"\x03\xe8")
-    await asyncio.wait_for(reader.read(), 10)
+    await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return frame[2:]
 
