@@ -48,7 +48,7 @@ async def test_the_command_and_the_status_url_ask_every_worker(bus: str) -> None
 
         async def as_text() -> str:
             text = await manage(here, "sse_live_status", "--streams=user:2", "--seconds=2")
-            return "3 in all" in text and text or ""
+            return ("3 in all" in text and text) or ""
 
         async def by_url() -> Any:
             _, _, body = await here.servers[1].request("GET", "/events/status/", headers=here.headers("admin"))
