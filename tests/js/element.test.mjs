@@ -102,10 +102,17 @@ describe("the element", () => {
     await settle();
     server().connected();
     assert.deepEqual([it.shadowRoot, it.getAttribute("state")], [null, "connected"]);
+    const written = [];
+    const setAttribute = it.setAttribute;
+    it.setAttribute = (name, value) => {
+      written.push(name);
+      setAttribute.call(it, name, value);
+    };
     it.hidden = false;
     it.removeAttribute("hidden");
-    await until(() => it.shadowRoot);
+    await until(() => it.shadowRoot?.text);
     assert.equal(it.shadowRoot.text, "Live");
+    assert.deepEqual(written, [], "the page sees no change of state where there is none");
     await freshPage();
     const other = await put({ src: "/events/", "light-src": "file:///nowhere/sse-live-light.js" });
     server().connected();

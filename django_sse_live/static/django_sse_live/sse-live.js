@@ -810,7 +810,7 @@ export class SSELiveElement extends (globalThis.HTMLElement ?? Object) {
     this.#light = () => {};
     this.#import("light").then(({ draw }) => {
       this.#light = draw(this);
-      this.#show(this.#state);
+      this.#light?.(this.#state);
     }, () => {});
   }
 
